@@ -1,0 +1,4 @@
+// Command reeve-auditor is described in docs/architecture.md.
+package main
+
+func main() {}

@@ -1,0 +1,4 @@
+// Command reeve-authority is described in docs/architecture.md.
+package main
+
+func main() {}

@@ -1,0 +1,62 @@
+// Command reeve is the operator's command line.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses of every command.
+const (
+	exitHolds     = 0
+	exitNot       = 1
+	exitUsage     = 2
+	exitUndecided = 3
+)
+
+// exitError carries an exit status with the error that a person reads.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	root := &cobra.Command{
+		Use:           "reeve",
+		Short:         "An AI gateway that answers for every credential it uses",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().String("dir", defaultDir(), "the estate's directory ($REEVE_DIR)")
+	root.AddCommand(commands()...)
+	err := root.Execute()
+	if err == nil {
+		return exitHolds
+	}
+	fmt.Fprintln(os.Stderr, "reeve:", err)
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.status
+	}
+	return exitUsage
+}
+
+func defaultDir() string {
+	if d := os.Getenv("REEVE_DIR"); d != "" {
+		return d
+	}
+	return "./demo"
+}
+
+// commands lists every subcommand; each lives in the file that has its name.
+func commands() []*cobra.Command {
+	return []*cobra.Command{}
+}

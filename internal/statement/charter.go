@@ -1,0 +1,99 @@
+package statement
+
+import "time"
+
+// Charter is charter.yaml: who exists, who may sign what, and which service keys are genuine. Signed by the root quorum.
+type Charter struct {
+	Estate    string    `yaml:"estate"` // estate id, part of every signature and every log origin
+	Demo      bool      `yaml:"demo"`   // refused by any process that was not started with --demo
+	Tenants   []string  `yaml:"tenants"`
+	Units     []Unit    `yaml:"units"`
+	People    []Person  `yaml:"people"`
+	Roles     Roles     `yaml:"roles"`
+	Threshold Threshold `yaml:"threshold"`
+
+	Workloads   []Workload   `yaml:"workloads"`
+	ServiceKeys []ServiceKey `yaml:"service_keys"`
+	Witnesses   WitnessRule  `yaml:"witnesses"`
+	Revocation  Bounds       `yaml:"revocation"`
+
+	// RequireIsolation is the weakest isolation level at which real credentials are used: host, separate-uid, one-uid
+	// or none. A custody record may accept a weaker one for itself.
+	RequireIsolation string `yaml:"require_isolation"`
+	// RequireConfinement names kernel features (landlock, seccomp) without which a process refuses to start.
+	RequireConfinement []string `yaml:"require_confinement"`
+}
+
+// Unit is a business unit, the scope of one policy and one custody statement. It belongs to exactly one tenant.
+type Unit struct {
+	ID     string `yaml:"id"`
+	Tenant string `yaml:"tenant"` // the isolation border
+}
+
+// Person signs statements. An owner role is live only while its person is active and attested.
+type Person struct {
+	ID            string    `yaml:"id"`
+	Name          string    `yaml:"name"`
+	State         string    `yaml:"state"` // active or left
+	AttestedUntil time.Time `yaml:"attested_until"`
+	AttestedBy    string    `yaml:"attested_by"` // a person of another role
+	Keys          []Key     `yaml:"keys"`
+	Deputies      []string  `yaml:"deputies"`
+}
+
+// Key is one signing key of a person. This release knows ed25519; ssh and webauthn keep their place in Type.
+type Key struct {
+	ID     string `yaml:"id"`
+	Type   string `yaml:"type"`   // ed25519
+	Public string `yaml:"public"` // base64, 32 bytes for ed25519
+}
+
+// Roles says who holds which owner role. No person and no key may stand in two of the three for the same gateway,
+// credential or unit.
+type Roles struct {
+	Root       []string             `yaml:"root"`
+	Operations []string             `yaml:"operations"`
+	Units      map[string]UnitRoles `yaml:"units"` // by unit id
+}
+
+// UnitRoles are the owners of one business unit.
+type UnitRoles struct {
+	Policy    []string `yaml:"policy"`
+	Lifecycle []string `yaml:"lifecycle"`
+}
+
+// Threshold is how many distinct people, the author not counted, must approve. Zero means the default: 2 for root, 1 otherwise.
+type Threshold struct {
+	Root       int `yaml:"root"`
+	Policy     int `yaml:"policy"`
+	Lifecycle  int `yaml:"lifecycle"`
+	Operations int `yaml:"operations"`
+}
+
+// Workload is an agent or program that calls the gateway. It is in exactly one unit.
+type Workload struct {
+	ID      string   `yaml:"id"`
+	Unit    string   `yaml:"unit"`
+	Issuers []string `yaml:"issuers"` // who may vouch for it; "reeve" means W0 keys registered as signed records
+}
+
+// ServiceKey is a key that a process signs with. Key is a note verifier key ("name+hash+base64", golang.org/x/mod/sumdb/note).
+type ServiceKey struct {
+	Use       string    `yaml:"use"`     // log, feed, token or witness
+	Process   string    `yaml:"process"` // gateway, custodian or authority id; the auditor's id for a witness
+	Key       string    `yaml:"key"`
+	NotBefore time.Time `yaml:"not_before"`
+	NotAfter  time.Time `yaml:"not_after"`
+}
+
+// WitnessRule is k of the n witness service keys. Zero Need means 1.
+type WitnessRule struct {
+	Need int `yaml:"need"`
+}
+
+// Bounds is how old the newest news of revocations may be before use stops, per credential class.
+// At least 2 s, at most 60 s; defaults 5 s for high and 30 s for normal.
+type Bounds struct {
+	High   Duration `yaml:"high"`
+	Normal Duration `yaml:"normal"`
+}

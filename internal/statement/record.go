@@ -1,0 +1,77 @@
+package statement
+
+import "time"
+
+// A record is a small signed object outside the versioned statements: it takes effect when it arrives. Each is DSSE over
+// RFC 8785 JSON of one of the types below, with the payload type "application/vnd.reeve.<kind>+json".
+
+// Envelope is a DSSE envelope (https://github.com/secure-systems-lab/dsse, v1). Payload and Sig are raw bytes; JSON carries base64.
+type Envelope struct {
+	PayloadType string      `json:"payloadType"`
+	Payload     []byte      `json:"payload"`
+	Signatures  []Signature `json:"signatures"`
+}
+
+// Signature is one person's or one service's signature. KeyID is the key's id in the charter.
+type Signature struct {
+	KeyID string `json:"keyid"`
+	Sig   []byte `json:"sig"`
+}
+
+// WorkloadKey registers a W0 key: the custodian knows its hash only. Signed by a policy owner of the workload's unit.
+type WorkloadKey struct {
+	Estate    string    `json:"estate"`
+	Workload  string    `json:"workload"`
+	Prefix    string    `json:"prefix"` // the first characters, for lists: "rv_" and 8 more
+	SHA256    string    `json:"sha256"` // hex, of the whole key
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"` // at most 30 days after NotBefore
+}
+
+// Revocation closes something. Signed by a person who may close it: an owner closes what is his.
+type Revocation struct {
+	Estate string    `json:"estate"`
+	Signer string    `json:"signer"` // person id
+	Number int64     `json:"number"` // rises by one per signer
+	Target Target    `json:"target"`
+	Open   bool      `json:"open"` // reopen; needs a second person of another role
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
+}
+
+// Target is what a revocation names. This release: workload, unit, credential, gateway, key (a W0 key's hash), everything.
+type Target struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"` // empty for everything
+}
+
+// Handover carries a sealed secret from its lifecycle owner to one custodian. Signed by the credential's lifecycle owner.
+type Handover struct {
+	Estate     string    `json:"estate"`
+	Credential string    `json:"credential"`
+	Version    int64     `json:"version"` // only rises
+	Custodian  string    `json:"custodian"`
+	SHA256     string    `json:"sha256"` // hex, of the age ciphertext
+	Created    time.Time `json:"created"`
+}
+
+// Extension lengthens the witness fuse or the feed bound by at most an hour. Signed by two owners of different roles.
+type Extension struct {
+	Estate    string    `json:"estate"`
+	Custodian string    `json:"custodian"`
+	What      string    `json:"what"` // witness or feed
+	Until     time.Time `json:"until"`
+	Created   time.Time `json:"created"`
+	Reason    string    `json:"reason"`
+}
+
+// Retirement closes a damaged log and allows a new one that begins with its last cosigned size and root.
+// Signed by two owners of different roles.
+type Retirement struct {
+	Estate  string    `json:"estate"`
+	Log     string    `json:"log"` // log id
+	Size    int64     `json:"size"`
+	Root    string    `json:"root"` // base64, 32 bytes
+	Reason  string    `json:"reason"`
+	Created time.Time `json:"created"`
+}

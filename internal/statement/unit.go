@@ -1,0 +1,87 @@
+package statement
+
+// PolicyStatement is units/<bu>/policy.yaml with the Cedar files it names. Signed by the unit's policy owners.
+type PolicyStatement struct {
+	Unit string `yaml:"unit"`
+	// Cedar are file names beside policy.yaml, each holding Cedar policies for this unit's credentials.
+	Cedar    []string  `yaml:"cedar"`
+	Ceilings []Ceiling `yaml:"ceilings"`
+	// Limits bound one workload over all its credentials.
+	Limits []WorkloadLimit `yaml:"limits"`
+}
+
+// Ceiling bounds what one workload may do with one credential, counted by each custodian for itself. Zero means no bound.
+// "*" as workload or credential stands for each one of the unit, counted separately.
+type Ceiling struct {
+	Workload          string `yaml:"workload"`
+	Credential        string `yaml:"credential"`
+	RequestsPerMinute int64  `yaml:"requests_per_minute"`
+	Concurrent        int64  `yaml:"concurrent"`
+	BytesPerMinute    int64  `yaml:"bytes_per_minute"` // request and response bodies together
+	OnExcess          string `yaml:"on_excess"`        // deny (default) or freeze
+}
+
+// WorkloadLimit bounds machine-speed chaining by one workload.
+type WorkloadLimit struct {
+	Workload             string `yaml:"workload"`
+	CredentialsPerMinute int64  `yaml:"credentials_per_minute"` // distinct credentials
+	DenialsPerMinute     int64  `yaml:"denials_per_minute"`
+	OnExcess             string `yaml:"on_excess"`
+}
+
+// CustodyStatement is units/<bu>/custody.yaml. Signed by the unit's credential-lifecycle owners.
+type CustodyStatement struct {
+	Unit        string       `yaml:"unit"`
+	Custodians  []Custodian  `yaml:"custodians"`
+	Credentials []Credential `yaml:"credentials"`
+}
+
+// Custodian is a process that serves credentials of this unit.
+type Custodian struct {
+	ID        string `yaml:"id"`
+	Recipient string `yaml:"recipient"` // age X25519 recipient, "age1…"
+	Log       string `yaml:"log"`       // note verifier key of its ledger; must equal a log service key of the charter
+	Peer      string `yaml:"peer"`      // its identity on the hop; empty for a Unix socket on one machine
+}
+
+// Credential is one downstream credential: where it comes from, the only place it may be sent, and who answers for it.
+type Credential struct {
+	ID    string `yaml:"id"`    // unique in the estate
+	Owner string `yaml:"owner"` // the accountable lifecycle owner: one person
+	Class string `yaml:"class"` // normal or high
+	// Template fills what is not written here: openai, anthropic or openai-compatible.
+	Template string `yaml:"template"`
+	Dialect  string `yaml:"dialect"` // openai or anthropic
+	Source   string `yaml:"source"`  // sealed
+	// Custodians that serve it; empty means all of the unit.
+	Custodians  []string    `yaml:"custodians"`
+	Destination Destination `yaml:"destination"`
+	Inject      Inject      `yaml:"inject"`
+	MaxLifetime Duration    `yaml:"max_lifetime"`
+	// AcceptIsolation lets this credential be used at a weaker isolation level than the charter requires.
+	AcceptIsolation string `yaml:"accept_isolation"`
+	// OnReflection is what a secret found in a response does beyond cutting it: alarm (default) or freeze.
+	OnReflection string `yaml:"on_reflection"`
+}
+
+// Destination is where a credential may go. The gateway never names a host.
+type Destination struct {
+	Origin  string   `yaml:"origin"`  // https://host[:port], no path
+	Prefix  string   `yaml:"prefix"`  // put before the public path, such as /api; empty for none
+	Methods []string `yaml:"methods"` // upper case
+	// Paths are patterns over the exact bytes of the path that is sent: literal segments, "*" for one whole segment,
+	// "**" at the end for one or more.
+	Paths []string `yaml:"paths"`
+	// Networks are the private networks (CIDR) that the origin may resolve to; public addresses need no entry.
+	Networks []string `yaml:"networks"`
+	CA       string   `yaml:"ca"`    // extra trusted roots, PEM
+	Proxy    string   `yaml:"proxy"` // outbound CONNECT proxy, http://host:port; the TLS name stays the origin's
+	// ProxyNetworks are the private networks that the proxy's own address may be in.
+	ProxyNetworks []string `yaml:"proxy_networks"`
+}
+
+// Inject says how the secret is put into a request.
+type Inject struct {
+	As   string `yaml:"as"`   // bearer, header or query
+	Name string `yaml:"name"` // header or query parameter name; not for bearer
+}

@@ -1,0 +1,138 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/internal/confine"
+)
+
+type config struct {
+	ID  string `yaml:"id"`
+	Ops string `yaml:"ops"`
+}
+
+func write(t *testing.T, text string) string {
+	path := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestConfigurationIsStrict(t *testing.T) {
+	app := App[config]{Name: "reeve-test", Default: config{ID: "d"}, Check: func(c *config) error {
+		if c.ID == "bad" {
+			return errors.New("id is bad")
+		}
+		return nil
+	}}
+	for _, c := range []struct{ text, want string }{
+		{"id: x\nopz: y\n", "[2:1]"},
+		{"id: x\nid: y\n", "[2:1]"},
+		{"id: bad\n", "id is bad"},
+	} {
+		if _, err := app.load(write(t, c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want an error with %q", c.text, err, c.want)
+		}
+	}
+	got, err := app.load(write(t, "ops: unix:/x\n"))
+	if err != nil || got.ID != "d" || got.Ops != "unix:/x" {
+		t.Errorf("load = %+v, %v", got, err)
+	}
+}
+
+func TestPrintConfigAndVersion(t *testing.T) {
+	app := App[config]{Name: "reeve-test", Default: config{ID: "d"}}
+	var out bytes.Buffer
+	if err := app.run([]string{"--config", write(t, "ops: unix:/x\n"), "--print-config"}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if want := "id: d\nops: unix:/x\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+	out.Reset()
+	if err := app.run([]string{"--version"}, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "reeve-test ") {
+		t.Errorf("--version: %v, %q", err, out.String())
+	}
+	if err := app.run(nil, &out, io.Discard); !errors.Is(err, errUsage) {
+		t.Errorf("no arguments: %v, want usage", err)
+	}
+}
+
+func TestDebugSettingsThatLogSecretsAreRefused(t *testing.T) {
+	for _, s := range []string{"http2debug=1", "http2debug=2", "gctrace=0,http2debug=1"} {
+		if refuseDebug(s) == nil {
+			t.Errorf("GODEBUG=%s was accepted", s)
+		}
+	}
+	if err := refuseDebug("gctrace=1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServe(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "reeve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "ops.sock")
+	app := App[config]{
+		Name: "reeve-test",
+		Ops:  func(c *config) string { return c.Ops },
+		Run: func(ctx context.Context, rt *Runtime, c *config) error {
+			rt.Ready.Set("ledger", "waiting for the disk")
+			client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return net.Dial("unix", socket)
+			}}}
+			get := func(path string) (int, string) {
+				resp, err := client.Get("http://ops" + path)
+				if err != nil {
+					t.Error(err)
+					return 0, ""
+				}
+				defer resp.Body.Close()
+				b, _ := io.ReadAll(resp.Body)
+				return resp.StatusCode, string(b)
+			}
+			if status, body := get("/readyz"); status != 503 || !strings.Contains(body, "waiting for the disk") {
+				t.Errorf("/readyz before: %d %s", status, body)
+			}
+			rt.Ready.Set("ledger", "")
+			if status, _ := get("/readyz"); status != 200 {
+				t.Errorf("/readyz after: %d", status)
+			}
+			if status, _ := get("/healthz"); status != 200 {
+				t.Errorf("/healthz: %d", status)
+			}
+			rt.Metrics.Counter("reeve_x_total", "Xs.").Inc()
+			if _, body := get("/metrics"); !strings.Contains(body, "reeve_x_total 1") {
+				t.Errorf("/metrics: %s", body)
+			}
+			syscall.Kill(os.Getpid(), syscall.SIGHUP)
+			select {
+			case <-rt.Reload:
+			case <-time.After(5 * time.Second):
+				t.Error("SIGHUP did not reload")
+			}
+			syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	}
+	cfg := config{Ops: "unix:" + socket}
+	if err := app.serve(&cfg, options{}, confine.Report{}, io.Discard); err != nil {
+		t.Errorf("serve = %v, want a clean end", err)
+	}
+}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +27,14 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
+// failed marks an error of the command's work, not of its usage: exit status 1. It passes nil through.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitNot, err}
+}
+
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -37,7 +46,7 @@ func run() int {
 	}
 	root.PersistentFlags().String("dir", defaultDir(), "the estate's directory ($REEVE_DIR)")
 	root.AddCommand(commands()...)
-	err := root.Execute()
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return exitHolds
 	}
@@ -58,5 +67,7 @@ func defaultDir() string {
 
 // commands lists every subcommand; each lives in the file that has its name.
 func commands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		newDemoCmd(),
+	}
 }

@@ -1,4 +1,12 @@
-// Command reeve-custodian is described in docs/architecture.md.
+// Command reeve-custodian holds the credentials, decides each use by its own copy of the signed policy, and writes every use
+// to its ledger before it happens.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"github.com/reevehq/reeve/internal/custodian"
+	"github.com/reevehq/reeve/internal/process"
+)
+
+func main() { os.Exit(process.Run(custodian.App())) }

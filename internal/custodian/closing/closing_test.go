@@ -1,0 +1,186 @@
+package closing
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reevehq/reeve/internal/custodian/state"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func open(t *testing.T, dir string) *Gate {
+	t.Helper()
+	d, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := Open(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func use() *Use {
+	return &Use{Workload: "w", Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
+		Cut: func(error) {}}
+}
+
+func TestEveryKindOfTarget(t *testing.T) {
+	for _, tt := range []struct {
+		target statement.Target
+		closes bool
+	}{
+		{statement.Target{Kind: Workload, ID: "w"}, true},
+		{statement.Target{Kind: Workload, ID: "other"}, false},
+		{statement.Target{Kind: Unit, ID: "home"}, true},
+		{statement.Target{Kind: Unit, ID: "owner"}, true},
+		{statement.Target{Kind: Unit, ID: "w"}, false},
+		{statement.Target{Kind: Credential, ID: "c"}, true},
+		{statement.Target{Kind: Credential, ID: "w"}, false},
+		{statement.Target{Kind: Gateway, ID: "g"}, true},
+		{statement.Target{Kind: Key, ID: "0123456789abcdef"}, true},
+		{statement.Target{Kind: Key, ID: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, true},
+		{statement.Target{Kind: Key, ID: "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}, false},
+		{statement.Target{Kind: Everything}, true},
+	} {
+		g := open(t, t.TempDir()+"/state")
+		var cause error
+		u := use()
+		u.Cut = func(err error) { cause = err }
+		leave := g.Enter(u)
+		if changed, err := g.Close(Closed{Target: tt.target, Reason: "test", By: "admin", Time: noon}); err != nil || !changed {
+			t.Fatalf("%v: changed %v, error %v", tt.target, changed, err)
+		}
+		if closed := g.State().Of(u); (closed != nil) != tt.closes {
+			t.Errorf("%v: closes the use: %v, want %v", tt.target, closed, tt.closes)
+		}
+		if errors.Is(cause, ErrCut) != tt.closes {
+			t.Errorf("%v: the stream was cut with %v, want a cut: %v", tt.target, cause, tt.closes)
+		}
+		again := open(t, string(g.dir))
+		if diff := cmp.Diff(g.State().List(), again.State().List()); diff != "" {
+			t.Errorf("%v: after a restart (-before +after):\n%s", tt.target, diff)
+		}
+		leave()
+		if g.Live() != 0 {
+			t.Errorf("%v: %d uses are left", tt.target, g.Live())
+		}
+	}
+}
+
+func TestRecords(t *testing.T) {
+	c := statement.Target{Kind: Credential, ID: "c"}
+	record := func(signer string, number int64, open bool, at time.Duration) *statement.Revocation {
+		return &statement.Revocation{Signer: signer, Number: number, Open: open, Target: c, Reason: "test", Time: noon.Add(at)}
+	}
+	closed, opened := record("ada", 1, false, 0), record("ada", 2, true, time.Minute)
+	for _, tt := range []struct {
+		name    string
+		records []*statement.Revocation
+		closes  bool
+		err     error // of the last
+	}{
+		{"closed", []*statement.Revocation{closed}, true, nil},
+		{"opened again", []*statement.Revocation{closed, opened}, false, nil},
+		{"a replayed closing does not close again", []*statement.Revocation{closed, opened, closed}, false, nil},
+		{"a replayed opening does not open again", []*statement.Revocation{closed, opened, record("bea", 1, false, 2*time.Minute), opened}, true, nil},
+		{"an opening signed before the closing", []*statement.Revocation{record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
+		{"an opening signed between two closings", []*statement.Revocation{closed, record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
+		{"an opening that comes before its closing leaves the late one in force", []*statement.Revocation{opened, closed}, true, nil},
+	} {
+		g := open(t, t.TempDir()+"/state")
+		var err error
+		for _, r := range tt.records {
+			_, err = g.Apply(r)
+			g = open(t, string(g.dir)) // every step survives a restart
+		}
+		if !errors.Is(err, tt.err) {
+			t.Errorf("%s: error %v, want %v", tt.name, err, tt.err)
+		}
+		if got := g.State().Of(use()) != nil; got != tt.closes {
+			t.Errorf("%s: closed %v, want %v", tt.name, got, tt.closes)
+		}
+	}
+}
+
+// TestClosingDoesNotWaitForTheDisk: what cannot be written is in force, and written when it can be.
+func TestClosingDoesNotWaitForTheDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	g := open(t, dir)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := g.Close(Closed{Target: statement.Target{Kind: Everything}, Reason: "test", By: "admin", Time: noon})
+	if err == nil {
+		t.Error("the directory is gone and Close did not say so")
+	}
+	if g.State().Of(use()) == nil {
+		t.Error("not in force because it could not be written")
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if open(t, dir).State().Of(use()) == nil {
+		t.Error("lost in a restart after Flush")
+	}
+}
+
+func TestDamagedFileIsRefused(t *testing.T) {
+	d, err := state.Open(t.TempDir() + "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Replace(fileName, []byte(`{"closed":[{"tar`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(d); err == nil {
+		t.Error("a file cut short was read as nothing closed")
+	}
+}
+
+// TestNoUseSlipsThrough runs closings against uses that enter and then look: each either sees the closing or is cut by it.
+func TestNoUseSlipsThrough(t *testing.T) {
+	g := open(t, t.TempDir()+"/state")
+	target := statement.Target{Kind: Credential, ID: "c"}
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for range 200 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			ctx, cut := context.WithCancelCause(context.Background())
+			defer cut(nil)
+			u := use()
+			u.Cut = cut
+			<-start
+			time.Sleep(time.Duration(rand.Int64N(int64(2 * time.Millisecond))))
+			defer g.Enter(u)()
+			if g.State().Of(u) != nil {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Second):
+				t.Error("a use entered before the closing, did not see it, and was not cut")
+			}
+		}()
+	}
+	close(start)
+	time.Sleep(time.Millisecond)
+	g.Close(Closed{Target: target, Reason: "test", By: "admin", Time: noon})
+	wg.Wait()
+}

@@ -1,0 +1,98 @@
+package custodian
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/custodian/sealed"
+)
+
+// Config is custodian.yaml. Paths are absolute or relative to the working directory.
+type Config struct {
+	ID  string `yaml:"id"`  // as the custody statements name it
+	Ops string `yaml:"ops"` // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
+
+	StateDir string `yaml:"state_dir"` // mode 0700: write-ahead log, sealed secrets, what is closed, the last set
+	TilesDir string `yaml:"tiles_dir"` // the published log, readable by the auditor
+
+	EstateTrust Trust `yaml:"estate_trust"`
+	// Authority is where sets, records and heartbeats come from: its URL, or a folder that holds the signed store.
+	Authority string `yaml:"authority"`
+
+	Hop   Hop    `yaml:"hop"`
+	Admin string `yaml:"admin"` // path of the admin socket, which can only close
+
+	Identity  sealed.Identity `yaml:"identity"`
+	LogKey    string          `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600
+	Witnesses []Witness       `yaml:"witnesses"` // those that its checkpoints are pushed to; at least one
+}
+
+// Trust is what the custodian believes before it has read anything.
+type Trust struct {
+	Estate        string   `yaml:"estate"`
+	CharterSHA256 string   `yaml:"charter_sha256"` // hex, of the first charter's manifest; or RootKeys
+	RootKeys      []string `yaml:"root_keys"`      // base64 Ed25519 public keys, at least the root threshold
+	MinCharter    int64    `yaml:"min_charter"`    // lowest charter version that is accepted
+}
+
+// Hop is the socket that gateways connect to.
+type Hop struct {
+	Socket   string    `yaml:"socket"`
+	Gateways []Gateway `yaml:"gateways"`
+}
+
+// Gateway is a peer on the socket, told by its user as the kernel names it.
+type Gateway struct {
+	ID  string `yaml:"id"` // as the operations statement names it
+	UID int    `yaml:"uid"`
+}
+
+// Witness cosigns the ledger.
+type Witness struct {
+	URL string `yaml:"url"` // submission prefix of C2SP tlog-witness; its key stands in the charter
+}
+
+// check refuses a configuration that cannot work.
+func (c *Config) check() error {
+	for _, f := range []struct{ name, value string }{
+		{"id", c.ID}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir}, {"estate_trust.estate", c.EstateTrust.Estate},
+		{"authority", c.Authority}, {"hop.socket", c.Hop.Socket}, {"admin", c.Admin}, {"log_key", c.LogKey},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%s is missing", f.name)
+		}
+	}
+	switch {
+	case c.EstateTrust.CharterSHA256 == "" && len(c.EstateTrust.RootKeys) == 0:
+		return errors.New("estate_trust needs charter_sha256 or root_keys: without them any estate would be believed")
+	case (c.Identity.File == "") == (c.Identity.Credential == ""):
+		return errors.New("identity needs exactly one of file and credential")
+	case len(c.Hop.Gateways) == 0:
+		return errors.New("hop.gateways is empty: name each gateway with its id and uid")
+	case len(c.Witnesses) == 0:
+		return errors.New("witnesses is empty: a ledger that nobody cosigns proves nothing; name the auditor's URL")
+	}
+	return nil
+}
+
+// folder returns the signed store's path when the authority is a folder.
+func (c *Config) folder() (string, bool) {
+	return c.Authority, !strings.HasPrefix(c.Authority, "http://") && !strings.HasPrefix(c.Authority, "https://")
+}
+
+// confine is what the custodian may still do once it runs.
+func (c *Config) confine() confine.Profile {
+	p := confine.Profile{
+		ReadOnly:   []string{"/proc"}, // a peer's confinement is read from /proc/PID/status
+		ReadWrite:  []string{c.StateDir, c.TilesDir, filepath.Dir(c.Hop.Socket), filepath.Dir(c.Admin)},
+		ConnectAny: true, // destinations come with the estate
+		Datagrams:  true, // and their names have to be resolved
+	}
+	if folder, ok := c.folder(); ok {
+		p.ReadOnly = append(p.ReadOnly, folder)
+	}
+	return p
+}

@@ -1,0 +1,98 @@
+package sealed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"filippo.io/age"
+
+	"github.com/reevehq/reeve/internal/custodian/state"
+)
+
+// Identity says where the custodian's age identity is: exactly one of File and Credential. A TPM or a key service is one more
+// source of a Key.
+type Identity struct {
+	File string `yaml:"file"` // age identity file, mode 0600
+	// PassphraseFD is a descriptor that holds the passphrase of File, which then is encrypted with it (age -p). 0 means none.
+	PassphraseFD int    `yaml:"passphrase_fd"`
+	Credential   string `yaml:"credential"` // name of a systemd credential, read from $CREDENTIALS_DIRECTORY
+}
+
+// Key opens what was sealed to the custodian, and seals the custodian's own state.
+type Key struct {
+	age.Identity
+	Recipient age.Recipient
+	Public    string // the recipient as the custody statement names it, "age1…"
+}
+
+// ErrIdentity is wrapped when the custodian's identity cannot be used.
+var ErrIdentity = errors.New("the custodian's identity cannot be used")
+
+// Read reads the identity.
+func (i Identity) Read() (*Key, error) {
+	key, err := i.read()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w; without it no sealed secret can be opened", ErrIdentity, err)
+	}
+	return key, nil
+}
+
+func (i Identity) read() (*Key, error) {
+	text, err := i.text()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	if i.PassphraseFD > 0 {
+		if text, err = decrypt(text, i.PassphraseFD); err != nil {
+			return nil, err
+		}
+		defer clear(text)
+	}
+	ids, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil {
+		return nil, errors.New("it is not an age identity") // the parser's error may quote the line
+	}
+	x, ok := ids[0].(*age.X25519Identity)
+	if !ok || len(ids) != 1 {
+		return nil, errors.New("it must hold exactly one X25519 identity, as age-keygen writes it")
+	}
+	return &Key{Identity: x, Recipient: x.Recipient(), Public: x.Recipient().String()}, nil
+}
+
+func (i Identity) text() ([]byte, error) {
+	if i.Credential != "" {
+		// systemd mounts this directory for the service alone; its modes are systemd's affair.
+		return os.ReadFile(filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), filepath.Base(i.Credential)))
+	}
+	if err := state.Private(i.File); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(i.File)
+}
+
+func decrypt(text []byte, fd int) ([]byte, error) {
+	f := os.NewFile(uintptr(fd), "passphrase")
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d is not open", fd)
+	}
+	defer f.Close()
+	passphrase, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	defer clear(passphrase)
+	scrypt, err := age.NewScryptIdentity(string(bytes.TrimRight(passphrase, "\r\n")))
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	r, err := age.Decrypt(bytes.NewReader(text), scrypt)
+	if err != nil {
+		return nil, fmt.Errorf("decrypting the identity with the passphrase: %w", err)
+	}
+	return io.ReadAll(io.LimitReader(r, 64<<10))
+}

@@ -1,0 +1,269 @@
+// Package sealed keeps the secrets that lifecycle owners handed to this custodian: encrypted with age on disk, decrypted once
+// and held in memory. No secret leaves it without evidence that the intent to use it is durable.
+package sealed
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/reevehq/reeve/internal/custodian/state"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/seal"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+var (
+	// ErrNotDurable refuses a secret to a caller whose intent is not on disk.
+	ErrNotDurable = errors.New("no durable intent")
+	// ErrOld refuses a handover whose version does not rise.
+	ErrOld = errors.New("an older or equal version")
+	// ErrCiphertext refuses a ciphertext that the handover does not name, or that does not open.
+	ErrCiphertext = errors.New("the sealed secret does not fit its handover")
+)
+
+// Held is one version of a credential's secret. Everything but the secret may be shown.
+type Held struct {
+	Credential  string
+	Version     int64
+	Created     time.Time // when the owner handed it over
+	Fingerprint string    // keyed: tells equal secrets within this custodian and says nothing about their bytes
+	secret      secret.Value
+}
+
+// Fetch returns the secret against evidence that the intent to use it is on disk.
+func (h *Held) Fetch(d ledger.Durable) (secret.Value, error) {
+	if !d.Valid() {
+		return secret.Value{}, ErrNotDurable
+	}
+	return h.secret, nil
+}
+
+// Store is the secrets in a directory: <credential>/<version>.age with the handover beside it, older versions included.
+// Safe for concurrent use.
+type Store struct {
+	dir       state.Dir
+	custodian string
+	key       *Key
+	mac       []byte // key of the fingerprints
+	held      atomic.Pointer[map[string]*Held]
+	mu        sync.Mutex // spans changes of held and of the directory
+}
+
+// Open reads and decrypts the newest version of every credential. What cannot be opened is left out and told in the second
+// result, by credential.
+func Open(dir state.Dir, custodian string, key *Key) (*Store, map[string]error, error) {
+	s := &Store{dir: dir, custodian: custodian, key: key}
+	if err := s.fingerprintKey(); err != nil {
+		return nil, nil, err
+	}
+	names, err := os.ReadDir(string(dir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the sealed secrets: %w", err)
+	}
+	all, failed := map[string]*Held{}, map[string]error{}
+	for _, n := range names {
+		if !n.IsDir() {
+			continue
+		}
+		h, err := s.load(n.Name())
+		if err != nil {
+			failed[n.Name()] = err
+		} else if h != nil {
+			all[n.Name()] = h
+		}
+	}
+	s.held.Store(&all)
+	return s, failed, nil
+}
+
+// Get returns what is held for a credential, or nil.
+func (s *Store) Get(credential string) *Held { return (*s.held.Load())[credential] }
+
+// Accept takes a handover that the set's owners signed, with its ciphertext. A version that is held already is no error and
+// returns nil.
+func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext []byte, now time.Time) (*Held, error) {
+	h, err := set.OpenHandover(env, s.custodian, now)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version {
+		if h.Version == old.Version {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("%w: %s is held in version %d, the handover has %d", ErrOld, h.Credential, old.Version, h.Version)
+	}
+	held, err := s.open(h, ciphertext)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.save(h, ciphertext); err != nil {
+		return nil, fmt.Errorf("keeping %s version %d: %w", h.Credential, h.Version, err)
+	}
+	next := maps.Clone(*s.held.Load())
+	next[h.Credential] = held
+	s.held.Store(&next)
+	return held, nil
+}
+
+// open decrypts what the handover names.
+func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
+	if seal.Sum(ciphertext) != h.SHA256 {
+		return nil, fmt.Errorf("%w: %s version %d has another hash; hand it over again", ErrCiphertext, h.Credential, h.Version)
+	}
+	plain, err := s.decrypt(ciphertext)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s version %d: %w; it was sealed to another custodian key", ErrCiphertext, h.Credential, h.Version, err)
+	}
+	if err := seal.Check(plain); err != nil {
+		clear(plain)
+		return nil, err
+	}
+	return &Held{h.Credential, h.Version, h.Created, s.fingerprint(plain), secret.New(plain)}, nil
+}
+
+func (s *Store) decrypt(ciphertext []byte) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(ciphertext), s.key)
+	if err != nil {
+		return nil, err
+	}
+	plain := make([]byte, seal.MaxLen+1) // one buffer, so that no copy of the secret is left behind by growing
+	n, err := io.ReadFull(r, plain)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		clear(plain)
+		return nil, err
+	}
+	return plain[:n:n], nil
+}
+
+// fingerprint tells whether two secrets are equal to whoever has the custodian's key, and nothing to anybody else.
+func (s *Store) fingerprint(plain []byte) string {
+	m := hmac.New(sha256.New, s.mac)
+	m.Write(plain)
+	return hex.EncodeToString(m.Sum(nil)[:8])
+}
+
+// save writes the ciphertext and then the handover, whose presence makes the version count.
+func (s *Store) save(h *statement.Handover, ciphertext []byte) error {
+	if !safe(h.Credential) {
+		return fmt.Errorf("the name %q cannot be a directory's", h.Credential)
+	}
+	dir, err := s.dir.Sub(h.Credential)
+	if err != nil {
+		return err
+	}
+	record, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	version := strconv.FormatInt(h.Version, 10)
+	if err := dir.Replace(version+".age", ciphertext); err != nil {
+		return err
+	}
+	return dir.Replace(version+".json", record)
+}
+
+// load opens the newest version in a credential's directory; nil when it holds none.
+func (s *Store) load(credential string) (*Held, error) {
+	dir, err := s.dir.Sub(credential)
+	if err != nil {
+		return nil, err
+	}
+	version, err := newest(dir)
+	if version == 0 || err != nil {
+		return nil, err
+	}
+	name := strconv.FormatInt(version, 10)
+	record, err := dir.Read(name + ".json")
+	if err != nil {
+		return nil, err
+	}
+	var h statement.Handover
+	if err := json.Unmarshal(record, &h); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", dir.Path(name+".json"), err)
+	}
+	if h.Credential != credential || h.Version != version || h.Custodian != s.custodian {
+		return nil, fmt.Errorf("%w: %s names %s version %d for %s", ErrCiphertext, dir.Path(name+".json"), h.Credential, h.Version, h.Custodian)
+	}
+	ciphertext, err := dir.Read(name + ".age")
+	if err != nil {
+		return nil, err
+	}
+	return s.open(&h, ciphertext)
+}
+
+func newest(dir state.Dir) (int64, error) {
+	names, err := os.ReadDir(string(dir))
+	if err != nil {
+		return 0, err
+	}
+	versions := []int64{0}
+	for _, n := range names {
+		if v, ok := strings.CutSuffix(n.Name(), ".json"); ok {
+			if version, err := strconv.ParseInt(v, 10, 64); err == nil {
+				versions = append(versions, version)
+			}
+		}
+	}
+	return slices.Max(versions), nil
+}
+
+// fingerprintKey reads the key of the fingerprints, or makes one. It lies encrypted to the custodian itself.
+func (s *Store) fingerprintKey() error {
+	const name = "fingerprint.age"
+	text, err := s.dir.Read(name)
+	if err != nil {
+		return fmt.Errorf("reading the fingerprint key: %w", err)
+	}
+	if text != nil {
+		s.mac, err = s.decrypt(text)
+		if err == nil && len(s.mac) != sha256.Size {
+			err = errors.New("wrong length")
+		}
+		if err != nil {
+			return fmt.Errorf("opening %s: %w; it belongs to another identity: put the identity or the directory back from a backup", s.dir.Path(name), err)
+		}
+		return nil
+	}
+	s.mac = make([]byte, sha256.Size)
+	rand.Read(s.mac) // never fails since Go 1.24
+	var out bytes.Buffer
+	w, err := age.Encrypt(&out, s.key.Recipient)
+	if err == nil {
+		_, err = w.Write(s.mac)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		err = s.dir.Replace(name, out.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the fingerprint key: %w", err)
+	}
+	return nil
+}
+
+// safe reports whether a name can be one directory's.
+func safe(name string) bool {
+	return name != "" && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")
+}

@@ -1,16 +1,19 @@
 // Package hop is the protocol between gateway and custodian, both ends: length-prefixed multiplexed frames with per-stream flow
-// control over a few Unix sockets. docs/formats/hop.md has the format.
+// control over a few Unix sockets, or inside mutual TLS 1.3 to another host. docs/formats/hop.md has the format.
+//
+// A stream is one request and its answer. Request bodies are whole in memory on both ends; answers flow, and each Write of
+// the custodian reaches the gateway at once. A stream ends cleanly only by an END frame: whatever else ends it is ErrBroken.
 package hop
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/reevehq/reeve/internal/workload"
 )
 
-// Field is one header field. Names keep the case they were sent in.
+// Field is one header field. Names keep the case they were sent in. CR, LF and NUL are refused in both.
 type Field struct{ Name, Value string }
 
 // Open asks the custodian for one upstream request. It names a credential, never a host.
@@ -21,9 +24,9 @@ type Open struct {
 	Path       string // public path with query, the exact bytes; the custodian maps it to the provider's path
 	URL        string // public URL that the client used
 	Header     []Field
-	Proof      workload.Proof
-	Asserted   []Field // attributes that only the gateway vouches for
-	Body       []byte  // sent as BODY frames; whole in memory on both ends, bounded by Limits.Body
+	Proof      workload.Proof // Value has memory of its own: the custodian may wipe it
+	Asserted   []Field        // attributes that only the gateway vouches for
+	Body       []byte         // sent as BODY frames; whole in memory on both ends, bounded by Limits.Body
 }
 
 // Response is the custodian's answer, from the upstream or its own refusal.
@@ -37,51 +40,68 @@ type Response struct {
 // Refusal is a typed error of the custodian: nothing was sent upstream unless Sent.
 type Refusal struct {
 	Code       string // stable word, such as policy_denied, unauthenticated, ceiling, frozen, stale, ledger, upstream_unreachable
-	Status     int    // HTTP status that fits
+	Status     int    // HTTP status that fits, 400 to 599
 	Message    string // what happened, what it means, what to do: safe to show to the client
 	Receipt    string // Reeve-Receipt of the denial entry, or empty
 	RetryAfter int    // seconds, 0 for none
+	Sent       bool   // the request, or a part of it, went to the upstream
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
 
-// ErrBroken is a stream that ended before its end: never to be shown to a client as a clean end.
+// ErrBroken is a stream that ended before its end: never to be shown to a client as a clean end. What the upstream did
+// is not known.
 var ErrBroken = errors.New("stream broken off")
 
-// ErrUnavailable means that no custodian could be reached: nothing was sent.
+// ErrUnavailable means that no custodian could be reached, or that it did not take the stream up: nothing was sent.
 var ErrUnavailable = errors.New("custodian unavailable")
-
-// Client is a gateway's end: a few connections, many streams. Safe for concurrent use.
-type Client struct{}
-
-// Do sends the request and returns when the response's head is there. The error is a *Refusal, ErrUnavailable or ctx's.
-// Cancelling ctx sends CANCEL.
-func (c *Client) Do(ctx context.Context, o *Open) (*Response, error) { return nil, ErrUnavailable }
 
 // Peer is who is at the other end of a connection, as the kernel or TLS says.
 type Peer struct {
-	UID, PID int
+	UID, PID int    // of a Unix socket (PID 0 where the kernel does not tell); -1 for TLS
+	Key      string // Pin of a TLS peer's key; empty for a Unix socket
 	Name     string // gateway id from the server's configuration
 }
 
-// Handler serves one stream on the custodian's side. It runs in a goroutine of its own; ctx ends when the peer cancels or
-// goes away. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End breaks the stream off.
-type Handler func(ctx context.Context, peer Peer, o *Open, w *Writer)
+// Limits bound what one end accepts. Zero values take the default given.
+type Limits struct {
+	Streams int   // streams in flight, over all connections: 16384. Above it: overloaded, 503
+	Conns   int   // connections that a server keeps: 256
+	Body    int64 // bytes of one request body: 32 MiB. Above it: too_large, 413
+	Memory  int64 // bytes of all request bodies in flight at a server: 512 MiB. Above it: overloaded, 503
+	Header  int   // bytes of one OPEN, HEAD, TRAILER, ERROR or GOAWAY payload: 128 KiB
+	Fields  int   // header fields in one payload: 256
+	Window  int   // bytes of one answer that a client holds unread: 256 KiB
+}
 
-// Writer answers one stream.
-type Writer struct{}
+func (l Limits) withDefaults() Limits {
+	set := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	set(&l.Streams, 16384)
+	set(&l.Conns, 256)
+	set(&l.Header, 128<<10)
+	set(&l.Fields, 256)
+	set(&l.Window, 256<<10)
+	l.Header = min(l.Header, 1<<24-1)
+	l.Window = min(l.Window, maxWindow)
+	if l.Body <= 0 {
+		l.Body = 32 << 20
+	}
+	if l.Memory <= 0 {
+		l.Memory = 512 << 20
+	}
+	l.Body = min(l.Body, 1<<32-1)
+	return l
+}
 
-// Head sends status and header fields.
-func (w *Writer) Head(status int, header []Field) error { return ErrBroken }
+func overloaded(what string) *Refusal {
+	return &Refusal{Code: "overloaded", Status: 503, RetryAfter: 1,
+		Message: what + ". Nothing was sent. Try again shortly; if it stays, raise the limit or add a process."}
+}
 
-// Write sends body bytes, blocking on the peer's window. Each Write reaches the peer without delay.
-func (w *Writer) Write(p []byte) (int, error) { return 0, ErrBroken }
-
-// End ends the body cleanly, with trailers if any.
-func (w *Writer) End(trailer []Field) error { return ErrBroken }
-
-// Break ends the stream as broken off.
-func (w *Writer) Break(reason string) {}
-
-// Refuse answers with a typed error; only before Head.
-func (w *Writer) Refuse(r *Refusal) error { return ErrBroken }
+func tooLarge(what string, size, limit int64) *Refusal {
+	return &Refusal{Code: "too_large", Status: 413, Message: fmt.Sprintf("%s has %d bytes and at most %d are taken. Nothing was sent. Send less, or raise the limit.", what, size, limit)}
+}

@@ -1,0 +1,27 @@
+package hop
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelPeer asks the kernel who opened the other end of a Unix socket.
+func kernelPeer(nc *net.UnixConn) (Peer, error) {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return Peer{}, err
+	}
+	return Peer{UID: int(cred.Uid), PID: int(cred.Pid)}, nil
+}

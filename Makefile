@@ -1,0 +1,35 @@
+# Every target is one line of help; what it does lives in Go or in scripts/.
+SHELL := bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/reevehq/reeve/internal/process.Version=$(VERSION)
+BINARIES := reeve reeve-gateway reeve-custodian reeve-authority reeve-auditor
+
+.PHONY: help build up test test-real drill bench lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the five binaries, in bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES))
+
+up: build ## build, then start the demo on this machine (DIR=./demo); Ctrl-C stops it
+	@exec bin/reeve up --dir $(or $(DIR),./demo)
+
+test: ## all tests that need only Go, Node 20 and a C compiler
+	scripts/test checks unit e2e
+
+test-real: ## the tests that need root, strace or nginx
+	scripts/test real
+
+drill: build ## take the gateway over and show what it got
+	bin/reeve drill
+
+bench: build ## measure reeve against a plain proxy and nginx
+	go run ./bench
+
+lint: ## staticcheck and govulncheck, at the versions that CI uses
+	scripts/lint
+
+clean: ## remove bin/ (the demo stays)
+	rm -rf bin

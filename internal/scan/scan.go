@@ -53,6 +53,9 @@ func (f Field) Text(body []byte) ([]byte, error) {
 // Int returns a whole number from 0 to 2^53. Anything that parsers read differently (fractions,
 // exponents, signs, larger numbers) is refused.
 func (f Field) Int(body []byte) (int64, error) {
+	if f.Absent() {
+		return 0, &Error{0, "a limit that is not there"}
+	}
 	var n int64
 	for i := f.Start; i < f.End; i++ {
 		if body[i] < '0' || body[i] > '9' || n > 1<<53/10 {

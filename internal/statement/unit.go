@@ -70,7 +70,7 @@ type Destination struct {
 	Prefix  string   `yaml:"prefix"`  // put before the public path, such as /api; empty for none
 	Methods []string `yaml:"methods"` // upper case
 	// Paths are patterns over the exact bytes of the path that is sent: literal segments, "*" for one whole segment,
-	// "**" at the end for one or more.
+	// "**" at the end for one or more. "GET,DELETE /v1/responses/*" holds for those of the methods only.
 	Paths []string `yaml:"paths"`
 	// Networks are the private networks (CIDR) that the origin may resolve to; public addresses need no entry.
 	Networks []string `yaml:"networks"`

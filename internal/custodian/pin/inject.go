@@ -1,0 +1,79 @@
+package pin
+
+import (
+	"strings"
+
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+func checkInject(c statement.Credential) error {
+	name := fold(c.Inject.Name)
+	switch c.Inject.As {
+	case "bearer":
+		if name == "" {
+			return nil
+		}
+	case "header":
+		if token(name) && (!local(name) || strings.HasPrefix(name, "cf-")) && name != "content-type" && name != "content-encoding" {
+			return nil
+		}
+	case "query":
+		if name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == "" {
+			return nil
+		}
+	}
+	return refuse("credential %s: inject as bearer without a name, as header with a field name, or as query with a parameter name", c.ID)
+}
+
+// Check reports whether the secret can be carried as the record says: printable ASCII, and no space except inside a header
+// value such as "Basic …". The error does not hold the secret.
+func (p *Pin) Check(v secret.Value) error {
+	b := v.Reveal()
+	for i, c := range b {
+		inner := p.Credential.Inject.As == "header" && c == ' ' && i > 0 && i < len(b)-1
+		if (c <= ' ' || c >= 0x7f) && !inner {
+			return refuse("credential %s: the secret has a space, line break or other byte that cannot be sent; hand it over again without it", p.Credential.ID)
+		}
+	}
+	if len(b) == 0 {
+		return refuse("credential %s: the secret is empty", p.Credential.ID)
+	}
+	return nil
+}
+
+// AppendTarget appends the request target that Target returned, with the secret where it goes into the query. The
+// caller wipes the bytes after use.
+func (p *Pin) AppendTarget(dst []byte, target string, v secret.Value) []byte {
+	dst = append(dst, target...)
+	if p.Credential.Inject.As != "query" {
+		return dst
+	}
+	joint := byte('?')
+	if strings.Contains(target, "?") {
+		joint = '&'
+	}
+	dst = append(append(append(dst, joint), p.Credential.Inject.Name...), '=')
+	for _, c := range v.Reveal() {
+		if unreserved(c) {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
+		}
+	}
+	return dst
+}
+
+// AppendField appends the header field that carries the secret, "Name: value" CR LF, or nothing when it goes into the
+// query. The caller wipes the bytes after use.
+func (p *Pin) AppendField(dst []byte, v secret.Value) []byte {
+	switch p.Credential.Inject.As {
+	case "bearer":
+		dst = append(dst, "Authorization: Bearer "...)
+	case "header":
+		dst = append(append(dst, p.Credential.Inject.Name...), ": "...)
+	default:
+		return dst
+	}
+	return append(append(dst, v.Reveal()...), "\r\n"...)
+}

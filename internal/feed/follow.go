@@ -1,0 +1,539 @@
+package feed
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+const (
+	// Unknown is the age before the first heartbeat that counts.
+	Unknown = time.Duration(-1)
+
+	catchUp = 15 * time.Second // from dialling to the first heartbeat that counts
+	stall   = 2 * time.Second  // between two heartbeats that count; then a new connection is made
+	backoff = time.Second      // longest pause between two attempts, and the time between two looks at a folder
+	tedious = 100              // refused frames after which a connection is given up
+)
+
+// errResync ends a connection because records that were refused may be good under the set that came since.
+var errResync = errors.New("asking again for records that were refused under the older set")
+
+// Config says what to follow: one of URL and Folder. The callbacks run one at a time and see only what was verified. An
+// error from OnSet refuses the set; after an error from another callback the item is offered again later. They may call Set
+// and Age of the Follower, nothing else.
+type Config struct {
+	URL    string // of the authority, such as http://127.0.0.1:7801
+	Folder string // a signed store (estate/.signed) on this machine, read every second instead of a stream
+	Dir    string // with URL: the follower's own copy of the last accepted set and of all records, made with mode 0700
+
+	Pin       statement.Pin
+	Custodian string // whose handovers and extensions are wanted; empty for none
+
+	OnSet      func(*statement.Set, statement.Store) error
+	OnRecord   func(kind string, env *statement.Envelope) error // revocation, workload-key, extension or retirement
+	OnHandover func(env *statement.Envelope, ciphertext []byte) error
+
+	Skew  time.Duration    // how far a heartbeat's time may be from the clock; default 2 s
+	TLS   *tls.Config      // for an https URL
+	Clock func() time.Time // default time.Now
+	Log   *slog.Logger     // default none
+}
+
+// Follower holds the newest set and the records that it could verify.
+type Follower struct {
+	cfg    Config
+	done   chan struct{}
+	set    atomic.Pointer[statement.Set]
+	newest atomic.Pointer[beat]
+
+	mu      sync.Mutex // held while one item is applied; guards what follows
+	own     Records    // verified and passed on
+	seen    Records    // everything that this connection has sent, verified or not
+	refused Records    // on this connection and under this set
+	handed  Records    // handovers passed on
+	closing Records    // the revocations among own
+	numbers map[string][]int64
+	pending []*Frame // kept records that could not be verified at the start, for want of a good set
+	dir     string   // Config.Dir, once the start is over
+	status  Status
+}
+
+// beat is the newest heartbeat that counted and when it came; in folder mode only when the folder was read whole.
+type beat struct {
+	Heartbeat
+	at time.Time
+}
+
+// Status is what a follower says of itself.
+type Status struct {
+	Lock      int64  // version in force; 0 for none
+	Authority int64  // version that the newest heartbeat names
+	Epoch     int64  // of the newest heartbeat
+	Number    int64  // of the newest heartbeat
+	Records   int    // verified records held, handovers not counted
+	Withheld  int    // revocations held that the authority does not publish: more than 0 is an alarm
+	Gaps      []Gap  // revocation numbers that never came: an alarm
+	Refused   int64  // items refused since the start
+	Err       string // why the feed is not followed now, or the newest refusal; empty when all is well
+}
+
+// Gap is a run of revocation numbers of one signer that never came, though a later one did.
+type Gap struct {
+	Signer   string
+	From, To int64 // inclusive
+}
+
+// Follow starts following until ctx ends. Before it returns it has applied the follower's own copy, so that a process
+// starts with the set and the revocations that it last had, whether or not the authority is there.
+func Follow(ctx context.Context, cfg Config) (*Follower, error) {
+	if (cfg.URL == "") == (cfg.Folder == "") || cfg.URL != "" && cfg.Dir == "" {
+		return nil, errors.New("feed: need either the authority's URL and a directory for the follower's own copy, or a folder")
+	}
+	cfg.Skew = cmp.Or(cfg.Skew, 2*time.Second)
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}}
+	attempt := f.read
+	if cfg.URL != "" {
+		attempt = f.stream
+		if err := f.restore(); err != nil {
+			return nil, fmt.Errorf("reading the own copy of the estate in %s: %w", cfg.Dir, err)
+		}
+		f.dir = cfg.Dir
+	}
+	go f.run(ctx, attempt)
+	return f, nil
+}
+
+// Wait returns when the follower has ended.
+func (f *Follower) Wait() { <-f.done }
+
+// Set is the set in force, or nil before the first.
+func (f *Follower) Set() *statement.Set { return f.set.Load() }
+
+// Age is how old the newest news of revocations is: the time since the newest heartbeat that counted arrived, or Unknown
+// before the first. The larger of the monotonic and the wall clock decides, so that a machine's sleep counts.
+// A folder has no heartbeats: there Age is the time since it was last read whole.
+func (f *Follower) Age() time.Duration {
+	b := f.newest.Load()
+	if b == nil {
+		return Unknown
+	}
+	now := f.cfg.Clock()
+	return max(now.Sub(b.at), now.Round(0).Sub(b.at.Round(0)), 0)
+}
+
+// Status reports where the follower is.
+func (f *Follower) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.status
+	s.Records, s.Gaps = f.own.Len(), f.gaps()
+	if set := f.Set(); set != nil {
+		s.Lock = set.Lock.Version
+	}
+	return s
+}
+
+// Offer verifies, passes on and keeps a record that came another way, such as an admin socket.
+func (f *Follower) Offer(file []byte) error { return f.take(&Frame{Record: file}) }
+
+func (f *Follower) run(ctx context.Context, attempt func(context.Context) error) {
+	defer close(f.done)
+	for pause := time.Duration(0); ctx.Err() == nil; {
+		before := f.newest.Load()
+		err := attempt(ctx)
+		if err != nil && ctx.Err() == nil {
+			f.report(err)
+		}
+		switch {
+		case err == errResync:
+			continue
+		case f.cfg.Folder != "":
+			pause = backoff
+		case f.newest.Load() != before:
+			pause = backoff / 16
+		default:
+			pause = min(max(2*pause, backoff/16), backoff)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2+1)):
+		}
+	}
+}
+
+// stream follows one connection until it ends.
+func (f *Follower) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Whoever is silent, endless or slow has until this fires; only a heartbeat that counts puts it off.
+	timer := time.AfterFunc(catchUp, func() { cancel(errors.New("no heartbeat that counts came in time")) })
+	defer timer.Stop()
+	http1 := new(http.Protocols)
+	http1.SetHTTP1(true)
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
+		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, DisableKeepAlives: true}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URL, "/")+Path+"?"+f.have().Encode(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := transport.RoundTrip(req) // no redirects
+	if err != nil {
+		return fmt.Errorf("the authority cannot be reached: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the authority answered %s instead of a stream", resp.Status)
+	}
+	body := bufio.NewReaderSize(resp.Body, 32<<10)
+	for refused := 0; refused < tedious; {
+		frame, err := ReadFrame(body)
+		if err != nil {
+			return fmt.Errorf("the authority's stream ended: %w", errors.Join(err, context.Cause(ctx)))
+		}
+		err = f.take(frame)
+		switch {
+		case err == errResync:
+			return err
+		case err != nil:
+			refused++
+			f.report(err)
+		case frame.Heartbeat != nil:
+			timer.Reset(stall)
+		}
+	}
+	return fmt.Errorf("the authority sent %d items that were refused", tedious)
+}
+
+// have tells the authority what it need not send, and begins to count what it does.
+func (f *Follower) have() url.Values {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen, f.refused = Records{}, Records{}
+	q := url.Values{"records": {f.own.Sum()}}
+	if set := f.Set(); set != nil {
+		q.Set("lock", hex.EncodeToString(set.LockHash[:]))
+	}
+	if f.cfg.Custodian != "" {
+		q.Set("custodian", f.cfg.Custodian)
+	}
+	return q
+}
+
+// read looks at the folder once. A set or record that is refused says nothing about the other records.
+func (f *Follower) read(context.Context) error {
+	f.have()
+	folder := statementDir(f.cfg.Folder)
+	newest, err := statementNewest(folder, "lock")
+	if err != nil || newest == 0 {
+		return fmt.Errorf("%s has no estate.lock: %w", f.cfg.Folder, cmp.Or(err, fs.ErrNotExist))
+	}
+	whole := true
+	look := func(name string, err error) {
+		if err != nil {
+			whole = false
+			f.report(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	if set := f.Set(); set == nil || set.Lock.Version != newest {
+		f.mu.Lock()
+		err := f.takeSet(folder)
+		f.mu.Unlock()
+		look("lock "+strconv.FormatInt(newest, 10), err)
+	}
+	err = EachRecord(folder, func(name string, record *Frame) error {
+		look(name, f.take(record))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.newest.Store(&beat{at: f.cfg.Clock()})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.status.Authority = newest; whole {
+		f.status.Err = ""
+	}
+	return nil
+}
+
+// take applies one frame.
+func (f *Follower) take(frame *Frame) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case frame.Heartbeat != nil:
+		return f.takeHeartbeat(frame.Heartbeat)
+	case frame.Record != nil:
+		return f.takeRecord(frame)
+	case frame.Set != nil:
+		before := f.refused.Len()
+		if err := f.takeSet(frame.Set); err != nil {
+			return err
+		}
+		if f.refused.Len() < before {
+			return errResync
+		}
+	}
+	return nil
+}
+
+func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
+	set, now, last := f.Set(), f.cfg.Clock(), f.newest.Load()
+	if set == nil {
+		return fmt.Errorf("%w: there is no set yet to verify it with", ErrHeartbeat)
+	}
+	h, err := OpenHeartbeat(env, set.ServiceKeys("feed", now))
+	if err != nil {
+		return err
+	}
+	skew := now.Round(0).Sub(h.Time)
+	switch {
+	case h.Estate != set.Charter.Estate:
+		return fmt.Errorf("%w: it is for estate %q", ErrHeartbeat, h.Estate)
+	case last != nil && cmp.Or(cmp.Compare(h.Epoch, last.Epoch), cmp.Compare(h.Number, last.Number)) <= 0:
+		return fmt.Errorf("%w: epoch %d number %d came after %d %d: a replay, or an authority restored to an earlier state", ErrHeartbeat, h.Epoch, h.Number, last.Epoch, last.Number)
+	case skew.Abs() > f.cfg.Skew:
+		return fmt.Errorf("%w: its time is %s away: delayed, replayed, or a clock is wrong (compare the clocks of both machines)", ErrHeartbeat, skew.Round(time.Millisecond))
+	case h.Sum != f.own.Sum() && h.Sum != f.seen.Sum():
+		return fmt.Errorf("%w: it names %d records that did not all arrive", ErrHeartbeat, h.Records)
+	}
+	f.newest.Store(&beat{*h, now})
+	withheld := 0
+	if h.Sum != f.own.Sum() {
+		for _, id := range f.closing.ids {
+			if !f.seen.Has(id) {
+				withheld++
+			}
+		}
+	}
+	if withheld > f.status.Withheld {
+		f.cfg.Log.Error("the authority does not publish revocations that this process holds; they stay in force", "count", withheld)
+	}
+	f.status.Authority, f.status.Epoch, f.status.Number, f.status.Withheld, f.status.Err = h.Lock, h.Epoch, h.Number, withheld, ""
+	return nil
+}
+
+// takeSet verifies a set, puts it in force and keeps it. The set in force again is no error.
+func (f *Follower) takeSet(store statement.Store) error {
+	pin, prev := f.cfg.Pin, f.Set()
+	if prev != nil {
+		pin.LastLock = max(pin.LastLock, prev.Lock.Version)
+	}
+	trace := &Trace{From: store, Read: Files{}}
+	set, err := statement.Load(trace, pin, prev, f.cfg.Clock())
+	switch {
+	case err != nil:
+		return err
+	case prev != nil && set.LockHash == prev.LockHash:
+		return nil
+	case prev != nil && set.Lock.Version <= prev.Lock.Version:
+		return fmt.Errorf("another set with lock version %d is in force: %w", prev.Lock.Version, statement.ErrRefused)
+	}
+	if f.cfg.OnSet != nil {
+		if err := f.cfg.OnSet(set, trace.Read); err != nil {
+			return fmt.Errorf("lock version %d: %w", set.Lock.Version, err)
+		}
+	}
+	f.set.Store(set)
+	f.refused = Records{}
+	f.cfg.Log.Info("statement set in force", "lock", set.Lock.Version)
+	f.pending = slices.DeleteFunc(f.pending, func(kept *Frame) bool { return f.takeRecord(kept) == nil })
+	if f.dir == "" {
+		return nil
+	}
+	return inForce(Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode()))
+}
+
+// takeRecord verifies a record, passes it on and keeps it. A known one is no error. Closing does not wait for the disk: a
+// record that cannot be kept is in force and reported.
+func (f *Follower) takeRecord(frame *Frame) error {
+	id := sha256.Sum256(frame.Record)
+	env, kind, err := ParseRecord(frame.Record)
+	switch {
+	case err != nil:
+		return err
+	case max(f.own.Len(), f.seen.Len(), f.handed.Len()) >= MaxRecords:
+		return fmt.Errorf("%w: more than %d records", ErrFrame, MaxRecords)
+	case kind != "handover":
+		f.seen.Add(id)
+	}
+	if f.own.Has(id) || f.handed.Has(id) || f.refused.Has(id) {
+		return nil
+	}
+	if err := f.pass(kind, env, frame.Sealed, id); err != nil {
+		f.refused.Add(id)
+		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
+	}
+	if kind == "handover" || f.dir == "" {
+		return nil
+	}
+	return inForce(f.keep(frame))
+}
+
+// pass verifies one record with the set in force and hands it to its callback.
+func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) (err error) {
+	set, now, mine, revoked := f.Set(), f.cfg.Clock(), true, (*statement.Revocation)(nil)
+	if set == nil {
+		return errors.New("there is no set yet to verify it with")
+	}
+	switch kind {
+	case "handover":
+		return f.hand(set, env, sealed, id)
+	case "revocation":
+		revoked, err = set.OpenRevocation(env, now)
+	case "workload-key":
+		_, err = set.OpenWorkloadKey(env, now)
+	case "retirement":
+		_, err = set.OpenRetirement(env, now)
+	case "extension":
+		var to statement.Extension
+		if err = json.Unmarshal(env.Payload, &to); err == nil {
+			mine = to.Custodian == f.cfg.Custodian
+			_, err = set.OpenExtension(env, to.Custodian, now)
+		}
+	default:
+		return errors.New("this release does not know the kind")
+	}
+	if err == nil && mine && f.cfg.OnRecord != nil {
+		err = f.cfg.OnRecord(kind, env)
+	}
+	if err != nil {
+		return err
+	}
+	f.own.Add(id)
+	if revoked != nil {
+		f.closing.Add(id)
+		f.numbers[revoked.Signer] = append(f.numbers[revoked.Signer], revoked.Number)
+	}
+	return nil
+}
+
+// hand passes on a handover to this follower's custodian; one for another is nothing to it.
+func (f *Follower) hand(set *statement.Set, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) error {
+	var to statement.Handover
+	if err := json.Unmarshal(env.Payload, &to); err != nil || to.Custodian != f.cfg.Custodian {
+		return err
+	}
+	h, err := set.OpenHandover(env, f.cfg.Custodian, f.cfg.Clock())
+	if err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != h.SHA256 {
+		return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
+	}
+	if f.cfg.OnHandover != nil {
+		if err := f.cfg.OnHandover(env, sealed); err != nil {
+			return err
+		}
+	}
+	f.handed.Add(id)
+	return nil
+}
+
+// restore applies the follower's own copy: the files "set" and "records" hold frames as the stream does. A set that is
+// not good any more (its lock expired, say) is reported, and the feed brings a newer one; an older one stays refused.
+func (f *Follower) restore() error {
+	if err := os.MkdirAll(f.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(f.cfg.Dir, "set"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	frame, err := ParseFrame(b)
+	if err != nil {
+		return err
+	}
+	if err := f.take(frame); err != nil {
+		f.report(fmt.Errorf("the set kept from the last run: %w", err))
+	}
+	if last, err := statementNewest(frame.Set, "lock"); err == nil {
+		f.cfg.Pin.LastLock = max(f.cfg.Pin.LastLock, last)
+	}
+	records, err := os.ReadFile(filepath.Join(f.cfg.Dir, "records"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for line := range bytes.Lines(records) { // one may be torn by a crash; the feed sends it again
+		frame, err := ParseFrame(line)
+		if err == nil && f.take(frame) != nil {
+			f.pending = append(f.pending, frame)
+		}
+	}
+	return nil
+}
+
+// keep appends a record to the own copy. The newline comes first, so that a torn line spoils no other.
+func (f *Follower) keep(frame *Frame) error {
+	w, err := os.OpenFile(filepath.Join(f.dir, "records"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append([]byte{'\n'}, frame.Encode()...))
+	return errors.Join(err, w.Sync(), w.Close())
+}
+
+func inForce(err error) error {
+	if err != nil {
+		return fmt.Errorf("in force, but not kept for the next start: %w", err)
+	}
+	return nil
+}
+
+// gaps lists the revocation numbers that are missing: a signer numbers his revocations from 1 without gaps.
+func (f *Follower) gaps() (gaps []Gap) {
+	for signer, have := range f.numbers {
+		slices.Sort(have)
+		last := int64(0)
+		for _, n := range have {
+			if n > last+1 {
+				gaps = append(gaps, Gap{signer, last + 1, n - 1})
+			}
+			last = n
+		}
+	}
+	return gaps
+}
+
+// report notes what went wrong, and logs it when it is not the same again.
+func (f *Follower) report(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Refused++
+	if f.status.Err != err.Error() {
+		f.cfg.Log.Warn("feed: "+err.Error(), "age_ms", f.Age().Milliseconds())
+	}
+	f.status.Err = err.Error()
+}

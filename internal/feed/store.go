@@ -1,0 +1,136 @@
+package feed
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Files is a statement.Store in memory: exact file bytes by slash-separated path below the store.
+type Files map[string][]byte
+
+// ReadFile implements statement.Store.
+func (m Files) ReadFile(name string) ([]byte, error) {
+	b, ok := m[name]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return b, nil
+}
+
+// ReadDir implements statement.Store.
+func (m Files) ReadDir(name string) ([]string, error) {
+	var names []string
+	for path := range m {
+		if rest, ok := strings.CutPrefix(path, name+"/"); ok {
+			first, _, _ := strings.Cut(rest, "/")
+			names = append(names, first)
+		}
+	}
+	if names == nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// Trace is a statement.Store that remembers in Read what was read From another: what Load reads is what a set consists of.
+type Trace struct {
+	From statement.Store
+	Read Files
+}
+
+// ReadFile implements statement.Store.
+func (t *Trace) ReadFile(name string) ([]byte, error) {
+	b, err := t.From.ReadFile(name)
+	if err == nil {
+		t.Read[name] = b
+	}
+	return b, err
+}
+
+// ReadDir implements statement.Store.
+func (t *Trace) ReadDir(name string) ([]string, error) { return t.From.ReadDir(name) }
+
+// EachRecord calls do with every record of a store as a frame, handovers with their ciphertext. Nothing is verified. It stops
+// at the first error.
+func EachRecord(store statement.Store, do func(name string, record *Frame) error) error {
+	kinds, err := store.ReadDir("records")
+	for _, kind := range kinds {
+		names, err := store.ReadDir("records/" + kind)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if name = "records/" + kind + "/" + name; !strings.HasSuffix(name, ".json") {
+				continue // being written
+			}
+			file, err := store.ReadFile(name)
+			frame := &Frame{Record: file}
+			if err == nil && kind == "handover" {
+				frame.Sealed, err = sealed(store, file)
+			}
+			if err == nil {
+				err = do(name, frame)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sealed reads the ciphertext beside a handover record.
+func sealed(store statement.Store, file []byte) ([]byte, error) {
+	env, _, err := ParseRecord(file)
+	if err != nil {
+		return nil, err
+	}
+	var h statement.Handover
+	if err := json.Unmarshal(env.Payload, &h); err != nil {
+		return nil, fmt.Errorf("%w: handover: %v", ErrFrame, err)
+	}
+	return store.ReadFile(SealedPath(&h))
+}
+
+// SealedPath is where a store has the ciphertext of a handover.
+func SealedPath(h *statement.Handover) string {
+	return fmt.Sprintf("sealed/%s/%d-%s.age", h.Credential, h.Version, h.Custodian)
+}
+
+// Write puts a file at path so that it is there whole or not at all, also after a crash. Missing folders are made with
+// mode 0700.
+func Write(path string, b []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,144 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"math/bits"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/reevehq/reeve/internal/gateway/dialect"
+)
+
+// Request bodies are read whole before anything goes on: an upstream that answers before it has read the request would
+// otherwise cut the answer (golang/go#40747), and the model is read from the body.
+
+// buffers lends memory for request bodies, in sizes of 4 KiB, 16 KiB, … 1 GiB, and bounds all that is lent.
+type buffers struct {
+	most  int64 // bytes lent at one time
+	lent  atomic.Int64
+	pools [10]sync.Pool // of *buffer
+}
+
+type buffer struct {
+	b     []byte
+	class int
+}
+
+const smallest = 12 // log2 of the smallest buffer
+
+// class is the index of the smallest size that holds n bytes.
+func class(n int64) int {
+	if n <= 1<<smallest {
+		return 0
+	}
+	return (bits.Len64(uint64(n-1)) - smallest + 1) / 2
+}
+
+// take lends a buffer for at least n bytes, or nil when too much is lent.
+func (p *buffers) take(n int64) *buffer {
+	c := class(n)
+	if c >= len(p.pools) {
+		return nil
+	}
+	size := int64(1) << (smallest + 2*c)
+	if p.lent.Add(size) > p.most {
+		p.lent.Add(-size)
+		return nil
+	}
+	if b, ok := p.pools[c].Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{b: make([]byte, size), class: c}
+}
+
+func (p *buffers) give(b *buffer) {
+	p.lent.Add(-int64(len(b.b)))
+	p.pools[b.class].Put(b)
+}
+
+var (
+	errTooLarge = errors.New("request body too large")
+	errMemory   = errors.New("request bodies take all the memory that they may")
+)
+
+// read reads all of r into a lent buffer. size is what the client announced, or -1; limit is in bytes.
+func (p *buffers) read(r io.Reader, size, limit int64) (*buffer, int, error) {
+	if size > limit {
+		return nil, 0, errTooLarge
+	}
+	b := p.take(max(size, 0))
+	if b == nil {
+		return nil, 0, errMemory
+	}
+	n := 0
+	for {
+		m, err := r.Read(b.b[n:])
+		n += m
+		switch {
+		case int64(n) > limit:
+			p.give(b)
+			return nil, 0, errTooLarge
+		case err == io.EOF:
+			return b, n, nil
+		case err != nil:
+			p.give(b)
+			return nil, 0, err
+		case int64(n) == size:
+			return b, n, drained(r)
+		case n == len(b.b):
+			more := p.take(int64(n) + 1)
+			if more == nil {
+				p.give(b)
+				return nil, 0, errMemory
+			}
+			copy(more.b, b.b[:n])
+			p.give(b)
+			b = more
+		}
+	}
+}
+
+// drained reads the end of a body whose announced length has been read: net/http watches for a client that goes away only
+// after that.
+func drained(r io.Reader) error {
+	var one [1]byte
+	if _, err := r.Read(one[:]); err != io.EOF && err != nil {
+		return err
+	}
+	return nil
+}
+
+// readBody reads the request's body within the limits in force.
+func (g *Gateway) readBody(c *call) (*buffer, int, *dialect.Fault) {
+	if e := c.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, 0, &dialect.Fault{Status: http.StatusUnsupportedMediaType, Code: "content_encoding", Final: true,
+			Message: "The request's body is encoded as " + clip(e) + ". The model cannot be read from it; send it as it is."}
+	}
+	lim := c.force.limits
+	ctl := http.NewResponseController(c.w)
+	_ = ctl.SetReadDeadline(time.Now().Add(time.Duration(lim.BodyTimeout)))
+	b, n, err := g.bodies.read(c.r.Body, c.r.ContentLength, lim.BodyBytes)
+	if err == nil {
+		// From here on reading watches for the client's going away, and that has no deadline.
+		_ = ctl.SetReadDeadline(time.Time{})
+		return b, n, nil
+	}
+	c.w.Header().Set("Connection", "close")
+	switch {
+	case errors.Is(err, errTooLarge):
+		return nil, 0, &dialect.Fault{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Final: true,
+			Message: "The request's body is larger than this gateway takes. Send less, or ask the operations owners to raise body_bytes."}
+	case errors.Is(err, errMemory):
+		return nil, 0, &dialect.Fault{Status: http.StatusServiceUnavailable, Code: "overloaded", RetryAfter: 1,
+			Message: "This gateway holds as many request bodies as it may. Nothing was sent. Try again shortly."}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, 0, &dialect.Fault{Status: http.StatusRequestTimeout, Code: "body_timeout",
+			Message: "The request's body did not arrive in time. Nothing was sent."}
+	}
+	return nil, 0, &dialect.Fault{Status: http.StatusBadRequest, Code: "body_broken", Final: true,
+		Message: "The request's body broke off. Nothing was sent."}
+}

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/reevehq/reeve/internal/gateway/dialect"
+)
+
+func TestEvents(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	tests := []struct {
+		stream      string
+		event, data string
+		between     bool
+	}{
+		{"", "", "", true},
+		{": comment\n", "", "", true},
+		{"data: a\n\n", "", "a", true},
+		{"data: a\n", "", "a", false},
+		{"data: a", "", "", false},
+		{"event: e\ndata: a\n\nevent: f\n", "f", "", false},
+		{"event: e\ndata: a\n\ndata: b\n\n", "", "b", true},
+		{"event:e\rdata:a\r\r", "e", "a", true},
+		{"event: e\r\ndata: a\r\n\r\n", "e", "a", true},
+		{"event: e\r\ndata: a\r\n", "e", "a", false},
+		{"data: a\n\n: comment\n", "", "a", true},
+		{"data: a\n\n: comm", "", "a", false},
+		{"data: {\ndata: }\n\n", "", "{", true},
+		{"id: 1\ndata\nretry: 5\n\n", "", "", true},
+		{"data: " + long + "\n\n", "", long[:dialect.Head], true},
+		{"data: " + long, "", "", false},
+		{long + "\n\n", "", "", true},
+	}
+	for _, test := range tests {
+		for step := 1; step <= len(test.stream)+1; step++ {
+			var e events
+			for rest := test.stream; rest != ""; {
+				n := min(step, len(rest))
+				e.write([]byte(rest[:n]))
+				rest = rest[n:]
+			}
+			event, data := e.last()
+			if got, want := fmt.Sprintf("%q %q %v", event, data, e.between()), fmt.Sprintf("%q %q %v", test.event, test.data, test.between); got != want {
+				t.Errorf("%q in steps of %d: %s, want %s", test.stream, step, got, want)
+				break
+			}
+		}
+	}
+}
+
+// FuzzEvents: how a stream is cut into pieces changes nothing.
+func FuzzEvents(f *testing.F) {
+	f.Add([]byte("event: a\r\ndata: b\n\n: c\r\rdata"), 3)
+	f.Fuzz(func(t *testing.T, stream []byte, step int) {
+		if step < 1 {
+			step = 1
+		}
+		var whole, cut events
+		whole.write(stream)
+		for rest := stream; len(rest) > 0; {
+			n := min(step, len(rest))
+			cut.write(rest[:n])
+			rest = rest[n:]
+		}
+		e1, d1 := whole.last()
+		e2, d2 := cut.last()
+		if !bytes.Equal(e1, e2) || !bytes.Equal(d1, d2) || whole.between() != cut.between() {
+			t.Errorf("%q in steps of %d: %q %q %v, whole %q %q %v", stream, step, e2, d2, cut.between(), e1, d1, whole.between())
+		}
+	})
+}
+
+func TestBufferClasses(t *testing.T) {
+	for _, test := range []struct {
+		n     int64
+		class int
+	}{{0, 0}, {1, 0}, {4096, 0}, {4097, 1}, {16384, 1}, {16385, 2}, {65536, 2}, {32 << 20, 7}, {64 << 20, 7}, {64<<20 + 1, 8}, {1 << 30, 9}, {1<<30 + 1, 10}} {
+		if got := class(test.n); got != test.class {
+			t.Errorf("class(%d) = %d, want %d", test.n, got, test.class)
+		}
+	}
+}

@@ -1,0 +1,377 @@
+// Package gateway routes: it speaks the client APIs, authenticates workloads, applies the operations owners' limits, chooses the
+// credential by name and hands the request to the custodian. It holds no downstream secret, changes no body, and cannot
+// widen what a workload may use: the custodian decides each use by its own copy of what the owners signed.
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/gateway/anthropic"
+	"github.com/reevehq/reeve/internal/gateway/dialect"
+	"github.com/reevehq/reeve/internal/gateway/openai"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/scan"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// Custodian is the hop to the custodian.
+type Custodian interface {
+	Do(ctx context.Context, o *hop.Open) (*hop.Response, error)
+}
+
+// Keys verifies workloads' proofs by the records in force.
+type Keys interface {
+	Verify(p *workload.Proof, now time.Time) (workload.Identity, error)
+}
+
+// Parts are what a Gateway is made of.
+type Parts struct {
+	ID        string // in the operations statement
+	Custodian Custodian
+	Keys      Keys
+	Ledger    Ledger
+	Log       *slog.Logger
+	Metrics   *metrics.Registry
+	KeepAlive time.Duration // silence in a stream of events before a comment is sent; 15 s by default
+	Memory    int64         // bytes of request bodies held at one time; 512 MiB by default
+	Conns     int64         // client connections above which new requests are refused; 0 for no bound
+}
+
+// Gateway serves the client APIs. It refuses everything until Use has put a set into force.
+type Gateway struct {
+	cfg      Parts
+	openai   dialect.Dialect
+	claude   dialect.Dialect
+	force    atomic.Pointer[force]
+	draining atomic.Bool
+	conns    atomic.Int64
+	bodies   buffers
+	pieces   pieces
+	limiter  limiter
+	refusals refusals
+	metrics  *measures
+}
+
+// New returns a Gateway.
+func New(p Parts) *Gateway {
+	if p.KeepAlive == 0 {
+		p.KeepAlive = 15 * time.Second
+	}
+	if p.Memory == 0 {
+		p.Memory = 512 << 20
+	}
+	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}}
+	g.bodies.most = p.Memory
+	g.limiter.tally = map[string]*tally{}
+	g.refusals.ledger, g.refusals.log, g.refusals.pending = p.Ledger, p.Log, map[refusalKey]*entry.Entry{}
+	g.metrics = newMeasures(p.Metrics)
+	return g
+}
+
+// Use puts a verified set into force. When it cannot, the set that was in force stays.
+func (g *Gateway) Use(set *statement.Set) error {
+	policies, err := policy.Compile(set)
+	if err != nil {
+		return err
+	}
+	return g.use(set, policies)
+}
+
+func (g *Gateway) use(set *statement.Set, policies decider) error {
+	f, err := newForce(g.cfg.ID, set, policies, []dialect.Dialect{g.openai, g.claude})
+	if err != nil {
+		return err
+	}
+	g.force.Store(f)
+	return nil
+}
+
+// Drain refuses new requests from now on; those in flight go on.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Flush writes the refusals counted so far to the ledger: once a second, and before the ledger is closed.
+func (g *Gateway) Flush() { g.refusals.flush() }
+
+// ConnState counts client connections: it belongs into http.Server.ConnState.
+func (g *Gateway) ConnState(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		g.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		g.conns.Add(-1)
+	}
+}
+
+// call is one request on its way through the gateway.
+type call struct {
+	g     *Gateway
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time
+	id    string
+
+	dialect dialect.Dialect
+	route   *dialect.Route
+	force   *force
+	who     workload.Identity
+	key     string
+	target  target
+	model   string // as the client named it
+	stream  bool   // the client asked for a stream of events
+
+	entered bool // the custodian's ledger has it
+	status  int
+	in, out int64         // body bytes
+	first   time.Duration // to the first byte of the answer's body, or to its head
+	receipt string
+	code    string // of a refusal
+}
+
+// ServeHTTP serves one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{g: g, w: w, r: r, start: time.Now(), id: ask(r.Header)}
+	w.Header()[requestID] = []string{c.id}
+	g.metrics.flight.Add(1)
+	defer c.done()
+	if harmless(r) {
+		c.route = &dialect.Route{Name: "HEAD"}
+		c.dialect = g.openai
+		c.answerWith(http.StatusOK, nil)
+		return
+	}
+	if f := c.serve(); f != nil {
+		c.refuse(f)
+	}
+}
+
+// harmless: Claude Code asks HEAD before it begins.
+func harmless(r *http.Request) bool {
+	return r.Method == http.MethodHead && (r.RequestURI == "/" || r.RequestURI == "/api/hello")
+}
+
+// serve is the order of steps. A fault that it returns is answered in the client's dialect.
+func (c *call) serve() *dialect.Fault {
+	if f := c.find(); f != nil {
+		return f
+	}
+	if f := c.room(); f != nil {
+		return f
+	}
+	if f := c.authenticate(); f != nil {
+		return f
+	}
+	if f := c.g.limiter.enter(c.who.Workload, &c.force.limits, c.start); f != nil {
+		return f
+	}
+	defer c.g.limiter.leave(c.who.Workload)
+	switch c.route.Serve {
+	case dialect.List:
+		return c.list()
+	case dialect.Get:
+		return c.get()
+	}
+	return c.forward()
+}
+
+// find finds dialect and route by the exact bytes of the path.
+func (c *call) find() *dialect.Fault {
+	path, _, _ := strings.Cut(c.r.RequestURI, "?")
+	anthropicFirst := len(c.r.Header["Anthropic-Version"]) > 0
+	var candidates [2]dialect.Dialect
+	switch rest, prefix := cutPrefix(path); prefix {
+	case "/openai":
+		path, candidates[0] = rest, c.g.openai
+	case "/anthropic":
+		path, candidates[0] = rest, c.g.claude
+	default:
+		candidates = [2]dialect.Dialect{c.g.openai, c.g.claude}
+		if anthropicFirst || strings.HasPrefix(path, "/v1/messages") {
+			candidates = [2]dialect.Dialect{c.g.claude, c.g.openai}
+		}
+	}
+	c.dialect = candidates[0]
+	for _, d := range candidates {
+		if d == nil {
+			continue
+		}
+		route, allow := d.Route(c.r.Method, path)
+		if route != nil {
+			c.dialect, c.route = d, route
+			return nil
+		}
+		if allow != "" {
+			c.dialect = d
+			return &dialect.Fault{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Final: true, Allow: allow,
+				Message: "Not allowed to " + method(c.r.Method) + " on " + clip(path) + " (HINT: use " + allow + ")."}
+		}
+	}
+	return &dialect.Fault{Status: http.StatusNotFound, Code: "not_found", Final: true,
+		Message: "Invalid URL (" + method(c.r.Method) + " " + clip(path) + "): this gateway serves /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages and /v1/models."}
+}
+
+// cutPrefix takes /openai or /anthropic off a path.
+func cutPrefix(path string) (rest, prefix string) {
+	for _, p := range [...]string{"/openai", "/anthropic"} {
+		if rest, ok := strings.CutPrefix(path, p); ok && strings.HasPrefix(rest, "/") {
+			return rest, p
+		}
+	}
+	return path, ""
+}
+
+// room refuses what this process cannot take on now.
+func (c *call) room() *dialect.Fault {
+	c.force = c.g.force.Load()
+	f := &dialect.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 1}
+	switch {
+	case c.force == nil:
+		f.Code, f.Message = "not_ready", "This gateway has no verified statements yet. Nothing was sent. Operators see /readyz on its ops listener."
+	case c.g.draining.Load():
+		f.Code, f.Message = "draining", "This gateway is closing. Nothing was sent. Try again."
+	case c.g.cfg.Conns > 0 && c.g.conns.Load() > c.g.cfg.Conns:
+		f.Code, f.Message = "overloaded", "This gateway has as many connections as its limit of open files allows. Nothing was sent. Try again shortly."
+	default:
+		return nil
+	}
+	c.w.Header().Set("Connection", "close")
+	return f
+}
+
+// authenticate finds out which workload calls.
+func (c *call) authenticate() *dialect.Fault {
+	k, f := key(c.r.Header)
+	if f != nil {
+		return f
+	}
+	who, err := c.g.cfg.Keys.Verify(&workload.Proof{Kind: "bearer", Value: []byte(k)}, c.start)
+	if err != nil {
+		return proofFault(err)
+	}
+	c.who, c.key = who, k
+	return nil
+}
+
+// list answers GET /v1/models.
+func (c *call) list() *dialect.Fault {
+	models := c.force.models(c.g.cfg.ID, c.dialect.Name(), &c.who, c.start)
+	c.w.Header().Set("Content-Type", "application/json")
+	c.answerWith(http.StatusOK, c.dialect.Models(models, c.r.URL.Query()))
+	return nil
+}
+
+// get answers GET /v1/models/{id}, for every name that a request may use.
+func (c *call) get() *dialect.Fault {
+	c.model = clip(c.route.Model)
+	t, ok := c.force.resolve(c.route.Model, c.dialect.Name(), c.who.Unit)
+	if !ok || t.provider.Dialect != c.dialect.Name() || !c.force.may(c.g.cfg.ID, t, &c.who, c.start) {
+		return noModel(c.route.Model)
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.answerWith(http.StatusOK, c.dialect.Model(dialect.Model{ID: c.route.Model, Provider: t.provider.Name}))
+	return nil
+}
+
+func noModel(name string) *dialect.Fault {
+	return &dialect.Fault{Status: http.StatusNotFound, Code: "model_not_found", Param: "model", Final: true,
+		Message: "The model `" + clip(name) + "` does not exist or you do not have access to it. GET /v1/models lists what this workload may use."}
+}
+
+// forward hands the request to the custodian and its answer to the client.
+func (c *call) forward() *dialect.Fault {
+	open := &hop.Open{
+		RequestID: c.id,
+		Method:    c.r.Method,
+		Path:      c.r.RequestURI,
+		URL:       c.force.url + c.r.RequestURI,
+		Header:    forward(c.r.Header),
+		Proof:     workload.Proof{Kind: "bearer", Value: []byte(c.key)},
+		Asserted:  []hop.Field{{Name: "client", Value: client(c.r)}},
+	}
+	var body *buffer
+	if c.r.Body != http.NoBody {
+		b, n, f := c.g.readBody(c)
+		if f != nil {
+			return f
+		}
+		body, open.Body, c.in = b, b.b[:n], int64(n)
+	}
+	resp, f := c.send(open)
+	if body != nil {
+		c.g.bodies.give(body) // Do has copied what it still needs
+	}
+	if f != nil {
+		return f
+	}
+	defer resp.Body.Close()
+	return c.answer(resp)
+}
+
+// send chooses the credential and asks the custodian.
+func (c *call) send(open *hop.Open) (*hop.Response, *dialect.Fault) {
+	if f := c.choose(open.Body); f != nil {
+		return nil, f
+	}
+	open.Credential = c.target.credential
+	resp, err := c.g.cfg.Custodian.Do(c.r.Context(), open)
+	if err != nil {
+		f := hopFault(err)
+		c.entered = f.Receipt != ""
+		c.g.metrics.hopError(f.Code)
+		return nil, f
+	}
+	c.entered = true
+	return resp, nil
+}
+
+// choose finds the credential: by the model in the body, or by what the client says when there is none.
+func (c *call) choose(body []byte) *dialect.Fault {
+	if !c.route.Named {
+		t, ok := c.force.sole(c.r.Header.Get("Reeve-Provider"), c.dialect.Name(), c.who.Unit)
+		if !ok {
+			return &dialect.Fault{Status: http.StatusBadRequest, Code: "provider_unclear", Final: true,
+				Message: "This request names no model, so the gateway cannot tell which provider it is for. Name one that this workload's unit has in the header Reeve-Provider."}
+		}
+		c.target = t
+		return nil
+	}
+	call, err := scan.Body(body)
+	if err != nil {
+		return &dialect.Fault{Status: http.StatusBadRequest, Code: "invalid_body", Final: true, Message: err.Error()}
+	}
+	c.stream = call.Stream
+	if call.Model.Absent() {
+		return &dialect.Fault{Status: http.StatusBadRequest, Code: "no_model", Param: "model", Final: true,
+			Message: "you must provide a model parameter. GET /v1/models lists what this workload may use."}
+	}
+	name := string(call.Name)
+	c.model = clip(name)
+	t, ok := c.force.resolve(name, c.dialect.Name(), c.who.Unit)
+	switch {
+	case !ok:
+		return noModel(name)
+	case t.provider.Dialect != c.dialect.Name():
+		return &dialect.Fault{Status: http.StatusBadRequest, Code: "dialect", Param: "model", Final: true,
+			Message: "The model `" + clip(name) + "` is served in the " + t.provider.Dialect + " API, and this is a request of the " + c.dialect.Name() + " API. Use the other API's path and client."}
+	}
+	c.target = t
+	return nil
+}
+
+// client is the client's address without its port.
+func client(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

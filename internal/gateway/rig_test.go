@@ -1,0 +1,266 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// keyring is workload keys in the clear.
+type keyring map[string]workload.Identity
+
+func (k keyring) Verify(p *workload.Proof, _ time.Time) (workload.Identity, error) {
+	switch string(p.Value) {
+	case "rv_expired":
+		return workload.Identity{}, workload.ErrExpired
+	case "rv_revoked":
+		return workload.Identity{}, workload.ErrRevoked
+	}
+	who, ok := k[string(p.Value)]
+	if !ok {
+		return workload.Identity{}, workload.ErrUnknown
+	}
+	return who, nil
+}
+
+// table allows what is not forbidden by "credential model".
+type table map[string]bool
+
+func (f table) Decide(r *policy.Request) policy.Decision {
+	return policy.Decision{Allow: !f[r.Credential+" "+r.Model]}
+}
+
+// journal is a ledger in memory.
+type journal struct {
+	mu      sync.Mutex
+	entries []entry.Entry
+}
+
+func (j *journal) Enqueue(e *entry.Entry, _ bool) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.entries = append(j.entries, *e)
+	return nil
+}
+
+// shared is a buffer that log and test share.
+type shared struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *shared) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// rig is a gateway on a listener, with a scripted custodian at the other end of a real hop.
+type rig struct {
+	t       testing.TB
+	parts   Parts
+	ops     statement.Operations
+	forbid  table
+	script  hop.Handler // the custodian
+	gateway *Gateway
+	server  *httptest.Server
+	url     string
+	ledger  journal
+	logs    shared
+
+	mu    sync.Mutex
+	opens []hop.Open
+}
+
+func operations() statement.Operations {
+	return statement.Operations{
+		Gateways: []statement.Gateway{{ID: "g1", URL: "https://ai.example/", Units: []string{"research", "support"}}},
+		Providers: []statement.Provider{
+			{Name: "openai", Dialect: "openai", Default: true, Models: []string{"large", "small", "vector"},
+				Credentials: map[string]string{"research": "research-openai", "support": "support-openai"}},
+			{Name: "other", Dialect: "openai", Models: []string{"meta/large"}, Credentials: map[string]string{"support": "support-other"}},
+			{Name: "anthropic", Dialect: "anthropic", Default: true, Models: []string{"claude-large", "claude-small"},
+				Credentials: map[string]string{"research": "research-anthropic"}},
+		},
+		Aliases: map[string]string{"fast": "openai/small", "claude-fast": "anthropic/claude-small", "nowhere": "openai/none"},
+	}
+}
+
+func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
+	t.Helper()
+	r := &rig{t: t, ops: operations(), forbid: table{}, script: script}
+	r.parts = Parts{
+		ID: "g1",
+		Keys: keyring{
+			"rv_research": {Workload: "research-agent", Unit: "research", Tenant: "acme", Proof: "bearer", KeyID: "0123456789abcdef"},
+			"rv_support":  {Workload: "support-agent", Unit: "support", Tenant: "acme", Proof: "bearer"},
+		},
+		Ledger:  &r.ledger,
+		Log:     slog.New(slog.NewJSONHandler(&r.logs, nil)),
+		Metrics: &metrics.Registry{},
+	}
+	for _, c := range change {
+		c(r)
+	}
+	if r.parts.Custodian == nil {
+		r.parts.Custodian = r.hop()
+	}
+	r.gateway = New(r.parts)
+	if err := r.gateway.use(&statement.Set{Operations: r.ops}, r.forbid); err != nil {
+		t.Fatal(err)
+	}
+	r.server = httptest.NewUnstartedServer(r.gateway)
+	r.server.Config.ConnState = r.gateway.ConnState
+	r.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	r.server.Start()
+	t.Cleanup(r.server.Close)
+	r.url = r.server.URL
+	return r
+}
+
+// hop serves the script on a socket and returns a client to it.
+func (r *rig) hop() *hop.Client {
+	dir, err := os.MkdirTemp("", "hop") // short: a socket's path has at most 107 bytes
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server := hop.NewServer(hop.ServerConfig{
+		Peers: func(hop.Peer) string { return "g1" },
+		Handler: func(ctx context.Context, peer hop.Peer, o *hop.Open, w *hop.Writer) {
+			r.mu.Lock()
+			kept := *o
+			kept.Body = bytes.Clone(o.Body)
+			r.opens = append(r.opens, kept)
+			r.mu.Unlock()
+			r.script(ctx, peer, o, w)
+		},
+	})
+	go server.Serve(l)
+	client := hop.NewClient(hop.ClientConfig{Dial: hop.Unix(path)})
+	r.t.Cleanup(func() {
+		client.Close()
+		done, cancel := context.WithCancel(context.Background())
+		cancel()
+		server.Shutdown(done)
+		os.RemoveAll(dir)
+	})
+	return client
+}
+
+// open is the only request that the custodian got.
+func (r *rig) open() hop.Open {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.opens) != 1 {
+		r.t.Fatalf("the custodian got %d requests, want 1", len(r.opens))
+	}
+	return r.opens[0]
+}
+
+// do sends a request as the research agent, unless header says otherwise. header alternates names and values.
+func (r *rig) do(method, path, body string, header ...string) *http.Response {
+	r.t.Helper()
+	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer rv_research")
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i+1] == "" {
+			req.Header.Del(header[i])
+			continue
+		}
+		req.Header[http.CanonicalHeaderKey(header[i])] = []string{header[i+1]}
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func text(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func object(t testing.TB, s string) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(s), &m); err != nil {
+		t.Fatalf("%q: %v", s, err)
+	}
+	return m
+}
+
+// lines reads an answer line by line.
+func lines(resp *http.Response) *bufio.Reader { return bufio.NewReader(resp.Body) }
+
+func line(t testing.TB, r *bufio.Reader) string {
+	t.Helper()
+	s, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatalf("reading a line: %v (have %q)", err, s)
+	}
+	return strings.TrimRight(s, "\n")
+}
+
+// eventually waits for what happens in another goroutine, at most some seconds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what + ": did not happen")
+		}
+	}
+}
+
+func field(name, value string) hop.Field { return hop.Field{Name: name, Value: value} }
+
+// answerJSON is a custodian that answers every request with a small JSON object.
+func answerJSON(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
+	w.Head(200, []hop.Field{field("Content-Type", "application/json"), field("Content-Length", "11"), field("Reeve-Receipt", "v1.0.1.x.y")})
+	w.Write([]byte(`{"ok":true}`))
+	w.End(nil)
+}
+
+const chat = `{"model":"large","messages":[{"role":"user","content":"hello"}]}`
+const chatStream = `{"model":"large","stream":true,"messages":[]}`
+const message = `{"model":"claude-large","max_tokens":8,"messages":[]}`
+const messageStream = `{"model":"claude-large","max_tokens":8,"stream":true,"messages":[]}`

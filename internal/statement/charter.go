@@ -30,15 +30,16 @@ type Unit struct {
 	Tenant string `yaml:"tenant"` // the isolation border
 }
 
-// Person signs statements. An owner role is live only while its person is active and attested.
+// Person signs statements. A person is live until he leaves or his attestation runs out.
 type Person struct {
 	ID            string    `yaml:"id"`
 	Name          string    `yaml:"name"`
-	State         string    `yaml:"state"` // active or left
+	Left          time.Time `yaml:"left"` // when he left; zero while he is here
 	AttestedUntil time.Time `yaml:"attested_until"`
-	AttestedBy    string    `yaml:"attested_by"` // a person of another role
+	AttestedBy    string    `yaml:"attested_by"` // somebody else
 	Keys          []Key     `yaml:"keys"`
-	Deputies      []string  `yaml:"deputies"`
+	// Deputies take his roles, the first live one of them, from the instant he stops being live.
+	Deputies []string `yaml:"deputies"`
 }
 
 // Key is one signing key of a person. This release knows ed25519; ssh and webauthn keep their place in Type.
@@ -62,7 +63,8 @@ type UnitRoles struct {
 	Lifecycle []string `yaml:"lifecycle"`
 }
 
-// Threshold is how many distinct people, the author not counted, must approve. Zero means the default: 2 for root, 1 otherwise.
+// Threshold is how many distinct people must approve. Zero means the default: 2 for root, 1 otherwise. The author of a
+// statement does not count; in the root quorum he does, when he belongs to it, but somebody else must be there.
 type Threshold struct {
 	Root       int `yaml:"root"`
 	Policy     int `yaml:"policy"`

@@ -1,70 +1,127 @@
 package statement
 
 import (
-	"errors"
+	"slices"
 	"time"
 )
 
-// ErrRefused is wrapped by every refusal of a set or record.
-var ErrRefused = errors.New("refused")
-
-// Duration is a time.Duration written "5s" or "720h" in YAML.
-type Duration time.Duration
-
-type index struct{}
-
-func (*index) credential(string) (*Credential, *Unit, bool) { return nil, nil, false }
-func (*index) workload(string) (*Workload, *Unit, bool)     { return nil, nil, false }
-func (*index) gateway(string) (*Gateway, bool)              { return nil, false }
-func (*index) owner(string, time.Time) (*Person, bool)      { return nil, false }
-func (*Charter) serviceKeys(string, time.Time) []ServiceKey { return nil }
-
-// Pin is what a verifier trusts before it has read anything: from the process configuration.
-type Pin struct {
-	Estate        string
-	CharterSHA256 string   // hex, of the manifest of the first charter version; or RootKeys
-	RootKeys      []string // base64 Ed25519 public keys, at least the root threshold
-	MinCharter    int64    // lowest charter version that is accepted
-	AllowDemo     bool
-	LastLock      int64 // lowest lock version that is accepted: what was in force before
+// index finds the items of a set by id.
+type index struct {
+	units       map[string]*Unit
+	workloads   map[string]*Workload
+	gateways    map[string]*Gateway
+	credentials map[string]*Credential
+	home        map[string]*Unit // of each credential
 }
 
-// Store is where signed sets and records lie: estate/.signed, or what came over the feed.
-type Store interface {
-	// ReadFile reads a file by its slash-separated path below the store.
-	ReadFile(name string) ([]byte, error)
-	// ReadDir lists the names below a folder of the store, sorted.
-	ReadDir(name string) ([]string, error)
+// newIndex builds the index, and refuses a credential id that two units use.
+func newIndex(s *Set) (*index, error) {
+	x := &index{units: map[string]*Unit{}, workloads: map[string]*Workload{}, gateways: map[string]*Gateway{}, credentials: map[string]*Credential{}, home: map[string]*Unit{}}
+	c := &s.Charter
+	for i := range c.Workloads {
+		x.workloads[c.Workloads[i].ID] = &c.Workloads[i]
+	}
+	for i := range s.Operations.Gateways {
+		x.gateways[s.Operations.Gateways[i].ID] = &s.Operations.Gateways[i]
+	}
+	for i := range c.Units {
+		u := &c.Units[i]
+		x.units[u.ID] = u
+		for j := range s.Custody[u.ID].Credentials {
+			cr := &s.Custody[u.ID].Credentials[j]
+			if x.home[cr.ID] != nil {
+				return nil, refuse("id", "the units %s and %s both have a credential %q", x.home[cr.ID].ID, u.ID, cr.ID)
+			}
+			x.credentials[cr.ID], x.home[cr.ID] = cr, u
+		}
+	}
+	return x, nil
 }
 
-// Load reads the newest lock in the store and everything that it binds, verifies all of it against the pin and the rules
-// at time now, and returns the set. prev is the set in force, or nil. Every refusal wraps ErrRefused and names the rule, the
-// person, the file and the line.
-func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
-	return nil, errors.New("statement: not built")
+// Credential returns the credential and its unit, or false.
+func (s *Set) Credential(id string) (*Credential, *Unit, bool) {
+	c, ok := s.index.credentials[id]
+	return c, s.index.home[id], ok
 }
 
-// OpenWorkloadKey verifies a workload key record against the set in force.
-func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error) {
-	return nil, errors.New("statement: not built")
+// Workload returns the workload and its unit, or false.
+func (s *Set) Workload(id string) (*Workload, *Unit, bool) {
+	w, ok := s.index.workloads[id]
+	if !ok {
+		return nil, nil, false
+	}
+	return w, s.index.units[w.Unit], true
 }
 
-// OpenRevocation verifies a revocation record: signer, right to close the target (or, to reopen, a second person of another role).
-func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) {
-	return nil, errors.New("statement: not built")
+// Gateway returns the gateway, or false.
+func (s *Set) Gateway(id string) (*Gateway, bool) {
+	g, ok := s.index.gateways[id]
+	return g, ok
 }
 
-// OpenHandover verifies a handover to the named custodian.
-func (s *Set) OpenHandover(env *Envelope, custodian string, now time.Time) (*Handover, error) {
-	return nil, errors.New("statement: not built")
+// Owner returns the live accountable lifecycle owner of a credential at t (the owner, or his first live deputy),
+// or false when the credential is orphaned or unknown.
+func (s *Set) Owner(credential string, t time.Time) (*Person, bool) {
+	c, ok := s.index.credentials[credential]
+	if !ok {
+		return nil, false
+	}
+	p := s.Charter.acting(c.Owner, t)
+	return p, p != nil
 }
 
-// OpenExtension verifies an extension for the named custodian.
-func (s *Set) OpenExtension(env *Envelope, custodian string, now time.Time) (*Extension, error) {
-	return nil, errors.New("statement: not built")
+// Serves reports whether the custodian serves the credential, as its unit's custody statement says.
+func (s *Set) Serves(custodian, credential string) bool {
+	c, u, ok := s.Credential(credential)
+	if !ok {
+		return false
+	}
+	if len(c.Custodians) > 0 {
+		return slices.Contains(c.Custodians, custodian)
+	}
+	return slices.ContainsFunc(s.Custody[u.ID].Custodians, func(k Custodian) bool { return k.ID == custodian })
 }
 
-// OpenRetirement verifies a retirement.
-func (s *Set) OpenRetirement(env *Envelope, now time.Time) (*Retirement, error) {
-	return nil, errors.New("statement: not built")
+// Route checks two of the three keys that open a use, the ones that operations and custody hold: operations hands the
+// credential's unit from this gateway to this custodian, custody names this custodian for the credential, and each has its
+// live owners at t. The third, policy, is policy.Decide. It returns an empty word when they agree, else the reason to deny:
+// expired_set, unknown_gateway, unknown_credential, wrong_custodian, unit_not_served, custodian_not_named,
+// orphaned_gateway or orphaned_credential.
+func (s *Set) Route(gateway, custodian, credential string, t time.Time) string {
+	g, ok := s.Gateway(gateway)
+	_, unit, known := s.Credential(credential)
+	switch {
+	case !t.Before(s.Expires):
+		return "expired_set"
+	case !ok:
+		return "unknown_gateway"
+	case !known:
+		return "unknown_credential"
+	case g.Custodian != custodian:
+		return "wrong_custodian"
+	case !slices.Contains(g.Units, unit.ID):
+		return "unit_not_served"
+	case !s.Serves(custodian, credential):
+		return "custodian_not_named"
+	}
+	for _, id := range []string{g.Owners.Policy, g.Owners.Operations, g.Owners.Lifecycle} {
+		if s.Charter.acting(id, t) == nil {
+			return "orphaned_gateway"
+		}
+	}
+	if _, live := s.Owner(credential, t); !live {
+		return "orphaned_credential"
+	}
+	return ""
+}
+
+// ServiceKeys returns the keys of one use that are valid at t.
+func (s *Set) ServiceKeys(use string, t time.Time) []ServiceKey {
+	var keys []ServiceKey
+	for _, k := range s.Charter.ServiceKeys {
+		if k.Use == use && !t.Before(k.NotBefore) && t.Before(k.NotAfter) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }

@@ -1,5 +1,7 @@
 package statement
 
+import "time"
+
 // Operations is operations.yaml: gateways, routes and limits. It names custodians and enrols none.
 // Signed by the operations owners.
 type Operations struct {
@@ -48,10 +50,18 @@ type GatewayLimits struct {
 	PerMinuteEach  int64    `yaml:"per_minute_each"` // requests a minute per workload
 }
 
-// Lock is estate.lock: the set as a whole. Its hash stands in every ledger entry.
+// Lock is estate.lock: the set as a whole. The hash of its manifest stands in every ledger entry. Signed by two people who
+// hold two different owner roles.
 type Lock struct {
-	Estate     string            `yaml:"estate" json:"estate"`
-	Version    int64             `yaml:"version" json:"version"`       // only rises
-	Expires    string            `yaml:"expires" json:"expires"`       // RFC 3339
-	Statements map[string]string `yaml:"statements" json:"statements"` // statement name to hex SHA-256 of its manifest
+	Statements map[string]Locked `json:"statements"` // by statement name, all but the lock itself
+
+	Version int64     `json:"-"` // from the manifest: only rises
+	Created time.Time `json:"-"` // from the manifest
+	Expires time.Time `json:"-"` // from the manifest
+}
+
+// Locked is the one version of a statement that a lock binds.
+type Locked struct {
+	Version int64  `json:"version"`
+	SHA256  string `json:"sha256"` // hex, of its manifest
 }

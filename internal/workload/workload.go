@@ -2,10 +2,17 @@
 package workload
 
 import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"time"
+
+	"github.com/reevehq/reeve/internal/statement"
 )
 
+// What Verify returns. ErrRevoked is for the caller that checks the identity against the revocations in force.
 var (
 	ErrUnknown = errors.New("unknown workload key")
 	ErrExpired = errors.New("workload key expired")
@@ -27,5 +34,84 @@ type Identity struct {
 	Level    int    // 0 for W0
 	Proof    string // bearer or pop
 	KeyID    string // first 16 hex digits of the key's SHA-256: names the key without giving it away
+	SHA256   string // hex, of the key: what a revocation of kind "key" names
 	NotAfter time.Time
+}
+
+// A bearer key is "rv_" and 58 characters: the lower-case base32 of 32 random bytes and their CRC-32 (IEEE, big endian), so
+// that a mistyped or made-up key is told apart from an unknown one without a look-up.
+const (
+	prefix    = "rv_"
+	randBytes = 32
+	length    = len(prefix) + 58
+)
+
+var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// Encode writes a bearer key from 32 random bytes.
+func Encode(random [randBytes]byte) []byte {
+	raw := make([]byte, randBytes, randBytes+4)
+	copy(raw, random[:])
+	sum := crc32.ChecksumIEEE(raw)
+	raw = append(raw, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+	return encoding.AppendEncode([]byte(prefix), raw)
+}
+
+// wellFormed reports whether b is a bearer key with a right checksum.
+func wellFormed(b []byte) bool {
+	if len(b) != length || string(b[:len(prefix)]) != prefix {
+		return false
+	}
+	var raw [randBytes + 4]byte
+	if n, err := encoding.Decode(raw[:], b[len(prefix):]); err != nil || n != len(raw) {
+		return false
+	}
+	sum := crc32.ChecksumIEEE(raw[:randBytes])
+	return [4]byte(raw[randBytes:]) == [4]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}
+}
+
+// Keys is an immutable snapshot of the workload keys in force, by hash. Safe for concurrent use.
+type Keys struct {
+	byHash map[[sha256.Size]byte]key
+}
+
+type key struct {
+	identity  Identity
+	notBefore time.Time
+}
+
+// NewKeys takes records that statement.Set.OpenWorkloadKey has verified against the same set. Records of workloads that
+// the set does not have are left out.
+func NewKeys(set *statement.Set, records []*statement.WorkloadKey) *Keys {
+	k := &Keys{byHash: make(map[[sha256.Size]byte]key, len(records))}
+	for _, r := range records {
+		w, unit, ok := set.Workload(r.Workload)
+		hash, err := hex.DecodeString(r.SHA256)
+		if !ok || err != nil || len(hash) != sha256.Size {
+			continue
+		}
+		k.byHash[[sha256.Size]byte(hash)] = key{notBefore: r.NotBefore, identity: Identity{
+			Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Proof: "bearer", KeyID: r.SHA256[:16], SHA256: r.SHA256, NotAfter: r.NotAfter,
+		}}
+	}
+	return k
+}
+
+// Len is the number of keys.
+func (k *Keys) Len() int { return len(k.byHash) }
+
+// Verify returns who presents the proof, or ErrProof, ErrUnknown or ErrExpired. A key is looked up by its SHA-256, so the
+// time taken tells nothing about other keys.
+func (k *Keys) Verify(p Proof, now time.Time) (Identity, error) {
+	if p.Kind != "bearer" || !wellFormed(p.Value) {
+		return Identity{}, ErrProof
+	}
+	e, ok := k.byHash[sha256.Sum256(p.Value)]
+	switch {
+	case !ok:
+		return Identity{}, ErrUnknown
+	case now.Before(e.notBefore) || !now.Before(e.identity.NotAfter):
+		return Identity{}, ErrExpired
+	}
+	return e.identity, nil
 }

@@ -1,0 +1,289 @@
+package estate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Dir is an estate's directory: the owners' files under version control, the signed store in .signed, and drafts that wait
+// for signatures in .pending.
+type Dir string
+
+// Signed is the folder of what was published.
+func (d Dir) Signed() string { return filepath.Join(string(d), ".signed") }
+
+func (d Dir) pending() string { return filepath.Join(string(d), ".pending") }
+
+// Store is the signed store.
+func (d Dir) Store() statement.Store { return statement.Dir(d.Signed()) }
+
+// Drafts is the signed store with the pending drafts laid over it: what Publish would make.
+func (d Dir) Drafts() statement.Store {
+	return overlay{statement.Dir(d.pending()), statement.Dir(d.Signed())}
+}
+
+// overlay reads from the first store that has the file, and lists both.
+type overlay [2]statement.Dir
+
+func (o overlay) ReadFile(name string) ([]byte, error) {
+	b, err := o[0].ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return o[1].ReadFile(name)
+	}
+	return b, err
+}
+
+func (o overlay) ReadDir(name string) ([]string, error) {
+	a, errA := o[0].ReadDir(name)
+	b, errB := o[1].ReadDir(name)
+	if errA != nil && errB != nil {
+		return nil, errB
+	}
+	all := append(a, b...)
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// Files reads the owners' files of a statement: charter.yaml, operations.yaml, or those in units/<unit>.
+func (d Dir) Files(name string) (map[string][]byte, error) {
+	kind, unit, _ := strings.Cut(name, "-")
+	switch kind {
+	case "charter", "operations":
+		return readFiles(string(d), kind+".yaml")
+	case "custody":
+		return readFiles(filepath.Join(string(d), "units", unit), "custody.yaml")
+	case "policy":
+		dir := filepath.Join(string(d), "units", unit)
+		cedar, err := filepath.Glob(filepath.Join(dir, "*.cedar"))
+		if err != nil {
+			return nil, err
+		}
+		names := []string{"policy.yaml"}
+		for _, c := range cedar {
+			names = append(names, filepath.Base(c))
+		}
+		return readFiles(dir, names...)
+	}
+	return nil, fmt.Errorf("there is no statement %q: charter, operations, policy-UNIT, custody-UNIT or lock", name)
+}
+
+func readFiles(dir string, names ...string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, n := range names {
+		b, err := os.ReadFile(filepath.Join(dir, n))
+		if err != nil {
+			return nil, err
+		}
+		files[n] = b
+	}
+	return files, nil
+}
+
+// Terms are the times of a signature.
+type Terms struct{ Created, Expires time.Time }
+
+// Sign drafts the next version of a statement from the owners' files, or of the lock from the drafts and what is published,
+// and signs it as its author. A pending draft of the statement is replaced, with the signatures it had.
+func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, err error) {
+	last, err := statement.Newest(d.Store(), name)
+	if err != nil {
+		return 0, err
+	}
+	m := statement.Manifest{Estate: estate, Statement: name, Version: last + 1, Author: author.Person, Created: t.Created.UTC().Truncate(time.Second), Expires: t.Expires.UTC().Truncate(time.Second)}
+	if last > 0 {
+		prev, err := d.Store().ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, last))
+		if err != nil {
+			return 0, err
+		}
+		m.Prev = hash(prev)
+	}
+	var files map[string][]byte
+	if name == "lock" {
+		files, err = d.lock()
+	} else {
+		files, err = d.Files(name)
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		m.Files = append(m.Files, statement.File{Path: f, Size: int64(len(files[f])), SHA256: hash(files[f])})
+	}
+	raw, err := statement.Canonical(m)
+	if err != nil {
+		return 0, err
+	}
+	files["manifest.json"] = raw
+	if files["signatures.json"], err = statement.Canonical([]statement.Signature{author.Sign(statement.PayloadType, raw)}); err != nil {
+		return 0, err
+	}
+	if err := os.RemoveAll(filepath.Join(d.pending(), name)); err != nil {
+		return 0, err
+	}
+	dir := filepath.Join(d.pending(), name, strconv.FormatInt(m.Version, 10))
+	for f, b := range files {
+		if err := replaceFile(filepath.Join(dir, f), b, 0o644); err != nil {
+			return 0, err
+		}
+	}
+	return m.Version, nil
+}
+
+// lock is the file of the next lock: the newest version of every statement, drafts included.
+func (d Dir) lock() (map[string][]byte, error) {
+	store := d.Drafts()
+	names, err := store.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	l := statement.Lock{Statements: map[string]statement.Locked{}}
+	for _, name := range names {
+		if name == "lock" || name == "records" || name == "sealed" || strings.HasPrefix(name, ".") {
+			continue
+		}
+		v, err := statement.Newest(store, name)
+		if err != nil || v == 0 {
+			return nil, fmt.Errorf("%s has no version: %w", name, err)
+		}
+		raw, err := store.ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, v))
+		if err != nil {
+			return nil, err
+		}
+		l.Statements[name] = statement.Locked{Version: v, SHA256: hash(raw)}
+	}
+	b, err := statement.Canonical(l)
+	return map[string][]byte{"estate.lock": b}, err
+}
+
+// Pending lists the statements that wait for signatures, with their versions.
+func (d Dir) Pending() (map[string]int64, error) {
+	names, err := statement.Dir(d.pending()).ReadDir(".")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	m := map[string]int64{}
+	for _, n := range names {
+		if m[n], err = statement.Newest(statement.Dir(d.pending()), n); err != nil {
+			return nil, err
+		}
+	}
+	return m, err
+}
+
+// Approve adds a signature to the pending draft of a statement.
+func (d Dir) Approve(name string, by *Signer) error {
+	v, err := statement.Newest(statement.Dir(d.pending()), name)
+	if err != nil {
+		return err
+	}
+	if v == 0 {
+		return fmt.Errorf("nothing of %s waits for a signature: its author begins with reeve estate sign %s", name, name)
+	}
+	dir := filepath.Join(d.pending(), name, strconv.FormatInt(v, 10))
+	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		return err
+	}
+	old, err := os.ReadFile(filepath.Join(dir, "signatures.json"))
+	if err != nil {
+		return err
+	}
+	sigs, err := statement.ParseSignatures(old)
+	if err != nil {
+		return err
+	}
+	sigs = slices.DeleteFunc(sigs, func(s statement.Signature) bool { return s.KeyID == by.KeyID })
+	b, err := statement.Canonical(append(sigs, by.Sign(statement.PayloadType, raw)))
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, "signatures.json"), b, 0o644)
+}
+
+// Publish verifies the drafts as a process would that has the published set in force, and moves them into the signed store,
+// the lock last. Nothing is moved when anything is refused.
+func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
+	prev, err := statement.Load(d.Store(), pin, nil, now)
+	if err != nil { // the first version, or one that has expired
+		prev = nil
+	}
+	set, err := statement.Load(d.Drafts(), pin, prev, now)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := policy.Compile(set); err != nil {
+		return nil, err
+	}
+	pending, err := d.Pending()
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Sorted(maps.Keys(pending))
+	slices.SortStableFunc(names, func(a, b string) int { return order(a) - order(b) })
+	for _, name := range names {
+		if bound, ok := set.Lock.Statements[name]; name != "lock" && (!ok || bound.Version != pending[name]) {
+			return nil, fmt.Errorf("the lock does not bind the draft of %s: sign a new lock (reeve estate sign lock)", name)
+		}
+	}
+	for _, name := range names {
+		v := strconv.FormatInt(pending[name], 10)
+		to := filepath.Join(d.Signed(), name, v)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(filepath.Join(d.pending(), name, v), to); err != nil {
+			return nil, err
+		}
+		if err := syncDir(filepath.Dir(to)); err != nil {
+			return nil, err
+		}
+	}
+	return set, os.RemoveAll(d.pending())
+}
+
+// order sorts the charter first and the lock last.
+func order(name string) int {
+	switch name {
+	case "charter":
+		return 0
+	case "lock":
+		return 2
+	}
+	return 1
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Pin is the pin for the estate's first charter version.
+func (d Dir) Pin(estate string) (statement.Pin, error) {
+	raw, err := d.Store().ReadFile("charter/1/manifest.json")
+	if err != nil {
+		return statement.Pin{}, err
+	}
+	return statement.Pin{Estate: estate, CharterSHA256: hash(raw)}, nil
+}
+
+func hash(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,184 @@
+// Package estatetest makes signed estates for tests: the shape of the demo, with keys that live in the test only.
+package estatetest
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// Estate is a published estate: units research and support, each with a workload (<unit>-agent) and two credentials
+// (<unit>-openai, <unit>-anthropic); people ada (policy), bea (operations) and cora (lifecycle); processes g1, c1, a1, w1.
+type Estate struct {
+	Dir  estate.Dir
+	Pin  statement.Pin
+	Set  *statement.Set
+	Plan *estate.Plan
+	Now  time.Time // when it was signed; it is valid for a day
+
+	Ada, Bea, Cora *estate.Signer
+
+	Keys       map[string]secret.Value // the bearer key of each workload, by workload id
+	KeyRecords []*statement.WorkloadKey
+
+	Identity *age.X25519Identity           // the custodian's
+	Service  map[string]ed25519.PrivateKey // by use and process: "log c1", "feed a1", "witness w1"
+}
+
+// Option changes an estate before it is signed.
+type Option func(*options)
+
+type options struct {
+	now   time.Time
+	demo  estate.Demo
+	edits []func(*estate.Plan)
+	log   map[string]string
+}
+
+// Upstream points every credential at an origin, such as that of an httptest TLS server, with its CA in PEM.
+// 127.0.0.1/32 and ::1/128 are allowed.
+func Upstream(origin, ca string) Option {
+	return func(o *options) { o.demo.Origin, o.demo.CA = origin, ca }
+}
+
+// Gateway sets the public URL of g1.
+func Gateway(url string) Option { return func(o *options) { o.demo.GatewayURL = url } }
+
+// Edit changes the plan before it is signed: charter, policies, Cedar, custody or operations.
+func Edit(f func(*estate.Plan)) Option {
+	return func(o *options) { o.edits = append(o.edits, f) }
+}
+
+// At sets the time of signing.
+func At(t time.Time) Option { return func(o *options) { o.now = t } }
+
+// ServiceKey uses a note verifier key made elsewhere for a use and process, such as ("log", "c1").
+func ServiceKey(use, process, vkey string) Option {
+	return func(o *options) { o.log[use+" "+process] = vkey }
+}
+
+// New makes, signs and publishes an estate in a temporary folder, and fails the test when it is refused.
+func New(t testing.TB, opts ...Option) *Estate {
+	t.Helper()
+	o := &options{now: time.Now().UTC().Truncate(time.Second), log: map[string]string{}}
+	o.demo = estate.Demo{GatewayURL: "http://127.0.0.1:7800", Origin: "https://127.0.0.1:7809", Networks: []string{"127.0.0.1/32", "::1/128"}}
+	for _, f := range opts {
+		f(o)
+	}
+	e := &Estate{Dir: estate.Dir(filepath.Join(t.TempDir(), "estate")), Now: o.now, Keys: map[string]secret.Value{}, Service: map[string]ed25519.PrivateKey{}}
+	must(t, nil, func() (err error) { e.Ada, err = estate.NewSigner("ada"); return })
+	must(t, nil, func() (err error) { e.Bea, err = estate.NewSigner("bea"); return })
+	must(t, nil, func() (err error) { e.Cora, err = estate.NewSigner("cora"); return })
+	must(t, nil, func() (err error) { e.Identity, err = age.GenerateX25519Identity(); return })
+	o.demo.Policy, o.demo.Operations, o.demo.Lifecycle = e.Ada, e.Bea, e.Cora
+	o.demo.Recipient, o.demo.Until = e.Identity.Recipient().String(), o.now.Add(30*24*time.Hour)
+	for _, k := range []struct{ use, process string }{{"log", "g1"}, {"log", "c1"}, {"log", "a1"}, {"feed", "a1"}, {"witness", "w1"}} {
+		e.addService(t, o, k.use, k.process)
+	}
+	e.Plan = o.demo.Plan()
+	for _, f := range o.edits {
+		f(e.Plan)
+	}
+	var err error
+	e.Pin, e.Set, err = e.Plan.Create(e.Dir, e.People(), o.now, estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour})
+	must(t, err)
+	for _, w := range e.Plan.Charter.Workloads {
+		e.NewKey(t, w.ID)
+	}
+	return e
+}
+
+// People are ada, bea and cora.
+func (e *Estate) People() []*estate.Signer { return []*estate.Signer{e.Ada, e.Bea, e.Cora} }
+
+// NewKey issues another key for the workload, signed by ada, valid from a minute before Now for a day.
+func (e *Estate) NewKey(t testing.TB, workloadID string) secret.Value {
+	t.Helper()
+	key, env, err := estate.NewKey(e.Set.Charter.Estate, workloadID, e.Now.Add(-time.Minute), 24*time.Hour, e.Ada)
+	must(t, err)
+	record, err := e.Set.OpenWorkloadKey(env, e.Now)
+	must(t, err)
+	name, err := estate.KeyName(env)
+	must(t, err, func() error { return e.Dir.WriteRecord(name, env) })
+	e.Keys[workloadID], e.KeyRecords = key, append(e.KeyRecords, record)
+	return key
+}
+
+// Workloads is the snapshot of all keys that were issued.
+func (e *Estate) Workloads() *workload.Keys { return workload.NewKeys(e.Set, e.KeyRecords) }
+
+// Proof is the bearer proof of a workload.
+func (e *Estate) Proof(workloadID string) workload.Proof {
+	return workload.Proof{Kind: "bearer", Value: append([]byte(nil), e.Keys[workloadID].Reveal()...)}
+}
+
+// Signer is the note signer key of a service, such as ("log", "c1").
+func (e *Estate) Signer(use, process string) string {
+	alg := byte(1)
+	if use == "witness" {
+		alg = 4
+	}
+	return estate.NoteSigner(e.name(use, process), alg, e.Service[use+" "+process])
+}
+
+// Republish writes the plan again after edit, has the named statements and a new lock signed by all, and publishes.
+func (e *Estate) Republish(t testing.TB, edit func(*estate.Plan), names ...string) {
+	t.Helper()
+	if edit != nil {
+		edit(e.Plan)
+	}
+	must(t, e.Plan.Write(e.Dir))
+	must(t, e.Dir.SignAll(&e.Plan.Charter, append(names, "lock"), e.People(), e.Now, estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour}))
+	set, err := e.Dir.Publish(e.Pin, e.Now)
+	must(t, err)
+	e.Set = set
+}
+
+func (e *Estate) name(use, process string) string {
+	id := "demo"
+	if e.Plan != nil {
+		id = e.Plan.Charter.Estate
+	}
+	if use == "log" {
+		return "reeve/" + id + "/" + process
+	}
+	return "reeve/" + id + "/" + use + "/" + process
+}
+
+func (e *Estate) addService(t testing.TB, o *options, use, process string) {
+	t.Helper()
+	key := o.log[use+" "+process]
+	if key == "" {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		must(t, err)
+		e.Service[use+" "+process] = private
+		alg := byte(1)
+		if use == "witness" {
+			alg = 4
+		}
+		key = estate.NoteKey(e.name(use, process), alg, public)
+	}
+	o.demo.ServiceKeys = append(o.demo.ServiceKeys, statement.ServiceKey{Use: use, Process: process, Key: key, NotBefore: o.now.Add(-time.Hour), NotAfter: o.now.Add(365 * 24 * time.Hour)})
+}
+
+// must fails the test on err, else runs the steps until one fails.
+func must(t testing.TB, err error, steps ...func() error) {
+	t.Helper()
+	for _, f := range steps {
+		if err == nil {
+			err = f()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

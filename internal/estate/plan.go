@@ -1,0 +1,111 @@
+package estate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Plan is the content of an estate before anything is signed.
+type Plan struct {
+	Charter    statement.Charter
+	Policies   map[string]*statement.PolicyStatement  // by unit id
+	Cedar      map[string]map[string]string           // by unit id and file name
+	Custody    map[string]*statement.CustodyStatement // by unit id
+	Operations statement.Operations
+}
+
+// Write writes the owners' files.
+func (p *Plan) Write(d Dir) error {
+	write := func(v any, name ...string) error {
+		b, err := yaml.MarshalWithOptions(v, yaml.OmitZero(), yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
+		if err != nil {
+			return err
+		}
+		return replaceFile(filepath.Join(append([]string{string(d)}, name...)...), b, 0o644)
+	}
+	if err := write(p.Charter, "charter.yaml"); err != nil {
+		return err
+	}
+	if err := write(p.Operations, "operations.yaml"); err != nil {
+		return err
+	}
+	for _, u := range p.Charter.Units {
+		if err := write(p.Policies[u.ID], "units", u.ID, "policy.yaml"); err != nil {
+			return err
+		}
+		if err := write(p.Custody[u.ID], "units", u.ID, "custody.yaml"); err != nil {
+			return err
+		}
+		for name, text := range p.Cedar[u.ID] {
+			if err := replaceFile(filepath.Join(string(d), "units", u.ID, name), []byte(text), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	// Signed files are byte-exact: no line ending conversion.
+	return os.WriteFile(filepath.Join(string(d), ".gitattributes"), []byte("* -text\n"), 0o644)
+}
+
+// Lives are how long what Create signs is valid.
+type Lives struct{ Statements, Lock time.Duration }
+
+// Create writes the plan into a new estate directory, has every statement signed as the roles of the charter want it by the
+// people whose keys are given, and publishes it. It returns the pin for the processes.
+func (p *Plan) Create(d Dir, people []*Signer, now time.Time, lives Lives) (statement.Pin, *statement.Set, error) {
+	if _, err := os.Stat(d.Signed()); err == nil {
+		return statement.Pin{}, nil, fmt.Errorf("%s is an estate already", d)
+	}
+	if err := p.Write(d); err != nil {
+		return statement.Pin{}, nil, err
+	}
+	names := []string{"charter", "operations"}
+	for _, u := range p.Charter.Units {
+		names = append(names, "policy-"+u.ID, "custody-"+u.ID)
+	}
+	if err := d.SignAll(&p.Charter, append(names, "lock"), people, now, lives); err != nil {
+		return statement.Pin{}, nil, err
+	}
+	raw, err := d.Drafts().ReadFile("charter/1/manifest.json")
+	if err != nil {
+		return statement.Pin{}, nil, err
+	}
+	pin := statement.Pin{Estate: p.Charter.Estate, CharterSHA256: hash(raw), AllowDemo: p.Charter.Demo}
+	set, err := d.Publish(pin, now)
+	return pin, set, err
+}
+
+// SignAll drafts the statements and has each signed: by a first person who does not hold the role as its author, and by all
+// others given as approvers.
+func (d Dir) SignAll(c *statement.Charter, names []string, people []*Signer, now time.Time, lives Lives) error {
+	for _, name := range names {
+		life := lives.Statements
+		if name == "lock" {
+			life = lives.Lock
+		}
+		author := people[0]
+		for _, s := range people {
+			if !c.MayApprove(s.Person, name) {
+				author = s
+				break
+			}
+		}
+		if _, err := d.Sign(c.Estate, name, author, Terms{now, now.Add(life)}); err != nil {
+			return err
+		}
+		for _, s := range people {
+			if s == author || !c.MayApprove(s.Person, name) {
+				continue
+			}
+			if err := d.Approve(name, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

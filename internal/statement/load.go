@@ -1,0 +1,450 @@
+package statement
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// Pin is what a verifier trusts before it has read anything: from the process configuration.
+type Pin struct {
+	Estate        string
+	MinCharter    int64    // the charter version that the pin is about, 1 when zero; older ones are refused
+	CharterSHA256 string   // hex, of the manifest of that version; or RootKeys
+	RootKeys      []string // base64 Ed25519 public keys, of which two at least signed that version
+	AllowDemo     bool
+	LastLock      int64 // lowest lock version that is accepted: what was in force before
+}
+
+const (
+	clockSkew   = 5 * time.Minute      // how far in the future a signed time may lie
+	maxLockLife = 366 * 24 * time.Hour // longest life of a lock
+)
+
+// Load reads the newest lock in the store and everything that it binds, verifies all of it against the pin and the rules
+// at time now, and returns the set. prev is the set in force, or nil; it is returned when the store has nothing newer.
+// Nothing that is not verified is parsed, but for manifests and the lock. Every refusal wraps ErrRefused and names the rule,
+// the person, the file and the line. The Cedar in the set is not parsed: see policy.Compile.
+func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
+	s, err := load(store, pin, prev, now)
+	if err != nil && !errors.Is(err, ErrRefused) {
+		err = refuse("missing", "reading the store: %v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
+	l := &loader{store: store, pin: pin, prev: prev, now: now, left: maxSet}
+	newest, err := Newest(store, "lock")
+	if err != nil {
+		return nil, err
+	}
+	if newest == 0 {
+		return nil, refuse("missing", "the store has no lock")
+	}
+	lock, err := l.open("lock", newest, "")
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires, Policies: map[string]*PolicyStatement{}, Cedar: map[string]map[string][]byte{}, Custody: map[string]*CustodyStatement{}}
+	s.Lock.Version, s.Lock.Created, s.Lock.Expires = lock.Version, lock.Created, lock.Expires
+	if err := l.readLock(s, lock); err != nil {
+		return nil, err
+	}
+	if prev != nil && prev.LockHash == s.LockHash {
+		return prev, expired(lock, prev.Expires, now)
+	}
+	if err := l.readCharter(s); err != nil {
+		return nil, err
+	}
+	if err := s.Charter.approveLock(&lock.Manifest, lock.signers(&s.Charter)); err != nil {
+		return nil, inDir(err, lock.dir)
+	}
+	if err := l.readStatements(s); err != nil {
+		return nil, err
+	}
+	if s.index, err = newIndex(s); err != nil {
+		return nil, err
+	}
+	return s, expired(lock, s.Expires, now)
+}
+
+// loader is one call of Load.
+type loader struct {
+	store   Store
+	pin     Pin
+	prev    *Set
+	now     time.Time
+	left    int64 // bytes that may still be read
+	charter *signed
+}
+
+// signed is one version of a statement as it lies in the store: hashes checked, signatures not.
+type signed struct {
+	Manifest
+	dir   string
+	raw   []byte // the manifest's bytes
+	sigs  []Signature
+	files map[string][]byte
+}
+
+func (g *signed) signers(c *Charter) map[string]*Person {
+	return c.signers(PayloadType, g.raw, g.sigs)
+}
+
+func (l *loader) read(name string) ([]byte, error) {
+	b, err := l.store.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse("missing", "the store does not have this file").in(name)
+	}
+	if l.left -= int64(len(b)); err == nil && (len(b) > maxFile || l.left < 0) {
+		err = refuse("size", "the set has more than %d bytes, or this file more than %d", maxSet, maxFile).in(name)
+	}
+	return b, err
+}
+
+// manifest reads a manifest without its files. hash, if not empty, is what its SHA-256 must be.
+func (l *loader) manifest(name string, version int64, hash string) (*signed, error) {
+	g := &signed{dir: fmt.Sprintf("%s/%d", name, version)}
+	file := g.dir + "/manifest.json"
+	var err error
+	if g.raw, err = l.read(file); err != nil {
+		return nil, err
+	}
+	if hash != "" && hexSHA256(g.raw) != hash {
+		return nil, refuse("hash", "the manifest is not the one that was signed for").in(file)
+	}
+	if err := decode(file, g.raw, &g.Manifest); err != nil {
+		return nil, err
+	}
+	m := &g.Manifest
+	if m.Estate != l.pin.Estate || m.Statement != name || m.Version != version {
+		return nil, refuse("lock", "the manifest is of version %d of %s of the estate %q", m.Version, m.Statement, m.Estate).in(file)
+	}
+	if (m.Prev == "") != (version == 1) || m.Prev != "" && !validHash(m.Prev) {
+		return nil, refuse("chain", "version %d has the predecessor %q", version, m.Prev).in(file)
+	}
+	if !m.Created.Before(m.Expires) || m.Created.After(l.now.Add(clockSkew)) {
+		return nil, refuse("value", "the statement was created at %s and expires at %s", m.Created.Format(time.RFC3339), m.Expires.Format(time.RFC3339)).in(file)
+	}
+	for i, f := range m.Files {
+		if !validFile(f.Path) || i > 0 && m.Files[i-1].Path >= f.Path || f.Size < 0 || f.Size > maxFile || i >= maxFiles {
+			return nil, refuse("size", "the manifest lists %q of %d bytes: plain names only, sorted, at most %d files of %d bytes", f.Path, f.Size, maxFiles, maxFile).in(file)
+		}
+	}
+	return g, nil
+}
+
+// open reads a manifest, its signatures and its files, and checks the files against the manifest.
+func (l *loader) open(name string, version int64, hash string) (*signed, error) {
+	g, err := l.manifest(name, version, hash)
+	if err != nil {
+		return nil, err
+	}
+	file := g.dir + "/signatures.json"
+	sigs, err := l.read(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := decode(file, sigs, &g.sigs); err != nil {
+		return nil, err
+	}
+	g.files = make(map[string][]byte, len(g.Files))
+	for _, f := range g.Files {
+		b, err := l.read(g.dir + "/" + f.Path)
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(b)) != f.Size || hexSHA256(b) != f.SHA256 {
+			return nil, refuse("hash", "the file is not the one that was signed").in(g.dir + "/" + f.Path)
+		}
+		g.files[f.Path] = b
+	}
+	main, only := mainFile(name)
+	if g.files[main] == nil || only && len(g.files) != 1 {
+		return nil, refuse("missing", "the statement must hold %s", main).in(g.dir)
+	}
+	return g, nil
+}
+
+// mainFile names the file that a statement must hold, and whether it may hold no other.
+func mainFile(name string) (file string, only bool) {
+	switch kind, _, _ := strings.Cut(name, "-"); kind {
+	case "lock":
+		return "estate.lock", true
+	case "policy":
+		return "policy.yaml", false
+	default:
+		return kind + ".yaml", true
+	}
+}
+
+// validFile reports whether s is a plain file name that a statement may hold.
+func validFile(s string) bool {
+	plain := strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789._-") == "" && len(s) > 0 && len(s) <= 64 && s[0] != '.'
+	return plain && (path.Ext(s) == ".yaml" || path.Ext(s) == ".cedar" || s == "estate.lock")
+}
+
+// readLock reads what the lock binds, unverified, and refuses a version that falls behind.
+func (l *loader) readLock(s *Set, lock *signed) error {
+	file := lock.dir + "/estate.lock"
+	if err := decode(file, lock.files["estate.lock"], &s.Lock); err != nil {
+		return err
+	}
+	if lock.Version < l.pin.LastLock || l.prev != nil && lock.Version < l.prev.Lock.Version {
+		return refuse("rollback", "version %d of the lock is older than the one in force", lock.Version).in(file)
+	}
+	if lock.Expires.Sub(lock.Created) > maxLockLife {
+		return refuse("expired", "the lock lives longer than %d days", int(maxLockLife.Hours()/24)).in(file)
+	}
+	for name, b := range s.Lock.Statements {
+		if b.Version < 1 || !validHash(b.SHA256) {
+			return refuse("lock", "the lock binds no proper version of %s", name).in(file)
+		}
+	}
+	if l.prev != nil && l.prev.LockHash != s.LockHash {
+		return l.descends(lock, l.prev.Lock.Version, hex.EncodeToString(l.prev.LockHash[:]))
+	}
+	return nil
+}
+
+// descends walks from g back to version, whose manifest must have the hash.
+func (l *loader) descends(g *signed, version int64, hash string) error {
+	steps := 0
+	for g.Version > version+1 {
+		if steps++; steps > maxChain {
+			return refuse("chain", "%s is more than %d versions ahead", g.Statement, maxChain).in(g.dir)
+		}
+		next, err := l.manifest(g.Statement, g.Version-1, g.Prev)
+		if err != nil {
+			return err
+		}
+		g = next
+	}
+	if g.Version <= version {
+		return refuse("rollback", "version %d of %s differs from what was accepted as version %d", g.Version, g.Statement, version).in(g.dir)
+	}
+	if g.Prev != hash {
+		return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, version).in(g.dir)
+	}
+	return nil
+}
+
+// readCharter follows the charter from what is trusted, the pin or the set in force, to the version that the lock binds.
+func (l *loader) readCharter(s *Set) error {
+	bound := s.Lock.Statements["charter"]
+	if l.prev != nil && l.prev.Lock.Statements["charter"] == bound {
+		s.Charter = l.prev.Charter
+		g, err := l.open("charter", bound.Version, bound.SHA256)
+		l.charter = g
+		return err
+	}
+	var trusted *Charter
+	var version int64
+	var hash string
+	if l.prev != nil {
+		trusted, version, hash = &l.prev.Charter, l.prev.Lock.Statements["charter"].Version, l.prev.Lock.Statements["charter"].SHA256
+	} else {
+		version = max(1, l.pin.MinCharter)
+		g, err := l.open("charter", version, l.pin.CharterSHA256)
+		if err != nil {
+			return pinError(err)
+		}
+		if l.pin.CharterSHA256 == "" && g.pinned(l.pin.RootKeys) < 2 {
+			return refuse("pin", "version %d of the charter is not signed by two of the pinned root keys", version).in(g.dir)
+		}
+		if trusted, err = l.acceptCharter(g, nil); err != nil {
+			return err
+		}
+		hash, l.charter = hexSHA256(g.raw), g
+	}
+	if bound.Version < version || bound.Version > version+maxChain {
+		return refuse("rollback", "the lock binds version %d of the charter; version %d is what is trusted", bound.Version, version).in("lock")
+	}
+	for version < bound.Version {
+		version++
+		g, err := l.open("charter", version, "")
+		if err != nil {
+			return err
+		}
+		if g.Prev != hash {
+			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.dir)
+		}
+		if trusted, err = l.acceptCharter(g, trusted); err != nil {
+			return err
+		}
+		hash, l.charter = hexSHA256(g.raw), g
+	}
+	if hash != bound.SHA256 {
+		return refuse("lock", "the lock binds another version %d of the charter", bound.Version).in("lock")
+	}
+	if trusted.Demo && !l.pin.AllowDemo {
+		return refuse("demo", "the charter says that this is a demo estate").in(l.charter.dir)
+	}
+	s.Charter = *trusted
+	return nil
+}
+
+func pinError(err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Rule == "hash" {
+		return refuse("pin", "the charter is not the one that is pinned").in(e.File)
+	}
+	return err
+}
+
+// pinned counts the pinned keys that signed.
+func (g *signed) pinned(keys []string) int {
+	n, pae, seen := 0, PAE(PayloadType, g.raw), map[string]bool{}
+	for _, k := range keys {
+		raw, err := base64.StdEncoding.Strict().DecodeString(k)
+		if err != nil || len(raw) != ed25519.PublicKeySize || seen[string(raw)] {
+			continue
+		}
+		seen[string(raw)] = true
+		for _, s := range g.sigs[:min(len(g.sigs), maxSignatures)] {
+			if ed25519.Verify(raw, pae, s.Sig) {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// acceptCharter verifies a charter by the quorum before it, if any, and by its own.
+func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
+	if before != nil {
+		if err := before.checkApprovers(&g.Manifest, g.signers(before), role{name: "root"}); err != nil {
+			return nil, inDir(err, g.dir)
+		}
+	}
+	c, file := new(Charter), g.dir+"/charter.yaml"
+	d, err := parse(file, g.files["charter.yaml"], c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCharter(c, d); err != nil {
+		return nil, err
+	}
+	if c.Estate != l.pin.Estate {
+		return nil, refuse("pin", "the charter is of the estate %q, not %q", c.Estate, l.pin.Estate).in(file)
+	}
+	by := g.signers(c)
+	if err := c.checkAuthor(&g.Manifest, by); err != nil {
+		return nil, inDir(err, g.dir)
+	}
+	return c, inDir(c.checkApprovers(&g.Manifest, by, role{name: "root"}), g.dir)
+}
+
+// inDir names the folder that a refusal is about.
+func inDir(err error, dir string) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.in(dir)
+	}
+	return err
+}
+
+// readStatements reads everything that the lock binds besides the charter.
+func (l *loader) readStatements(s *Set) error {
+	c := &s.Charter
+	want := c.statements()
+	for name := range s.Lock.Statements {
+		if _, ok := want[name]; !ok {
+			return refuse("lock", "the lock binds %q, which this charter does not have", name).in("lock")
+		}
+	}
+	got := map[string]*signed{}
+	for name, r := range want {
+		if name == "charter" {
+			continue
+		}
+		bound, ok := s.Lock.Statements[name]
+		if !ok {
+			return refuse("lock", "the lock does not bind %s", name).in("lock")
+		}
+		g, err := l.open(name, bound.Version, bound.SHA256)
+		if err != nil {
+			return err
+		}
+		if err := l.approve(g, s, r); err != nil {
+			return inDir(err, g.dir)
+		}
+		got[name] = g
+		if g.Expires.Before(s.Expires) {
+			s.Expires = g.Expires
+		}
+	}
+	for _, u := range c.Units {
+		if err := readUnit(s, u.ID, got["policy-"+u.ID], got["custody-"+u.ID]); err != nil {
+			return err
+		}
+	}
+	g := got["operations"]
+	d, err := parse(g.dir+"/operations.yaml", g.files["operations.yaml"], &s.Operations)
+	if err != nil {
+		return err
+	}
+	return checkOperations(&s.Operations, c, s.Custody, d)
+}
+
+// approve checks one statement's history and signatures.
+func (l *loader) approve(g *signed, s *Set, r role) error {
+	if l.prev != nil {
+		if was, ok := l.prev.Lock.Statements[g.Statement]; ok && was != s.Lock.Statements[g.Statement] {
+			if err := l.descends(g, was.Version, was.SHA256); err != nil {
+				return err
+			}
+		}
+	}
+	if g.Created.After(s.Lock.Created) {
+		return refuse("lock", "%s was created after the lock that binds it", g.Statement)
+	}
+	if g.Created.After(l.charter.Expires) {
+		return refuse("expired", "%s was created after the charter had expired", g.Statement)
+	}
+	by := g.signers(&s.Charter)
+	if err := s.Charter.checkAuthor(&g.Manifest, by); err != nil {
+		return err
+	}
+	return s.Charter.checkApprovers(&g.Manifest, by, r)
+}
+
+func readUnit(s *Set, unit string, policy, custody *signed) error {
+	p, cu := new(PolicyStatement), new(CustodyStatement)
+	d, err := parse(policy.dir+"/policy.yaml", policy.files["policy.yaml"], p)
+	if err != nil {
+		return err
+	}
+	if err := checkPolicy(p, unit, policy.files, &s.Charter, d); err != nil {
+		return err
+	}
+	if d, err = parse(custody.dir+"/custody.yaml", custody.files["custody.yaml"], cu); err != nil {
+		return err
+	}
+	if err := checkCustody(cu, unit, &s.Charter, d); err != nil {
+		return err
+	}
+	delete(policy.files, "policy.yaml")
+	s.Policies[unit], s.Cedar[unit], s.Custody[unit] = p, policy.files, cu
+	return nil
+}
+
+// expired refuses a set whose time has run out.
+func expired(lock *signed, until, now time.Time) error {
+	if now.Before(until) {
+		return nil
+	}
+	return refuse("expired", "the set expired at %s", until.Format(time.RFC3339)).in(lock.dir)
+}

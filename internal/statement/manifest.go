@@ -1,0 +1,116 @@
+package statement
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// PayloadType is the DSSE payload type of a manifest.
+const PayloadType = "application/vnd.reeve.statement+json"
+
+// Manifest is what the owners of a statement sign: the exact bytes of its files, and where it stands in its history.
+type Manifest struct {
+	Estate    string    `json:"estate"`
+	Statement string    `json:"statement"` // charter, policy-<unit>, custody-<unit>, operations or lock
+	Version   int64     `json:"version"`   // from 1, rises by one
+	Prev      string    `json:"prev"`      // hex SHA-256 of the previous version's manifest; empty for version 1
+	Author    string    `json:"author"`    // person id; the author signs too
+	Created   time.Time `json:"created"`
+	Expires   time.Time `json:"expires"`
+	Files     []File    `json:"files"` // sorted by path
+}
+
+// File is one file of a statement.
+type File struct {
+	Path   string `json:"path"` // a plain name, no folders
+	Size   int64  `json:"size"` // bytes
+	SHA256 string `json:"sha256"`
+}
+
+// PAE is the DSSE v1 pre-authentication encoding: the bytes that are signed.
+func PAE(payloadType string, payload []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
+}
+
+// ParseNoteKey reads a note verifier key ("name+hash+base64"): algorithm 1 is Ed25519, 4 a witness's timestamped
+// Ed25519 cosignature (C2SP signed-note, tlog-cosignature).
+func ParseNoteKey(vkey string) (name string, alg byte, pub ed25519.PublicKey, err error) {
+	bad := fmt.Errorf("%q is not a note verifier key", vkey)
+	name, rest, _ := strings.Cut(vkey, "+")
+	hash, b64, _ := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
+	if err != nil || len(raw) != 1+ed25519.PublicKeySize || raw[0] != 1 && raw[0] != 4 || name == "" ||
+		strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", 0, nil, bad
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s", name, raw))
+	if hash != fmt.Sprintf("%08x", binary.BigEndian.Uint32(sum[:])) {
+		return "", 0, nil, bad
+	}
+	return name, raw[0], ed25519.PublicKey(raw[1:]), nil
+}
+
+// VerifyService checks a service's plain Ed25519 signature over a DSSE payload.
+func VerifyService(key ServiceKey, payloadType string, payload, sig []byte) bool {
+	_, alg, pub, err := ParseNoteKey(key.Key)
+	return err == nil && alg == 1 && ed25519.Verify(pub, PAE(payloadType, payload), sig)
+}
+
+// verify reports whether sig is k's signature over the PAE.
+func (k *Key) verify(pae, sig []byte) bool {
+	pub, err := k.public()
+	return err == nil && ed25519.Verify(pub, pae, sig)
+}
+
+// public returns the key's bytes. The type switch keeps the place of the other authenticators.
+func (k *Key) public() (ed25519.PublicKey, error) {
+	switch k.Type {
+	case "ed25519":
+		raw, err := base64.StdEncoding.Strict().DecodeString(k.Public)
+		if err != nil || len(raw) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("key %q is not the base64 of 32 bytes", k.ID)
+		}
+		return raw, nil
+	case "ssh", "webauthn":
+		return nil, fmt.Errorf("key %q: keys of type %s are not supported yet", k.ID, k.Type)
+	}
+	return nil, fmt.Errorf("key %q has the unknown type %q", k.ID, k.Type)
+}
+
+// maxSignatures bounds the signatures of one statement or record.
+const maxSignatures = 64
+
+// signers returns the people of the charter whose signatures over the payload hold. A signature by a key that the charter
+// does not have, or that does not hold, counts for nothing.
+func (c *Charter) signers(payloadType string, payload []byte, sigs []Signature) map[string]*Person {
+	got := make(map[string]*Person)
+	pae := PAE(payloadType, payload)
+	for i := range c.People {
+		p := &c.People[i]
+		for j := range p.Keys {
+			for _, s := range sigs[:min(len(sigs), maxSignatures)] {
+				if got[p.ID] == nil && s.KeyID == p.Keys[j].ID && p.Keys[j].verify(pae, s.Sig) {
+					got[p.ID] = p
+				}
+			}
+		}
+	}
+	return got
+}
+
+func hexSHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// validHash reports whether s is a lower-case hex SHA-256.
+func validHash(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && s == strings.ToLower(s)
+}

@@ -1,0 +1,149 @@
+package statement
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Live reports whether the person is here and attested at t.
+func (p *Person) Live(t time.Time) bool {
+	return (p.Left.IsZero() || t.Before(p.Left)) && t.Before(p.AttestedUntil)
+}
+
+// person returns the person, or nil.
+func (c *Charter) person(id string) *Person {
+	if i := slices.IndexFunc(c.People, func(p Person) bool { return p.ID == id }); i >= 0 {
+		return &c.People[i]
+	}
+	return nil
+}
+
+// acting returns who stands for the person at t: he himself while he is live, else his first live deputy, else nil.
+func (c *Charter) acting(id string, t time.Time) *Person {
+	p := c.person(id)
+	if p == nil || p.Live(t) {
+		return p
+	}
+	for _, dep := range p.Deputies {
+		if d := c.person(dep); d != nil && d.Live(t) {
+			return d
+		}
+	}
+	return nil
+}
+
+// holds reports whether the person holds the role at t, himself or as acting deputy. Root has no deputies and does not
+// need an attestation: the root quorum is who renews them.
+func (c *Charter) holds(person string, r role, t time.Time) bool {
+	var list []string
+	switch r.name {
+	case "root":
+		p := c.person(person)
+		return slices.Contains(c.Roles.Root, person) && (p.Left.IsZero() || t.Before(p.Left))
+	case "operations":
+		list = c.Roles.Operations
+	case "policy":
+		list = c.Roles.Units[r.unit].Policy
+	case "lifecycle":
+		list = c.Roles.Units[r.unit].Lifecycle
+	}
+	return slices.ContainsFunc(list, func(id string) bool {
+		p := c.acting(id, t)
+		return p != nil && p.ID == person
+	})
+}
+
+// roles returns which of the three owner roles the person holds at t, in the unit or, when unit is empty, in any.
+func (c *Charter) roles(person, unit string, t time.Time) (held []string) {
+	if c.holds(person, role{"operations", ""}, t) {
+		held = append(held, "operations")
+	}
+	for _, name := range []string{"policy", "lifecycle"} {
+		for _, u := range c.Units {
+			if (unit == "" || unit == u.ID) && c.holds(person, role{name, u.ID}, t) {
+				held = append(held, name)
+				break
+			}
+		}
+	}
+	return held
+}
+
+// two reports whether among the people are two distinct ones who hold two different owner roles at t.
+func (c *Charter) two(people map[string]*Person, unit string, t time.Time) bool {
+	for a := range people {
+		for b := range people {
+			for _, ra := range c.roles(a, unit, t) {
+				for _, rb := range c.roles(b, unit, t) {
+					if a != b && ra != rb {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+// threshold is how many people must approve a statement of the role.
+func (c *Charter) threshold(role string) int {
+	n := map[string]int{"root": max(2, c.Threshold.Root), "policy": c.Threshold.Policy, "lifecycle": c.Threshold.Lifecycle, "operations": c.Threshold.Operations}[role]
+	return max(1, n)
+}
+
+// checkAuthor checks that the author is a live person and signed.
+func (c *Charter) checkAuthor(m *Manifest, signed map[string]*Person) error {
+	if p := c.person(m.Author); p == nil || !p.Live(m.Created) {
+		return authorError(m, "is not a live person of the charter")
+	}
+	if signed[m.Author] == nil {
+		return authorError(m, "did not sign it")
+	}
+	return nil
+}
+
+// checkApprovers checks that enough holders of the role signed. The author does not count, except in the root quorum,
+// which is never he alone.
+func (c *Charter) checkApprovers(m *Manifest, signed map[string]*Person, r role) error {
+	var approvers []string
+	for id := range signed {
+		if (id != m.Author || r.name == "root") && c.holds(id, r, m.Created) {
+			approvers = append(approvers, id)
+		}
+	}
+	if need := c.threshold(r.name); len(approvers) < need {
+		slices.Sort(approvers)
+		return refuse("approvers", "version %d of %s needs %d people of the role %s besides its author %s, and %d signed (%s)",
+			m.Version, m.Statement, need, r, m.Author, len(approvers), strings.Join(approvers, ", "))
+	}
+	return nil
+}
+
+func authorError(m *Manifest, what string) *Error {
+	e := refuse("author", "%s, the author of version %d of %s, %s", m.Author, m.Version, m.Statement, what)
+	e.Person = m.Author
+	return e
+}
+
+// approveLock checks that the author and one other person signed, two of the signers holding two different owner roles.
+func (c *Charter) approveLock(m *Manifest, signed map[string]*Person) error {
+	if signed[m.Author] == nil || !signed[m.Author].Live(m.Created) {
+		return authorError(m, "is not a live person who signed it")
+	}
+	if !c.two(signed, "", m.Created) {
+		return refuse("approvers", "version %d of the lock is not signed by two people with two different owner roles", m.Version)
+	}
+	return nil
+}
+
+// MayApprove reports whether the charter lists the person for the role that approves the statement. For the lock that is
+// any owner role.
+func (c *Charter) MayApprove(person, name string) bool {
+	far := time.Time{} // everyone who has not been born as left is live here: only the lists count
+	if name == "lock" {
+		return len(c.roles(person, "", far)) > 0
+	}
+	r, ok := c.statements()[name]
+	return ok && c.holds(person, r, far)
+}

@@ -1,0 +1,211 @@
+package statement
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Duration is a time.Duration written "5s" or "720h" in YAML. It is never negative.
+type Duration time.Duration
+
+// UnmarshalYAML reads a duration as time.ParseDuration does.
+func (d *Duration) UnmarshalYAML(b []byte) error {
+	v, err := time.ParseDuration(unquote(b))
+	if err == nil && v < 0 {
+		err = errors.New("negative duration")
+	}
+	*d = Duration(v)
+	return err
+}
+
+// MarshalYAML writes the duration as time.Duration.String does.
+func (d Duration) MarshalYAML() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// unquote strips the quotes of a plain quoted scalar; escapes are not needed in times and durations.
+func unquote(b []byte) string {
+	s := strings.TrimSpace(string(b))
+	if n := len(s); n >= 2 && (s[0] == '"' || s[0] == '\'') && s[n-1] == s[0] {
+		s = s[1 : n-1]
+	}
+	return s
+}
+
+// maxNodes bounds the nodes and maxDepth the nesting of one YAML file.
+const (
+	maxNodes = 1 << 20
+	maxDepth = 16
+)
+
+// document is a parsed YAML file. It keeps the syntax tree to give refusals their line and column, and the first refusal.
+type document struct {
+	file string
+	body ast.Node
+	err  *Error
+}
+
+// parse reads one YAML document into v. Unknown fields, duplicate keys, anchors, aliases, tags, merge keys, directives
+// and further documents are refused.
+func parse(file string, data []byte, v any) (*document, error) {
+	d := &document{file: file}
+	if !utf8.Valid(data) || bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return nil, refuse("yaml", "the file is not UTF-8 without a byte order mark").in(file)
+	}
+	f, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, d.yamlError(err)
+	}
+	if len(f.Docs) != 1 || f.Docs[0].Body == nil {
+		return nil, refuse("yaml", "the file holds %d documents, not one", len(f.Docs)).in(file)
+	}
+	d.body = f.Docs[0].Body
+	if d.body.Type() != ast.MappingType {
+		return nil, refuse("yaml", "the file is not a mapping").in(file)
+	}
+	ast.Walk(&walker{d: d}, d.body)
+	if d.err != nil {
+		return nil, d.err
+	}
+	times := yaml.CustomUnmarshaler(func(t *time.Time, b []byte) (err error) {
+		*t, err = time.Parse(time.RFC3339, unquote(b))
+		return err
+	})
+	if err := yaml.NodeToValue(d.body, v, yaml.Strict(), times); err != nil {
+		return nil, d.yamlError(err)
+	}
+	return d, nil
+}
+
+// walker refuses what YAML allows and a statement does not.
+type walker struct {
+	d     *document
+	depth int
+	nodes *int
+}
+
+func (w *walker) Visit(n ast.Node) ast.Visitor {
+	if w.d.err != nil {
+		return nil
+	}
+	if w.nodes == nil {
+		w.nodes = new(int)
+	}
+	*w.nodes++
+	bad := ""
+	switch n.(type) {
+	case *ast.AnchorNode:
+		bad = "an anchor"
+	case *ast.AliasNode:
+		bad = "an alias"
+	case *ast.TagNode:
+		bad = "a tag"
+	case *ast.MergeKeyNode:
+		bad = "a merge key"
+	case *ast.DirectiveNode:
+		bad = "a directive"
+	case *ast.InfinityNode, *ast.NanNode, *ast.FloatNode:
+		bad = "a number that is not an integer"
+	}
+	if *w.nodes > maxNodes || w.depth > 2*maxDepth {
+		bad = "too many or too deep values"
+	}
+	if bad != "" {
+		w.d.err = refuse("yaml", "the file has %s", bad).in(w.d.file)
+		w.d.err.place(n)
+		return nil
+	}
+	return &walker{d: w.d, depth: w.depth + 1, nodes: w.nodes}
+}
+
+// place sets the line and column to where n begins.
+func (e *Error) place(n ast.Node) {
+	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
+		return
+	}
+	e.Line, e.Column = n.GetToken().Position.Line, n.GetToken().Position.Column
+}
+
+// yamlError turns the parser's error into a refusal with its place.
+func (d *document) yamlError(err error) error {
+	e := refuse("yaml", "%s", err).in(d.file)
+	var ye yaml.Error
+	if errors.As(err, &ye) {
+		e.What = ye.GetMessage()
+		if t := ye.GetToken(); t != nil && t.Position != nil {
+			e.Line, e.Column = t.Position.Line, t.Position.Column
+		}
+	}
+	return e
+}
+
+// want keeps the first refusal: ok is what must hold at the YAML path (such as "$.people[2].id").
+func (d *document) want(ok bool, rule, path, format string, args ...any) bool {
+	if ok || d.err != nil {
+		return ok
+	}
+	d.err = refuse(rule, format, args...).in(d.file)
+	for path != "" { // the nearest member that the file has
+		if p, err := yaml.PathString(path); err == nil {
+			if n, err := p.FilterNode(d.body); err == nil && n != nil {
+				d.err.place(n)
+				break
+			}
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return false
+}
+
+// done returns the first refusal, as an error that is nil when there is none.
+func (d *document) done() error {
+	if d.err != nil {
+		return d.err
+	}
+	return nil
+}
+
+// id wants a well-formed id that is not in seen yet, and adds it.
+func (d *document) id(seen map[string]bool, id, path string) {
+	d.want(validID(id), "id", path, "%q is not an id: lower-case letters, digits and dashes, at most 63", id)
+	d.want(!seen[id], "id", path, "the id %q is used twice", id)
+	seen[id] = true
+}
+
+// within wants 0 ≤ n ≤ limit.
+func (d *document) within(n, limit int64, path string) {
+	d.want(n >= 0 && n <= limit, "value", path, "%d is not between 0 and %d", n, limit)
+}
+
+// oneOf wants one of the words.
+func (d *document) oneOf(s, path string, words ...string) {
+	for _, w := range words {
+		if s == w {
+			return
+		}
+	}
+	d.want(false, "value", path, "%q is not one of %q", s, words)
+}
+
+// validID reports whether s is [a-z0-9][a-z0-9-]{0,62}.
+func validID(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' && i > 0) {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 63
+}
+
+// at appends an index to a YAML path.
+func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+const unbounded = math.MaxInt64

@@ -58,7 +58,12 @@ type Entry struct {
 	Status     int   // upstream's HTTP status
 	Bytes      int64 // response body bytes passed on
 	Usage      string
-	FeedAgeMS  int64  // age of the newest revocation news; -1 when unknown
+	FeedAgeMS  int64  // age of the newest revocation news in milliseconds; -1 when unknown; always written for Intent and Deny
 	Commit     string // salted commitment to an erasable payload
 	Count      int64  // how many events one entry stands for (refusals of unauthenticated callers)
+
+	// The first leaf of a successor log has type Retire and names the log before it.
+	PrevLog  string // origin
+	PrevSize int64  // entries that the successor vouches for
+	PrevRoot string // base64 RFC 6962 root at PrevSize
 }

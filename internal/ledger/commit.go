@@ -1,0 +1,257 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+)
+
+// write is the writer: one goroutine that makes groups durable, one sync each. What queues while a sync runs is the next
+// group, so the running sync is the window and there is no timer.
+func (l *Log) write() {
+	defer func() { l.vol.stopPreparing() }()
+	for {
+		select {
+		case reply := <-l.rotate:
+			reply <- l.turn()
+		default:
+		}
+		g, closed := l.take()
+		if g == nil && closed {
+			return
+		}
+		if g == nil {
+			select {
+			case <-l.wake:
+			case reply := <-l.rotate:
+				reply <- l.turn()
+			}
+			continue
+		}
+		err := l.commit(g)
+		if err != nil {
+			l.halt(err)
+			g.err = l.Err()
+		}
+		close(g.done)
+		if err != nil {
+			l.abandon()
+			return
+		}
+		l.logRefused(g)
+		l.savePayloads()
+	}
+}
+
+// abandon fails whatever is queued when the log has closed with a failure.
+func (l *Log) abandon() {
+	for {
+		g, _ := l.take()
+		if g == nil {
+			return
+		}
+		g.err = l.Err()
+		close(g.done)
+	}
+}
+
+// logRefused reports entries that nobody waits for.
+func (l *Log) logRefused(g *group) {
+	for i := range g.items {
+		if err := g.items[i].err; err != nil {
+			l.cfg.Logger.Error("entry not written", "type", g.items[i].e.Type, "err", err)
+		}
+	}
+}
+
+// commit writes a group's entries and syncs. An error is fatal: what the disk holds is not known any more.
+func (l *Log) commit(g *group) error {
+	v := l.vol
+	buf := l.buf[:0]
+	g.vol, g.first, g.timeNS = v, v.tree.Size, l.cfg.Clock().UnixNano()
+	for i := range g.items {
+		it := &g.items[i]
+		if it.err = l.encode(it, g.timeNS); it.err != nil {
+			continue
+		}
+		body := l.scratch[1:]
+		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > l.cfg.SegmentSize || v.reserve && !it.closing {
+			if err := l.flush(buf); err != nil {
+				return err
+			}
+			buf = buf[:0]
+			var err error
+			if buf, err = l.advance(buf, it.closing); errors.Is(err, ErrFull) {
+				it.err = err
+				continue
+			} else if err != nil {
+				return err
+			}
+		}
+		leaf := leafHash(l.scratch)
+		v.chain = nextChain(v.chain, it.e.Seq, leaf)
+		buf = appendRecord(buf, &record{seq: it.e.Seq, acked: l.size.Load(), chain: v.chain, body: body})
+		v.tree.add(leaf, nil)
+		if it.e.Tenant != "" {
+			v.tenants[it.e.Tenant]++
+		}
+		if it.e.Seq == 0 {
+			v.began.Store(g.timeNS)
+		}
+		it.seq = it.e.Seq
+		g.leaves = append(g.leaves, leaf)
+		l.keepPayload(it)
+	}
+	if len(g.leaves) > 0 {
+		l.age.add(g.first, v.tree.Size, g.timeNS)
+	}
+	if err := l.flush(buf); err != nil {
+		return err
+	}
+	if cap(buf) <= 1<<20 {
+		l.buf = buf
+	}
+	return nil
+}
+
+// encode numbers the entry and puts its JSON after the zero byte that begins l.scratch. The numbers are taken only when
+// the entry is accepted: see commit.
+func (l *Log) encode(it *item, timeNS int64) error {
+	v, e := l.vol, it.e
+	e.V, e.Seq, e.TimeNS, e.Log, e.TenantSeq = 1, v.tree.Size, timeNS, v.id, 0
+	if e.Type == entry.Heartbeat && e.Commit == "" {
+		e.Commit, it.payload = heartbeat(v.tenants)
+	}
+	if e.Tenant != "" {
+		e.TenantSeq = v.tenants[e.Tenant]
+	}
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	l.scratch = e.AppendJSON(l.scratch[:1])
+	if n := len(l.scratch) - 1; n > maxBody {
+		return fmt.Errorf("entry of %d bytes is longer than %d", n, maxBody)
+	}
+	return nil
+}
+
+// flush writes buf at the end of the active segment and syncs it: all entries so far are durable when it returns.
+func (l *Log) flush(buf []byte) error {
+	v := l.vol
+	if len(buf) == 0 {
+		return nil
+	}
+	if _, err := v.file.WriteAt(buf, v.off); err != nil {
+		return fmt.Errorf("writing %s: %w", segmentName(v.number), err)
+	}
+	if err := v.file.Sync(); err != nil {
+		return fmt.Errorf("syncing %s: %w", segmentName(v.number), err)
+	}
+	v.off += int64(len(buf))
+	l.size.Store(v.tree.Size)
+	return nil
+}
+
+// spare is a zeroed segment made ahead, or why there is none.
+type spare struct {
+	number  int64
+	file    file
+	reserve bool
+	err     error
+}
+
+// advance makes the next segment the active one and appends its header to buf. It waits for a segment that is being made;
+// on a full disk it fails with ErrFull, unless the reserve can take a closing entry.
+func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
+	v := l.vol
+	var s spare
+	if v.reserve && !closing {
+		select { // only look whether there is room again
+		case s = <-v.spares:
+		default:
+			return buf, ErrFull
+		}
+	} else {
+		s = <-v.spares
+	}
+	if s.err != nil {
+		l.cfg.Logger.Error("no room for the next write-ahead log segment", "err", s.err)
+		return buf, ErrFull
+	}
+	if v.file != nil {
+		if err := v.file.Close(); err != nil {
+			return buf, err
+		}
+	}
+	v.number, v.file, v.off, v.reserve = s.number, s.file, 0, s.reserve
+	buf, err := appendHeader(buf, v.state(v.number, v.reserve))
+	if err != nil {
+		return buf, err
+	}
+	if int64(len(buf)) > l.cfg.SegmentSize/2 {
+		return buf, fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.tenants))
+	}
+	if v.reserve && !closing {
+		return buf, ErrFull
+	}
+	return buf, nil
+}
+
+// prepare keeps one zeroed segment ahead of the writer, and the reserve, until stopPreparing.
+func (v *volume) prepare(size int64) {
+	for next := v.number + 1; ; {
+		s := v.makeSpare(next, size)
+		var again <-chan time.Time
+		if s.err != nil {
+			again = time.After(time.Second)
+		}
+		select {
+		case v.spares <- s:
+			if s.err == nil {
+				next++
+			}
+		case <-again:
+		case <-v.stop:
+			if s.file != nil {
+				s.file.Close()
+			}
+			return
+		}
+	}
+}
+
+// stopPreparing ends prepare and waits for it.
+func (v *volume) stopPreparing() {
+	close(v.stop)
+	v.preparing.Wait()
+}
+
+// makeSpare makes segment n: first the reserve if there is none, then the segment; where there is no room for it, the
+// reserve becomes segment n.
+func (v *volume) makeSpare(n, size int64) spare {
+	s := spare{number: n}
+	var err error
+	if s.file, err = v.disk.open(segmentName(n)); err == nil {
+		return s // made before a restart, and never written
+	}
+	reserve, err := v.disk.open(reserveName)
+	if err != nil {
+		reserve, err = createSegment(v.disk, reserveName, size)
+	}
+	if err == nil {
+		reserve.Close()
+		s.file, err = createSegment(v.disk, segmentName(n), size)
+	}
+	if err != nil {
+		if s.err = v.disk.rename(reserveName, segmentName(n)); s.err == nil {
+			s.reserve = true
+			s.file, s.err = v.disk.open(segmentName(n))
+		}
+		if s.err != nil {
+			s.err = errors.Join(err, s.err)
+		}
+	}
+	return s
+}

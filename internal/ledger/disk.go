@@ -1,0 +1,148 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// disk is one directory of WAL segments. The operating system's is osDisk; tests have one that loses what was not synced.
+type disk interface {
+	open(name string) (file, error)   // read and write; fs.ErrNotExist
+	create(name string) (file, error) // empty, replacing what was there
+	rename(old, new string) error     // durable when it returns
+	remove(name string) error
+	list() ([]string, error)                // sorted
+	space() (free, total uint64, err error) // bytes
+}
+
+// file is one WAL segment.
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error // fdatasync: contents and what is needed to read them back
+	Close() error
+}
+
+// osDisk is a directory of the operating system.
+type osDisk string
+
+func (d osDisk) path(name string) string { return filepath.Join(string(d), name) }
+
+func (d osDisk) open(name string) (file, error) {
+	f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d osDisk) create(name string) (file, error) {
+	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d osDisk) rename(old, new string) error {
+	if err := os.Rename(d.path(old), d.path(new)); err != nil {
+		return err
+	}
+	return syncDir(string(d))
+}
+
+func (d osDisk) remove(name string) error { return os.Remove(d.path(name)) }
+
+func (d osDisk) list() ([]string, error) {
+	entries, err := os.ReadDir(string(d))
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+func (d osDisk) space() (free, total uint64, err error) { return diskSpace(string(d)) }
+
+type osFile struct{ *os.File }
+
+func (f osFile) Sync() error { return fdatasync(f.File) }
+
+// syncDir syncs a directory, or a file that is not open for writing.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// writeFile replaces a file so that a crash leaves the old or the new contents.
+func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode) // the umask may have taken the group's bit
+	}
+	if err == nil && gid > 0 {
+		err = f.Chown(-1, gid)
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	if sync {
+		return syncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// zeroChunk bounds how much unsynced data a segment being prepared puts in the way of the running log's syncs.
+const zeroChunk = 1 << 20
+
+// createSegment makes a segment of zeros that is durable under its name when createSegment returns.
+func createSegment(d disk, name string, size int64) (file, error) {
+	tmp := "tmp-" + name
+	f, err := d.create(tmp)
+	if err != nil {
+		return nil, err
+	}
+	if err = zero(f, 0, size); err == nil {
+		err = d.rename(tmp, name)
+	}
+	if err != nil {
+		f.Close()
+		d.remove(tmp)
+		return nil, fmt.Errorf("preparing WAL segment %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// zero overwrites [from, to) with zeros and syncs.
+func zero(f file, from, to int64) error {
+	chunk := make([]byte, min(zeroChunk, max(to-from, 0)))
+	for from < to {
+		n := min(int64(len(chunk)), to-from)
+		if _, err := f.WriteAt(chunk[:n], from); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		from += n
+	}
+	return nil
+}

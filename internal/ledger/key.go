@@ -1,0 +1,104 @@
+package ledger
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/reevehq/reeve/internal/secret"
+)
+
+// Key signs a log's checkpoints and receipts. Its name is the origin of the first log that it signs.
+type Key struct {
+	name string
+	seed secret.Value // Ed25519 seed
+}
+
+// GenerateKey makes a key for an origin such as "reeve/<estate>/<process>".
+func GenerateKey(origin string) (Key, error) {
+	seed := make([]byte, ed25519.SeedSize)
+	rand.Read(seed)
+	return parseKey(encodeKey(origin, seed))
+}
+
+// LoadKey reads a note signer key ("PRIVATE+KEY+…", golang.org/x/mod/sumdb/note) from a file that only its owner may read.
+func LoadKey(path string) (Key, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Key{}, fmt.Errorf("log key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return Key{}, fmt.Errorf("log key %s has mode %04o: others can read it, so it proves nothing; chmod 600 it and, if anyone could have, replace it", path, info.Mode().Perm())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Key{}, fmt.Errorf("log key: %w", err)
+	}
+	k, err := parseKey(strings.TrimSpace(string(b)))
+	if err != nil {
+		return Key{}, fmt.Errorf("log key %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// Save writes the key to a new file with mode 0600.
+func (k Key) Save(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(encodeKey(k.name, k.seed.Reveal()) + "\n")
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// Origin is the key's name.
+func (k Key) Origin() string { return k.name }
+
+// Verifier is the note verifier key ("origin+hash+base64").
+func (k Key) Verifier() string {
+	// The public key has the right length, so this cannot fail.
+	v, _ := note.NewEd25519VerifierKey(k.name, k.private().Public().(ed25519.PublicKey))
+	return v
+}
+
+// forLog is the same key under the origin of a successor log.
+func (k Key) forLog(origin string) Key { return Key{name: origin, seed: k.seed} }
+
+func (k Key) private() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(k.seed.Reveal()) }
+
+func (k Key) signer() (note.Signer, error) {
+	return note.NewSigner(encodeKey(k.name, k.seed.Reveal()))
+}
+
+// algEd25519 is the note package's algorithm byte.
+const algEd25519 = 1
+
+func encodeKey(name string, seed []byte) string {
+	pub := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+	vkey, _ := note.NewEd25519VerifierKey(name, pub)
+	hash, _, _ := strings.Cut(strings.TrimPrefix(vkey, name+"+"), "+")
+	return "PRIVATE+KEY+" + name + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{algEd25519}, seed...))
+}
+
+func parseKey(skey string) (Key, error) {
+	s, err := note.NewSigner(skey)
+	if err != nil {
+		return Key{}, err
+	}
+	// NewSigner has checked the form; the base64 may hold "+" too, so cut after the fourth.
+	raw, err := base64.StdEncoding.DecodeString(strings.SplitN(skey, "+", 5)[4])
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{name: s.Name(), seed: secret.New(raw[1:])}, nil
+}
+
+func (k Key) sign(message []byte) [ed25519.SignatureSize]byte {
+	return [ed25519.SignatureSize]byte(ed25519.Sign(k.private(), message))
+}

@@ -1,0 +1,198 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// The write-ahead log is a row of segment files of one size, written once with zeros and then with a header and records.
+// docs/formats/ledger.md describes the bytes.
+const (
+	segmentMagic  = "reeve-wal-v1\n\x00\x00\x00"
+	headerPrefix  = 24 // magic, length, checksum
+	recordPrefix  = 56 // length, checksum, sequence number, durable size, chain
+	domainRecord  = "reeve-wal-record-v1\x00"
+	segmentPrefix = "wal-"
+	reserveName   = "reserve" // a zeroed segment kept for closing entries on a full disk
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// segmentState opens every segment: with it, recovery and publication need no earlier segment.
+type segmentState struct {
+	Origin  string           `json:"origin"`
+	Number  int64            `json:"number"` // of the segment, from 1
+	Chain   []byte           `json:"chain"`
+	Tenants map[string]int64 `json:"tenants"` // next sequence number
+	Tree    tree             `json:"tree"`
+	Began   int64            `json:"began"`             // when the log's first entry was written, Unix nanoseconds; 0 before that
+	Reserve bool             `json:"reserve,omitempty"` // for closing entries only
+}
+
+func segmentName(n int64) string { return fmt.Sprintf(segmentPrefix+"%08d", n) }
+
+func segmentNumber(name string) (int64, bool) {
+	s, ok := strings.CutPrefix(name, segmentPrefix)
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, ok && err == nil && n > 0 && segmentName(n) == name
+}
+
+// padded rounds up to the 8 bytes to which headers and records are aligned.
+func padded(n int) int { return (n + 7) &^ 7 }
+
+func appendHeader(buf []byte, s *segmentState) ([]byte, error) {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	start := len(buf)
+	buf = append(buf, segmentMagic...)
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(body)))
+	buf = append(buf, 0, 0, 0, 0)
+	buf = append(buf, body...)
+	buf = append(buf, make([]byte, padded(len(body))-len(body))...)
+	binary.BigEndian.PutUint32(buf[start+20:], crc32.Checksum(buf[start:], castagnoli))
+	return buf, nil
+}
+
+// checksumOf is the CRC-32C of b with the four bytes at off taken as zero.
+func checksumOf(b []byte, off int) uint32 {
+	c := crc32.Update(0, castagnoli, b[:off])
+	c = crc32.Update(c, castagnoli, []byte{0, 0, 0, 0})
+	return crc32.Update(c, castagnoli, b[off+4:])
+}
+
+// parseHeader reads a segment's state and says where its records begin.
+func parseHeader(b []byte) (*segmentState, int, error) {
+	if len(b) < headerPrefix || string(b[:16]) != segmentMagic {
+		return nil, 0, errors.New("no segment header")
+	}
+	n := int(binary.BigEndian.Uint32(b[16:]))
+	if n > len(b)-headerPrefix || headerPrefix+padded(n) > len(b) {
+		return nil, 0, errors.New("segment header is longer than the segment")
+	}
+	end := headerPrefix + padded(n)
+	if checksumOf(b[:end], 20) != binary.BigEndian.Uint32(b[20:]) {
+		return nil, 0, errors.New("segment header is damaged")
+	}
+	var s segmentState
+	d := json.NewDecoder(bytes.NewReader(b[headerPrefix : headerPrefix+n]))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return nil, 0, fmt.Errorf("segment header: %w", err)
+	}
+	if len(s.Chain) != sha256.Size || !s.Tree.valid() || s.Number < 1 {
+		return nil, 0, errors.New("segment header is inconsistent")
+	}
+	if s.Tenants == nil {
+		s.Tenants = map[string]int64{}
+	}
+	return &s, end, nil
+}
+
+// record is one entry in the write-ahead log.
+type record struct {
+	seq   int64
+	acked int64 // entries that were durable when this one was written
+	chain [sha256.Size]byte
+	body  []byte // the entry's JSON
+}
+
+func recordLen(body int) int { return padded(recordPrefix + body) }
+
+func appendRecord(buf []byte, r *record) []byte {
+	start := len(buf)
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(r.body)))
+	buf = append(buf, 0, 0, 0, 0)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(r.seq))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(r.acked))
+	buf = append(buf, r.chain[:]...)
+	buf = append(buf, r.body...)
+	for len(buf)-start < recordLen(len(r.body)) {
+		buf = append(buf, 0)
+	}
+	binary.BigEndian.PutUint32(buf[start+4:], crc32.Checksum(buf[start:], castagnoli))
+	return buf
+}
+
+// parseRecord reads the record at the start of b. It knows nothing of the chain: see nextChain.
+func parseRecord(b []byte) (r record, n int, ok bool) {
+	if len(b) < recordPrefix {
+		return r, 0, false
+	}
+	size := int(binary.BigEndian.Uint32(b))
+	r.seq, r.acked = int64(binary.BigEndian.Uint64(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))
+	if size < 1 || size > maxBody || r.seq < 0 || r.acked < 0 || r.acked > r.seq {
+		return r, 0, false
+	}
+	n = recordLen(size)
+	if n > len(b) || checksumOf(b[:n], 4) != binary.BigEndian.Uint32(b[4:]) {
+		return r, 0, false
+	}
+	copy(r.chain[:], b[24:])
+	r.body = b[recordPrefix : recordPrefix+size]
+	return r, n, true
+}
+
+// nextChain binds an entry to all before it.
+func nextChain(prev [sha256.Size]byte, seq int64, leaf [sha256.Size]byte) [sha256.Size]byte {
+	var b [len(domainRecord) + 2*sha256.Size + 8]byte
+	n := copy(b[:], domainRecord)
+	n += copy(b[n:], prev[:])
+	binary.BigEndian.PutUint64(b[n:], uint64(seq))
+	copy(b[n+8:], leaf[:])
+	return sha256.Sum256(b[:])
+}
+
+// firstChain is the chain before a log's first entry.
+func firstChain(origin string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(domainRecord + origin))
+}
+
+// readSegment returns a segment's bytes.
+func readSegment(f file, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	n, err := f.ReadAt(b, 0)
+	if err == io.EOF && n == len(b) {
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading WAL segment: %w", err)
+	}
+	return b, nil
+}
+
+// allZero reports whether nothing was ever written to b.
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.NativeEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// acknowledged looks in what follows the last good record for proof that entry seq had become durable: a later record
+// says how many entries were durable when it was written. Without such a record the bytes are a torn write.
+func acknowledged(b []byte, seq int64) bool {
+	for ; len(b) >= recordPrefix; b = b[8:] {
+		if r, _, ok := parseRecord(b); ok && r.acked > seq {
+			return true
+		}
+	}
+	return false
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -208,7 +209,7 @@ func TestSilentUpstreamIsGivenUp(t *testing.T) {
 			}
 			<-ctx.Done()
 			close(ended)
-		}, func(r *rig) { r.ops.Limits.StreamIdle = statement.Duration(30 * time.Millisecond) })
+		}, edited(func(p *estate.Plan) { p.Operations.Limits.StreamIdle = statement.Duration(30 * time.Millisecond) }))
 		body := chat
 		if events {
 			body = chatStream
@@ -312,7 +313,7 @@ func TestClientThatDoesNotReadIsGivenUp(t *testing.T) {
 				return
 			}
 		}
-	}, func(r *rig) { r.ops.Limits.StreamIdle = statement.Duration(100 * time.Millisecond) })
+	}, edited(func(p *estate.Plan) { p.Operations.Limits.StreamIdle = statement.Duration(100 * time.Millisecond) }))
 	resp := r.do("POST", "/v1/chat/completions", chatStream)
 	<-ended
 	resp.Body.Close()

@@ -56,7 +56,7 @@ func proofFault(err error) *dialect.Fault {
 	case errors.Is(err, workload.ErrRevoked):
 		f.Message = "This workload key was revoked. Ask the unit's policy owner why, and for a new one."
 	default:
-		f.Message = "Incorrect API key provided: this gateway knows no workload with this key. Workload keys begin with rv_; provider keys do not work here."
+		f.Message = "Incorrect API key provided: this gateway knows no workload with this key. Workload keys begin with rv_; a provider's own key does not work here."
 	}
 	return f
 }

@@ -16,46 +16,38 @@ import (
 // force is what is in force: one verified set, made ready for the hot path. It is immutable.
 type force struct {
 	set      *statement.Set
-	policies decider
-	url      string // the gateway's public URL, without a slash at its end
+	policies *policy.Policies
+	gateway  *statement.Gateway
 	limits   statement.GatewayLimits
 	estate   string                         // hex lock hash
 	provider map[string]*statement.Provider // by name
 	fallback map[string]*statement.Provider // the default provider, by dialect
 	paths    map[string][]string            // dialect.Dialect.Paths, by dialect
-	prefix   map[string]string              // custody's destination prefix, by credential
-}
-
-// decider is policy.Policies, and a table in tests.
-type decider interface {
-	Decide(r *policy.Request) policy.Decision
 }
 
 // newForce prepares a set for the gateway with that id. A set that does not name the gateway is refused.
-func newForce(id string, set *statement.Set, policies decider, dialects []dialect.Dialect) (*force, error) {
-	i := slices.IndexFunc(set.Operations.Gateways, func(g statement.Gateway) bool { return g.ID == id })
-	if i < 0 {
+func newForce(id string, set *statement.Set, dialects []dialect.Dialect) (*force, error) {
+	gw, ok := set.Gateway(id)
+	if !ok {
 		return nil, fmt.Errorf("the operations statement names no gateway %q: its owners add it under gateways, or this gateway's id is wrong", id)
 	}
+	policies, err := policy.Compile(set)
+	if err != nil {
+		return nil, err
+	}
 	f := &force{
-		set: set, policies: policies, url: strings.TrimSuffix(set.Operations.Gateways[i].URL, "/"),
+		set: set, policies: policies, gateway: gw,
 		limits:   limits(set.Operations.Limits),
 		estate:   fmt.Sprintf("%x", set.LockHash),
 		provider: map[string]*statement.Provider{},
 		fallback: map[string]*statement.Provider{},
 		paths:    map[string][]string{},
-		prefix:   map[string]string{},
 	}
 	for i := range set.Operations.Providers {
 		p := &set.Operations.Providers[i]
 		f.provider[p.Name] = p
 		if p.Default {
 			f.fallback[p.Dialect] = p
-		}
-	}
-	for _, custody := range set.Custody {
-		for i := range custody.Credentials {
-			f.prefix[custody.Credentials[i].ID] = custody.Credentials[i].Destination.Prefix
 		}
 	}
 	for _, d := range dialects {
@@ -119,23 +111,30 @@ func (f *force) sole(asked, dialect, unit string) (target, bool) {
 	return target{provider: found[0], credential: found[0].Credentials[unit]}, true
 }
 
+// caller is who asks, for policy.
+type caller struct {
+	who    *workload.Identity
+	client string // IP address, or empty
+	now    time.Time
+}
+
 // models lists what a workload may use by policy through one dialect: each as provider/model, then aliases, sorted.
-func (f *force) models(gateway, dialectName string, who *workload.Identity, now time.Time) []dialect.Model {
+func (f *force) models(dialectName string, by caller) []dialect.Model {
 	var list []dialect.Model
 	for i := range f.set.Operations.Providers {
 		p := &f.set.Operations.Providers[i]
-		if p.Dialect != dialectName || p.Credentials[who.Unit] == "" {
+		if p.Dialect != dialectName || p.Credentials[by.who.Unit] == "" {
 			continue
 		}
 		for _, m := range p.Models {
-			if f.may(gateway, target{p, p.Credentials[who.Unit], m}, who, now) {
+			if f.may(target{p, p.Credentials[by.who.Unit], m}, by) {
 				list = append(list, dialect.Model{ID: p.Name + "/" + m, Provider: p.Name})
 			}
 		}
 	}
 	for alias := range f.set.Operations.Aliases {
-		t, ok := f.resolve(alias, dialectName, who.Unit)
-		if ok && t.provider.Dialect == dialectName && f.may(gateway, t, who, now) {
+		t, ok := f.resolve(alias, dialectName, by.who.Unit)
+		if ok && t.provider.Dialect == dialectName && f.may(t, by) {
 			list = append(list, dialect.Model{ID: alias, Provider: t.provider.Name})
 		}
 	}
@@ -143,15 +142,23 @@ func (f *force) models(gateway, dialectName string, who *workload.Identity, now 
 	return list
 }
 
-// may reports whether policy allows the model on any path of its dialect. What the gateway cannot know, the custodian's
-// isolation level, is taken at its best: the custodian decides each use.
-func (f *force) may(gateway string, t target, who *workload.Identity, now time.Time) bool {
+// may reports whether custody, operations and policy agree that the model is used, on any path of its dialect. What the
+// gateway cannot know, the custodian's isolation level, is taken at its best: the custodian decides each use.
+func (f *force) may(t target, by caller) bool {
+	credential, _, ok := f.set.Credential(t.credential)
+	if !ok || f.set.Route(f.gateway.ID, f.gateway.Custodian, t.credential, by.now) != "" {
+		return false
+	}
+	request := policy.Request{
+		Workload: by.who.Workload, Level: by.who.Level, Proof: by.who.Proof, Credential: t.credential, Gateway: f.gateway.ID,
+		Method: "POST", Model: t.model, MaxTokens: -1, Isolation: "host", Time: by.now,
+	}
+	if by.client != "" {
+		request.Asserted = map[string]string{"client_ip": by.client}
+	}
 	for _, path := range f.paths[t.provider.Dialect] {
-		d := f.policies.Decide(&policy.Request{
-			Workload: who.Workload, Level: who.Level, Proof: who.Proof, Credential: t.credential, Gateway: gateway,
-			Method: "POST", Path: f.prefix[t.credential] + path, Model: t.model, MaxTokens: -1, Isolation: "host", Time: now,
-		})
-		if d.Allow {
+		request.Path = credential.Destination.Prefix + path
+		if f.policies.Decide(&request).Allow {
 			return true
 		}
 	}

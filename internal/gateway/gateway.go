@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,6 @@ import (
 	"github.com/reevehq/reeve/internal/gateway/openai"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
-	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/scan"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
@@ -31,7 +31,7 @@ type Custodian interface {
 
 // Keys verifies workloads' proofs by the records in force.
 type Keys interface {
-	Verify(p *workload.Proof, now time.Time) (workload.Identity, error)
+	Verify(p workload.Proof, now time.Time) (workload.Identity, error)
 }
 
 // Parts are what a Gateway is made of.
@@ -80,15 +80,7 @@ func New(p Parts) *Gateway {
 
 // Use puts a verified set into force. When it cannot, the set that was in force stays.
 func (g *Gateway) Use(set *statement.Set) error {
-	policies, err := policy.Compile(set)
-	if err != nil {
-		return err
-	}
-	return g.use(set, policies)
-}
-
-func (g *Gateway) use(set *statement.Set, policies decider) error {
-	f, err := newForce(g.cfg.ID, set, policies, []dialect.Dialect{g.openai, g.claude})
+	f, err := newForce(g.cfg.ID, set, []dialect.Dialect{g.openai, g.claude})
 	if err != nil {
 		return err
 	}
@@ -253,7 +245,7 @@ func (c *call) authenticate() *dialect.Fault {
 	if f != nil {
 		return f
 	}
-	who, err := c.g.cfg.Keys.Verify(&workload.Proof{Kind: "bearer", Value: []byte(k)}, c.start)
+	who, err := c.g.cfg.Keys.Verify(workload.Proof{Kind: "bearer", Value: []byte(k)}, c.start)
 	if err != nil {
 		return proofFault(err)
 	}
@@ -263,7 +255,7 @@ func (c *call) authenticate() *dialect.Fault {
 
 // list answers GET /v1/models.
 func (c *call) list() *dialect.Fault {
-	models := c.force.models(c.g.cfg.ID, c.dialect.Name(), &c.who, c.start)
+	models := c.force.models(c.dialect.Name(), c.caller())
 	c.w.Header().Set("Content-Type", "application/json")
 	c.answerWith(http.StatusOK, c.dialect.Models(models, c.r.URL.Query()))
 	return nil
@@ -273,7 +265,7 @@ func (c *call) list() *dialect.Fault {
 func (c *call) get() *dialect.Fault {
 	c.model = clip(c.route.Model)
 	t, ok := c.force.resolve(c.route.Model, c.dialect.Name(), c.who.Unit)
-	if !ok || t.provider.Dialect != c.dialect.Name() || !c.force.may(c.g.cfg.ID, t, &c.who, c.start) {
+	if !ok || t.provider.Dialect != c.dialect.Name() || !c.force.may(t, c.caller()) {
 		return noModel(c.route.Model)
 	}
 	c.w.Header().Set("Content-Type", "application/json")
@@ -292,10 +284,12 @@ func (c *call) forward() *dialect.Fault {
 		RequestID: c.id,
 		Method:    c.r.Method,
 		Path:      c.r.RequestURI,
-		URL:       c.force.url + c.r.RequestURI,
+		URL:       c.force.gateway.URL + c.r.RequestURI,
 		Header:    forward(c.r.Header),
 		Proof:     workload.Proof{Kind: "bearer", Value: []byte(c.key)},
-		Asserted:  []hop.Field{{Name: "client", Value: client(c.r)}},
+	}
+	if ip := client(c.r); ip != "" {
+		open.Asserted = []hop.Field{{Name: "client_ip", Value: ip}}
 	}
 	var body *buffer
 	if c.r.Body != http.NoBody {
@@ -367,11 +361,14 @@ func (c *call) choose(body []byte) *dialect.Fault {
 	return nil
 }
 
-// client is the client's address without its port.
+// caller is who asks, for policy.
+func (c *call) caller() caller { return caller{who: &c.who, client: client(c.r), now: c.start} }
+
+// client is the client's address, or empty when the connection has none.
 func client(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return r.RemoteAddr
+		return ""
 	}
-	return host
+	return at.Addr().Unmap().WithZone("").String()
 }

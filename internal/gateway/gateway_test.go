@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -227,7 +229,7 @@ func TestHeaderThatGoesOn(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]hop.Field{{Name: "client", Value: "127.0.0.1"}}, r.open().Asserted); d != "" {
+	if d := cmp.Diff([]hop.Field{{Name: "client_ip", Value: "127.0.0.1"}}, r.open().Asserted); d != "" {
 		t.Error(d)
 	}
 	if r.open().RequestID != "mine" {
@@ -316,7 +318,7 @@ func TestModelChoice(t *testing.T) {
 }
 
 func TestUnclearProvider(t *testing.T) {
-	r := newRig(t, answerJSON, func(r *rig) { r.ops.Providers[0].Default = false })
+	r := newRig(t, answerJSON, edited(func(p *estate.Plan) { p.Operations.Providers[0].Default = false }))
 	resp := r.do("GET", "/v1/responses/r1", "", "Authorization", "Bearer rv_support")
 	if resp.StatusCode != 400 || !strings.Contains(text(t, resp), "Reeve-Provider") {
 		t.Error(resp.Status)
@@ -337,7 +339,7 @@ func TestBodies(t *testing.T) {
 	for _, test := range tests {
 		for _, chunked := range []bool{false, true} {
 			t.Run(fmt.Sprint(test.name, chunked), func(t *testing.T) {
-				r := newRig(t, answerJSON, func(r *rig) { r.ops.Limits.BodyBytes = 8192 })
+				r := newRig(t, answerJSON, edited(func(p *estate.Plan) { p.Operations.Limits.BodyBytes = 8192 }))
 				req, _ := http.NewRequest("POST", r.url+"/v1/chat/completions", strings.NewReader(test.body))
 				if chunked {
 					req.ContentLength, req.Body = -1, io.NopCloser(strings.NewReader(test.body))
@@ -363,7 +365,7 @@ func TestBodies(t *testing.T) {
 }
 
 func TestBodyThatDoesNotCome(t *testing.T) {
-	r := newRig(t, answerJSON, func(r *rig) { r.ops.Limits.BodyTimeout = statement.Duration(20 * time.Millisecond) })
+	r := newRig(t, answerJSON, edited(func(p *estate.Plan) { p.Operations.Limits.BodyTimeout = statement.Duration(20 * time.Millisecond) }))
 	answer := raw(t, r, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\napi-key: rv_research\r\nContent-Length: 100\r\n\r\n{")
 	if !strings.HasPrefix(answer, "HTTP/1.1 408 ") || !strings.Contains(answer, "did not arrive") {
 		t.Error(answer)
@@ -461,7 +463,9 @@ func TestBrokenHop(t *testing.T) {
 }
 
 func TestModelsList(t *testing.T) {
-	r := newRig(t, answerJSON, func(r *rig) { r.forbid["research-openai large"] = true })
+	r := newRig(t, answerJSON, edited(func(p *estate.Plan) {
+		p.Cedar["research"]["use.cedar"] += `@id("no-large") forbid (principal, action, resource) when { context.model == "large" };`
+	}))
 	ids := func(path string, header ...string) string {
 		var ids []string
 		got := object(t, text(t, r.do("GET", path, "", header...)))
@@ -500,7 +504,7 @@ func TestLimits(t *testing.T) {
 		entered <- true
 		<-leave
 		answerJSON(ctx, p, o, w)
-	}, func(r *rig) { r.ops.Limits.ConcurrentEach, r.ops.Limits.PerMinuteEach = 2, 4 })
+	}, edited(func(p *estate.Plan) { p.Operations.Limits.ConcurrentEach, p.Operations.Limits.PerMinuteEach = 2, 4 }))
 	var group sync.WaitGroup
 	for range 2 {
 		group.Go(func() {
@@ -571,7 +575,7 @@ func TestRefusalsAreEnteredOnceASecond(t *testing.T) {
 		t.Errorf("flood: %+v", flood)
 	}
 	if model.Count != 1 || model.Workload != "research-agent" || model.Unit != "research" || model.Tenant != "acme" || model.Level != "W0" ||
-		model.Gateway != "g1" || len(model.PathHash) != 64 || model.Decision != "deny" || model.Estate != strings.Repeat("00", 32) {
+		model.Gateway != "g1" || len(model.PathHash) != 64 || model.Decision != "deny" || len(model.Estate) != 64 {
 		t.Errorf("model: %+v", model)
 	}
 }
@@ -610,7 +614,8 @@ func TestTooManyConnections(t *testing.T) {
 func TestASetThatDoesNotNameTheGatewayIsRefused(t *testing.T) {
 	r := newRig(t, answerJSON)
 	before := r.gateway.force.Load()
-	if err := r.gateway.use(&statement.Set{}, r.forbid); err == nil || !strings.Contains(err.Error(), `"g1"`) {
+	other := estatetest.New(t, estatetest.Edit(func(p *estate.Plan) { p.Operations.Gateways[0].ID = "g2" }))
+	if err := r.gateway.Use(other.Set); err == nil || !strings.Contains(err.Error(), `"g1"`) {
 		t.Error(err)
 	}
 	if r.gateway.force.Load() != before {

@@ -18,9 +18,10 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
-	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
@@ -28,7 +29,7 @@ import (
 // keyring is workload keys in the clear.
 type keyring map[string]workload.Identity
 
-func (k keyring) Verify(p *workload.Proof, _ time.Time) (workload.Identity, error) {
+func (k keyring) Verify(p workload.Proof, _ time.Time) (workload.Identity, error) {
 	switch string(p.Value) {
 	case "rv_expired":
 		return workload.Identity{}, workload.ErrExpired
@@ -40,13 +41,6 @@ func (k keyring) Verify(p *workload.Proof, _ time.Time) (workload.Identity, erro
 		return workload.Identity{}, workload.ErrUnknown
 	}
 	return who, nil
-}
-
-// table allows what is not forbidden by "credential model".
-type table map[string]bool
-
-func (f table) Decide(r *policy.Request) policy.Decision {
-	return policy.Decision{Allow: !f[r.Credential+" "+r.Model]}
 }
 
 // journal is a ledger in memory.
@@ -84,9 +78,8 @@ func (s *shared) String() string {
 type rig struct {
 	t       testing.TB
 	parts   Parts
-	ops     statement.Operations
-	forbid  table
-	script  hop.Handler // the custodian
+	edit    func(*estate.Plan) // of the estate before it is signed
+	script  hop.Handler        // the custodian
 	gateway *Gateway
 	server  *httptest.Server
 	url     string
@@ -97,23 +90,24 @@ type rig struct {
 	opens []hop.Open
 }
 
-func operations() statement.Operations {
-	return statement.Operations{
-		Gateways: []statement.Gateway{{ID: "g1", URL: "https://ai.example/", Units: []string{"research", "support"}}},
-		Providers: []statement.Provider{
-			{Name: "openai", Dialect: "openai", Default: true, Models: []string{"large", "small", "vector"},
-				Credentials: map[string]string{"research": "research-openai", "support": "support-openai"}},
-			{Name: "other", Dialect: "openai", Models: []string{"meta/large"}, Credentials: map[string]string{"support": "support-other"}},
-			{Name: "anthropic", Dialect: "anthropic", Default: true, Models: []string{"claude-large", "claude-small"},
-				Credentials: map[string]string{"research": "research-anthropic"}},
-		},
-		Aliases: map[string]string{"fast": "openai/small", "claude-fast": "anthropic/claude-small", "nowhere": "openai/none"},
-	}
+// plan changes the test estate: a second provider that only support has, and what the tests call models.
+func plan(p *estate.Plan) {
+	p.Operations.Gateways[0].URL = "https://ai.example"
+	openai, anthropic := &p.Operations.Providers[0], &p.Operations.Providers[1]
+	openai.Models = []string{"large", "small", "vector"}
+	anthropic.Models = []string{"claude-large", "claude-small"}
+	delete(anthropic.Credentials, "support")
+	p.Operations.Providers = append(p.Operations.Providers, statement.Provider{
+		Name: "other", Dialect: "openai", Models: []string{"meta/large"}, Credentials: map[string]string{"support": "support-other"}})
+	other := p.Custody["support"].Credentials[0]
+	other.ID = "support-other"
+	p.Custody["support"].Credentials = append(p.Custody["support"].Credentials, other)
+	p.Operations.Aliases = map[string]string{"fast": "openai/small", "claude-fast": "anthropic/claude-small", "nowhere": "openai/none"}
 }
 
 func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, ops: operations(), forbid: table{}, script: script}
+	r := &rig{t: t, script: script}
 	r.parts = Parts{
 		ID: "g1",
 		Keys: keyring{
@@ -131,7 +125,7 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 		r.parts.Custodian = r.hop()
 	}
 	r.gateway = New(r.parts)
-	if err := r.gateway.use(&statement.Set{Operations: r.ops}, r.forbid); err != nil {
+	if err := r.gateway.Use(r.set()); err != nil {
 		t.Fatal(err)
 	}
 	r.server = httptest.NewUnstartedServer(r.gateway)
@@ -141,6 +135,20 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 	t.Cleanup(r.server.Close)
 	r.url = r.server.URL
 	return r
+}
+
+// set is the estate's. The one that is not edited is signed once for all tests.
+func (r *rig) set() *statement.Set {
+	if r.edit != nil {
+		return estatetest.New(r.t, estatetest.Edit(plan), estatetest.Edit(r.edit)).Set
+	}
+	standard.once.Do(func() { standard.set = estatetest.New(r.t, estatetest.Edit(plan)).Set })
+	return standard.set
+}
+
+var standard struct {
+	once sync.Once
+	set  *statement.Set
 }
 
 // hop serves the script on a socket and returns a client to it.
@@ -264,3 +272,6 @@ const chat = `{"model":"large","messages":[{"role":"user","content":"hello"}]}`
 const chatStream = `{"model":"large","stream":true,"messages":[]}`
 const message = `{"model":"claude-large","max_tokens":8,"messages":[]}`
 const messageStream = `{"model":"claude-large","max_tokens":8,"stream":true,"messages":[]}`
+
+// edited changes the estate before it is signed.
+func edited(f func(*estate.Plan)) func(*rig) { return func(r *rig) { r.edit = f } }

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+func TestRecords(t *testing.T) {
+	e := estatetest.New(t)
+	r := new(Records)
+	verify := func() error {
+		_, err := r.Verify(e.Proof("research-agent"), e.Now)
+		return err
+	}
+	if err := verify(); !errors.Is(err, workload.ErrUnknown) {
+		t.Errorf("before anything: %v", err)
+	}
+	r.Use(e.Set)
+	envelopes, err := estate.ReadRecords(statement.Dir(e.Dir.Signed()), "workload-key")
+	if err != nil || len(envelopes) != 2 {
+		t.Fatal(len(envelopes), err)
+	}
+	for _, env := range envelopes {
+		if err := r.Take("workload-key", env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	who, err := r.Verify(e.Proof("research-agent"), e.Now)
+	if err != nil || who.Workload != "research-agent" || who.Unit != "research" || who.Tenant != "acme" {
+		t.Fatalf("%+v %v", who, err)
+	}
+	if _, err := r.Verify(e.Proof("research-agent"), e.Now.Add(48*time.Hour)); !errors.Is(err, workload.ErrExpired) {
+		t.Errorf("two days later: %v", err)
+	}
+
+	hash := sha256.Sum256(e.Keys["research-agent"].Reveal())
+	revoke := func(number int64, open bool, at time.Time, by ...*estate.Signer) {
+		t.Helper()
+		env, err := estate.Seal("revocation", &statement.Revocation{Estate: e.Set.Charter.Estate, Signer: by[0].Person, Number: number,
+			Target: statement.Target{Kind: "key", ID: hex.EncodeToString(hash[:])}, Open: open, Reason: "test", Time: at}, by...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Take("revocation", env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke(1, false, e.Now, e.Ada)
+	if err := verify(); !errors.Is(err, workload.ErrRevoked) {
+		t.Errorf("revoked: %v", err)
+	}
+	if _, err := r.Verify(e.Proof("support-agent"), e.Now); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+	revoke(2, true, e.Now.Add(time.Second), e.Ada, e.Cora)
+	if err := verify(); err != nil {
+		t.Errorf("reopened: %v", err)
+	}
+	revoke(1, false, e.Now, e.Ada) // an older one that comes late closes nothing
+	if err := verify(); err != nil {
+		t.Errorf("an older revocation came late: %v", err)
+	}
+
+	// A new set that does not let reeve vouch for the workload ends its keys.
+	e.Republish(t, func(p *estate.Plan) { p.Charter.Workloads[0].Issuers = []string{"https://issuer.example"} }, "charter")
+	r.Use(e.Set)
+	if err := verify(); !errors.Is(err, workload.ErrUnknown) {
+		t.Errorf("after the charter changed: %v", err)
+	}
+}

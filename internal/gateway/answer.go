@@ -14,42 +14,15 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 )
 
-// pieces lends memory for what an answer is read into: little while a stream trickles, more while it flows, so that an idle
-// stream holds little.
-type pieces struct {
-	small, large sync.Pool // of *[]byte
-}
-
-const (
-	smallPiece = 2 << 10
-	largePiece = 32 << 10
-)
-
-func (p *pieces) take(size int) *[]byte {
-	pool := &p.small
-	if size == largePiece {
-		pool = &p.large
-	}
-	if b, ok := pool.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, size)
-	return &b
-}
-
-func (p *pieces) give(b *[]byte) {
-	if len(*b) == largePiece {
-		p.large.Put(b)
-		return
-	}
-	p.small.Put(b)
-}
+// piece is how much of an answer is read at a time, in bytes.
+const piece = 32 << 10
 
 // answer passes the custodian's answer on. A fault is returned only while nothing has been sent. An answer that breaks off
 // never ends cleanly: clients take a clean end for success.
 func (c *call) answer(resp *hop.Response) *dialect.Fault {
 	h := c.w.Header()
 	copyAnswer(h, resp.Header)
+	resp.Header = nil // not kept while the body streams
 	c.receipt = h.Get(receiptField)
 	events, f := c.checkType(resp.Status, h)
 	if f != nil {
@@ -150,36 +123,38 @@ func (p *passage) pass(events bool) error {
 	return err
 }
 
+// copy holds a piece of memory only while there is something to put into it: most streams are idle most of the time.
 func (p *passage) copy(events bool) error {
-	c := p.call
-	size := smallPiece
-	if !events {
-		size = largePiece
-	}
-	piece := c.g.pieces.take(size)
-	defer func() { c.g.pieces.give(piece) }()
+	pool := &p.call.g.pieces
 	for {
-		n, err := p.body.Read(*piece)
+		if _, err := p.body.Read(nil); err != nil { // waits
+			return ended(err)
+		}
+		b, ok := pool.Get().(*[piece]byte)
+		if !ok {
+			b = new([piece]byte)
+		}
+		n, err := p.body.Read(b[:])
+		var werr error
 		if n > 0 {
-			if werr := p.write((*piece)[:n], events); werr != nil {
-				return werr
-			}
+			werr = p.write(b[:n], events)
 		}
+		pool.Put(b)
 		switch {
-		case err == io.EOF:
-			return nil
+		case werr != nil:
+			return werr
 		case err != nil:
-			return err
-		}
-		want := smallPiece
-		if n == len(*piece) || !events {
-			want = largePiece
-		}
-		if want != len(*piece) {
-			c.g.pieces.give(piece)
-			piece = c.g.pieces.take(want)
+			return ended(err)
 		}
 	}
+}
+
+// ended is nil for a clean end.
+func ended(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 func (p *passage) write(b []byte, events bool) error {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +57,7 @@ type Gateway struct {
 	draining atomic.Bool
 	conns    atomic.Int64
 	bodies   buffers
-	pieces   pieces
+	pieces   sync.Pool // of *[piece]byte
 	limiter  limiter
 	refusals refusals
 	metrics  *measures

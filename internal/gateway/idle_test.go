@@ -52,8 +52,9 @@ func TestIdleStreams(t *testing.T) {
 	expect(t, say, "open")
 	each := (memory() - before) / idleStreams
 	t.Logf("%d bytes in the gateway for each of %d idle streams", each, idleStreams)
-	if !race && each > 24<<10 {
-		t.Errorf("an idle stream takes %d bytes, want at most 24 KiB", each)
+	// 21 KiB of it are net/http's: two goroutines and three buffers.
+	if !race && each > 28<<10 {
+		t.Errorf("an idle stream takes %d bytes, want at most 28 KiB", each)
 	}
 }
 

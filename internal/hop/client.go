@@ -395,12 +395,13 @@ func (c *clientConn) drop(s *stream) {
 	c.client.chunks.Put(k)
 }
 
-// Read implements io.Reader for Response.Body.
+// Read implements io.Reader for Response.Body. With an empty p it waits until there is something to read, so that whoever
+// waits needs no buffer.
 func (s *stream) Read(p []byte) (n int, err error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.first == nil && s.err == nil && len(p) > 0 {
+	for s.first == nil && s.err == nil {
 		if err := c.wait(s); err != nil {
 			c.abandon(s, err)
 		}

@@ -114,8 +114,8 @@ func ParseRecord(file []byte) (env *statement.Envelope, kind string, err error) 
 	if len(file) > MaxRecord {
 		return nil, "", fmt.Errorf("%w: record of %d bytes, limit %d", ErrFrame, len(file), MaxRecord)
 	}
-	if err := json.Unmarshal(file, &env); err != nil || env == nil {
-		return nil, "", fmt.Errorf("%w: not a record: %v", ErrFrame, err)
+	if env, err = statement.ParseEnvelope(file); err != nil {
+		return nil, "", fmt.Errorf("%w: record: %w", ErrFrame, err)
 	}
 	kind, ok := strings.CutPrefix(env.PayloadType, "application/vnd.reeve.")
 	kind, tail := strings.CutSuffix(kind, "+json")
@@ -143,7 +143,7 @@ func (h *Heartbeat) Sign(key note.Signer) (*statement.Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a heartbeat: %w", err)
 	}
-	sig, err := key.Sign(statementPAE(HeartbeatType, payload))
+	sig, err := key.Sign(statement.PAE(HeartbeatType, payload))
 	if err != nil {
 		return nil, fmt.Errorf("signing a heartbeat: %w", err)
 	}
@@ -161,7 +161,7 @@ func OpenHeartbeat(env *statement.Envelope, keys []statement.ServiceKey) (*Heart
 		return nil, fmt.Errorf("%w: %v", ErrHeartbeat, err)
 	}
 	for _, k := range keys {
-		if k.Process == h.Authority && statementVerifyService(k, HeartbeatType, env.Payload, env.Signatures[0].Sig) {
+		if k.Process == h.Authority && statement.VerifyService(k, HeartbeatType, env.Payload, env.Signatures[0].Sig) {
 			return &h, nil
 		}
 	}

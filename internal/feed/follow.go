@@ -34,7 +34,6 @@ const (
 	Unknown = time.Duration(-1)
 
 	catchUp = 15 * time.Second // from dialling to the first heartbeat that counts
-	stall   = 2 * time.Second  // between two heartbeats that count; then a new connection is made
 	backoff = time.Second      // longest pause between two attempts, and the time between two looks at a folder
 	tedious = 100              // refused frames after which a connection is given up
 )
@@ -61,6 +60,8 @@ type Config struct {
 	TLS   *tls.Config      // for an https URL
 	Clock func() time.Time // default time.Now
 	Log   *slog.Logger     // default none
+
+	stall time.Duration // default 2 s between two heartbeats that count, after which a new connection is made
 }
 
 // Follower holds the newest set and the records that it could verify.
@@ -113,7 +114,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 	if (cfg.URL == "") == (cfg.Folder == "") || cfg.URL != "" && cfg.Dir == "" {
 		return nil, errors.New("feed: need either the authority's URL and a directory for the follower's own copy, or a folder")
 	}
-	cfg.Skew = cmp.Or(cfg.Skew, 2*time.Second)
+	cfg.Skew, cfg.stall = cmp.Or(cfg.Skew, 2*time.Second), cmp.Or(cfg.stall, 2*time.Second)
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -171,12 +172,13 @@ func (f *Follower) run(ctx context.Context, attempt func(context.Context) error)
 	for pause := time.Duration(0); ctx.Err() == nil; {
 		before := f.newest.Load()
 		err := attempt(ctx)
+		if err == errResync {
+			continue
+		}
 		if err != nil && ctx.Err() == nil {
 			f.report(err)
 		}
 		switch {
-		case err == errResync:
-			continue
 		case f.cfg.Folder != "":
 			pause = backoff
 		case f.newest.Load() != before:
@@ -200,7 +202,7 @@ func (f *Follower) stream(ctx context.Context) error {
 	defer timer.Stop()
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
-	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: f.cfg.stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
 		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, DisableKeepAlives: true}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URL, "/")+Path+"?"+f.have().Encode(), nil)
 	if err != nil {
@@ -208,7 +210,7 @@ func (f *Follower) stream(ctx context.Context) error {
 	}
 	resp, err := transport.RoundTrip(req) // no redirects
 	if err != nil {
-		return fmt.Errorf("the authority cannot be reached: %w", errors.Join(err, context.Cause(ctx)))
+		return fmt.Errorf("the authority cannot be reached: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -218,7 +220,7 @@ func (f *Follower) stream(ctx context.Context) error {
 	for refused := 0; refused < tedious; {
 		frame, err := ReadFrame(body)
 		if err != nil {
-			return fmt.Errorf("the authority's stream ended: %w", errors.Join(err, context.Cause(ctx)))
+			return fmt.Errorf("the authority's stream ended: %w", cmp.Or(context.Cause(ctx), err))
 		}
 		err = f.take(frame)
 		switch {
@@ -228,7 +230,7 @@ func (f *Follower) stream(ctx context.Context) error {
 			refused++
 			f.report(err)
 		case frame.Heartbeat != nil:
-			timer.Reset(stall)
+			timer.Reset(f.cfg.stall)
 		}
 	}
 	return fmt.Errorf("the authority sent %d items that were refused", tedious)
@@ -252,8 +254,8 @@ func (f *Follower) have() url.Values {
 // read looks at the folder once. A set or record that is refused says nothing about the other records.
 func (f *Follower) read(context.Context) error {
 	f.have()
-	folder := statementDir(f.cfg.Folder)
-	newest, err := statementNewest(folder, "lock")
+	folder := statement.Dir(f.cfg.Folder)
+	newest, err := statement.Newest(folder, "lock")
 	if err != nil || newest == 0 {
 		return fmt.Errorf("%s has no estate.lock: %w", f.cfg.Folder, cmp.Or(err, fs.ErrNotExist))
 	}
@@ -479,7 +481,7 @@ func (f *Follower) restore() error {
 	if err := f.take(frame); err != nil {
 		f.report(fmt.Errorf("the set kept from the last run: %w", err))
 	}
-	if last, err := statementNewest(frame.Set, "lock"); err == nil {
+	if last, err := statement.Newest(frame.Set, "lock"); err == nil {
 		f.cfg.Pin.LastLock = max(f.cfg.Pin.LastLock, last)
 	}
 	records, err := os.ReadFile(filepath.Join(f.cfg.Dir, "records"))

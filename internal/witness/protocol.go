@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/internal/ledger"
 )
 
 const (
@@ -22,7 +24,8 @@ const (
 	sizeType  = "text/x.tlog.size"
 )
 
-// What a witness says to a checkpoint that it does not cosign. Each has one HTTP status in the specification.
+// What a witness says to a checkpoint that it does not cosign, each with the HTTP status that the specification gives it.
+// The remaining one, 409, is a *ledger.ConflictError: the old size, or the root of that size, is not what was last cosigned.
 var (
 	ErrMalformed    = errors.New("malformed request")                                       // 400
 	ErrSignature    = errors.New("not signed by a key that the witness trusts for the log") // 403
@@ -30,15 +33,6 @@ var (
 	ErrInconsistent = errors.New("the consistency proof does not hold")                     // 422
 	ErrNotYet       = errors.New("the witness cannot check the leaves now")                 // 503
 )
-
-// Conflict is the refusal of an old size, or of a root, that is not what the witness last cosigned.
-type Conflict struct {
-	Size int64 // last cosigned by the witness
-}
-
-func (c *Conflict) Error() string {
-	return fmt.Sprintf("the witness last cosigned size %d, or another root of that size", c.Size)
-}
 
 // Checkpoint is the text of a checkpoint, parsed.
 type Checkpoint struct {
@@ -122,7 +116,7 @@ func (r *Request) Check(origin string, keys note.Verifiers, last tlog.Tree) (*Ch
 	case r.Old > c.Tree.N:
 		return nil, fmt.Errorf("%w: old size %d is beyond the checkpoint's %d", ErrMalformed, r.Old, c.Tree.N)
 	case r.Old != last.N, last.N == c.Tree.N && last.N > 0 && last.Hash != c.Tree.Hash:
-		return nil, &Conflict{last.N}
+		return nil, &ledger.ConflictError{Size: last.N}
 	case last.N == 0 || last.N == c.Tree.N:
 		if len(r.Proof) > 0 {
 			return nil, fmt.Errorf("%w: a proof where none is needed", ErrInconsistent)
@@ -135,7 +129,7 @@ func (r *Request) Check(origin string, keys note.Verifiers, last tlog.Tree) (*Ch
 	return c, nil
 }
 
-// Client submits checkpoints to one witness.
+// Client submits checkpoints to one witness. It is a ledger.Witness.
 type Client struct {
 	URL  string        // submission prefix
 	Key  note.Verifier // the witness's, from NewVerifier; cosignatures by other keys are ignored
@@ -145,10 +139,10 @@ type Client struct {
 // Name is the witness's name.
 func (c *Client) Name() string { return c.Key.Name() }
 
-// AddCheckpoint submits a signed checkpoint with the consistency proof from size old, and returns the witness's verified
-// signature line. A refusal is one of this package's errors; after a Conflict the caller proves from its Size and asks again.
-func (c *Client) AddCheckpoint(ctx context.Context, old int64, proof tlog.TreeProof, checkpoint []byte) ([]byte, error) {
-	body := (&Request{old, proof, checkpoint}).Encode()
+// Cosign implements ledger.Witness: it submits a signed checkpoint with the consistency proof from oldSize, and returns
+// the witness's verified signature line, a *ledger.ConflictError or one of this package's errors.
+func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error) {
+	body := (&Request{oldSize, proof, checkpoint}).Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/add-checkpoint", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -183,7 +177,7 @@ func refusal(resp *http.Response, answer []byte) error {
 	text := strings.TrimSpace(string(answer[:min(len(answer), 300)]))
 	if resp.StatusCode == http.StatusConflict && resp.Header.Get("Content-Type") == sizeType {
 		if size, err := parseSize(text); err == nil {
-			return &Conflict{size}
+			return &ledger.ConflictError{Size: size}
 		}
 	}
 	for _, e := range []error{ErrMalformed, ErrSignature, ErrUnknownLog, ErrInconsistent} {
@@ -194,7 +188,7 @@ func refusal(resp *http.Response, answer []byte) error {
 	return fmt.Errorf("%w: %s: %q", ErrNotYet, resp.Status, text)
 }
 
-// Handler serves add-checkpoint below its submission prefix. add returns signature lines or one of this package's errors.
+// Handler serves add-checkpoint below its submission prefix. add returns signature lines, a *ledger.ConflictError or one of this package's errors.
 func Handler(add func(context.Context, *Request) ([]byte, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -208,7 +202,7 @@ func Handler(add func(context.Context, *Request) ([]byte, error)) http.Handler {
 		if err == nil {
 			lines, err = add(r.Context(), req)
 		}
-		var conflict *Conflict
+		var conflict *ledger.ConflictError
 		switch {
 		case err == nil:
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -17,7 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/internal/ledger"
 )
+
+var _ ledger.Witness = (*Client)(nil)
 
 // The vector of docs/formats/witness.md, computed by a separate implementation of RFC 8032. Its seed is 32 bytes of 0x07.
 const (
@@ -67,7 +71,7 @@ func TestAgainstTheFormula(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pub, err := base64.StdEncoding.DecodeString(vkey[strings.LastIndex(vkey, "+")+1:])
+	pub, err := base64.StdEncoding.DecodeString(strings.SplitN(vkey, "+", 3)[2])
 	if err != nil || pub[0] != 4 {
 		t.Fatalf("verifier key %q", vkey)
 	}
@@ -190,7 +194,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.req.Check("log", note.VerifierList(l.key), c.last)
-			var conflict *Conflict
+			var conflict *ledger.ConflictError
 			switch {
 			case errors.As(err, &conflict):
 				if c.size == 0 || conflict.Size != c.size {
@@ -237,7 +241,7 @@ func TestClientAndHandler(t *testing.T) {
 	defer srv.Close()
 	client := &Client{URL: srv.URL + "/prefix/", Key: key}
 
-	line, err := client.AddCheckpoint(t.Context(), 0, nil, l.checkpoint(t, 3))
+	line, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,18 +249,18 @@ func TestClientAndHandler(t *testing.T) {
 	if n, err := note.Open(full, note.VerifierList(l.key, key)); err != nil || len(n.Sigs) != 2 {
 		t.Errorf("cosigned checkpoint: %v", err)
 	}
-	if _, err := (&Client{URL: srv.URL + "/prefix", Key: strangeKey}).AddCheckpoint(t.Context(), 0, nil, l.checkpoint(t, 3)); err == nil {
+	if _, err := (&Client{URL: srv.URL + "/prefix", Key: strangeKey}).Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); err == nil {
 		t.Error("accepts another witness's cosignature")
 	}
 	for _, want := range []error{ErrMalformed, ErrSignature, ErrUnknownLog, ErrInconsistent, ErrNotYet} {
 		answer = want
-		if _, err := client.AddCheckpoint(t.Context(), 0, nil, l.checkpoint(t, 3)); !errors.Is(err, want) {
+		if _, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
-	answer = &Conflict{42}
-	var c *Conflict
-	if _, err := client.AddCheckpoint(t.Context(), 0, nil, l.checkpoint(t, 3)); !errors.As(err, &c) || c.Size != 42 {
+	answer = &ledger.ConflictError{Size: 42}
+	var c *ledger.ConflictError
+	if _, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); !errors.As(err, &c) || c.Size != 42 {
 		t.Errorf("got %v, want a conflict with size 42", err)
 	}
 	resp, err := http.Post(srv.URL+"/prefix/add-checkpoint", "text/plain", strings.NewReader(strings.Repeat("x", maxBody+1)))
@@ -277,7 +281,7 @@ func TestClientTrustsNoAnswer(t *testing.T) {
 		"the log's own line": string(l.checkpoint(t, 1)[bytes.Index(l.checkpoint(t, 1), []byte("\n\n"))+2:]),
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) }))
-		if line, err := (&Client{URL: srv.URL, Key: key}).AddCheckpoint(t.Context(), 0, nil, l.checkpoint(t, 1)); err == nil {
+		if line, err := (&Client{URL: srv.URL, Key: key}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
 			t.Errorf("%s: got %q", name, line)
 		}
 		srv.Close()

@@ -93,6 +93,21 @@ func NewVerifier(vkey string) (note.Verifier, error) {
 	return &verifier{name, pub}, nil
 }
 
+// Verifiers parses the verifier keys of several cosigners. Malformed ones are left out and told in the error.
+func Verifiers(vkeys []string) (note.Verifiers, error) {
+	var list []note.Verifier
+	var errs error
+	for _, vkey := range vkeys {
+		v, err := NewVerifier(vkey)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%q: %w", vkey, err))
+			continue
+		}
+		list = append(list, v)
+	}
+	return note.VerifierList(list...), errs
+}
+
 func (v *verifier) Name() string    { return v.name }
 func (v *verifier) KeyHash() uint32 { return keyHash(v.name, v.key) }
 

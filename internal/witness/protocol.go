@@ -131,16 +131,13 @@ func (r *Request) Check(origin string, keys note.Verifiers, last tlog.Tree) (*Ch
 
 // Client submits checkpoints to one witness. It is a ledger.Witness.
 type Client struct {
-	URL  string        // submission prefix
-	Key  note.Verifier // the witness's, from NewVerifier; cosignatures by other keys are ignored
-	HTTP *http.Client  // with a timeout; default http.DefaultClient
+	URL  string                // submission prefix
+	Keys func() note.Verifiers // the charter's witness keys now, from Verifiers; cosignatures by other keys are ignored
+	HTTP *http.Client          // with a timeout; default http.DefaultClient
 }
 
-// Name is the witness's name.
-func (c *Client) Name() string { return c.Key.Name() }
-
 // Cosign implements ledger.Witness: it submits a signed checkpoint with the consistency proof from oldSize, and returns
-// the witness's verified signature line, a *ledger.ConflictError or one of this package's errors.
+// the witness's verified signature lines, a *ledger.ConflictError or one of this package's errors.
 func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error) {
 	body := (&Request{oldSize, proof, checkpoint}).Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/add-checkpoint", bytes.NewReader(body))
@@ -153,23 +150,27 @@ func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, p
 	}
 	resp, err := hc.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking witness %s: %w", c.Name(), err)
+		return nil, fmt.Errorf("asking witness %s: %w", c.URL, err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil || len(answer) > maxAnswer {
-		return nil, fmt.Errorf("asking witness %s: answer of %d bytes: %w", c.Name(), len(answer), errors.Join(err, ErrNotYet))
+		return nil, fmt.Errorf("asking witness %s: answer of %d bytes: %w", c.URL, len(answer), errors.Join(err, ErrNotYet))
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("witness %s: %w", c.Name(), refusal(resp, answer))
+		return nil, fmt.Errorf("witness %s: %w", c.URL, refusal(resp, answer))
 	}
 	// Opened afresh, the checkpoint's text with the answer's lines alone: what the log signed does not count here.
 	text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))
-	n, err := note.Open(append(append(bytes.Clone(text), "\n\n"...), answer...), note.VerifierList(c.Key))
+	n, err := note.Open(append(append(bytes.Clone(text), "\n\n"...), answer...), c.Keys())
 	if err != nil {
-		return nil, fmt.Errorf("witness %s: its cosignature does not verify: %w", c.Name(), err)
+		return nil, fmt.Errorf("witness %s: its cosignature does not verify: %w", c.URL, err)
 	}
-	return fmt.Appendf(nil, "— %s %s\n", n.Sigs[0].Name, n.Sigs[0].Base64), nil
+	var lines []byte
+	for _, sig := range n.Sigs {
+		lines = fmt.Appendf(lines, "— %s %s\n", sig.Name, sig.Base64)
+	}
+	return lines, nil
 }
 
 // refusal maps an answer to this package's error.

@@ -223,7 +223,6 @@ func TestClientAndHandler(t *testing.T) {
 	signer, _ := NewSigner(skey, time.Now)
 	key, _ := NewVerifier(vkey)
 	_, strange, _ := GenerateKey(rand.Reader, "w")
-	strangeKey, _ := NewVerifier(strange)
 
 	var answer error
 	mux := http.NewServeMux()
@@ -239,7 +238,7 @@ func TestClientAndHandler(t *testing.T) {
 	}))
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	client := &Client{URL: srv.URL + "/prefix/", Key: key}
+	client := &Client{URL: srv.URL + "/prefix/", Keys: keys(t, vkey)}
 
 	line, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil)
 	if err != nil {
@@ -249,7 +248,7 @@ func TestClientAndHandler(t *testing.T) {
 	if n, err := note.Open(full, note.VerifierList(l.key, key)); err != nil || len(n.Sigs) != 2 {
 		t.Errorf("cosigned checkpoint: %v", err)
 	}
-	if _, err := (&Client{URL: srv.URL + "/prefix", Key: strangeKey}).Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); err == nil {
+	if _, err := (&Client{URL: srv.URL + "/prefix", Keys: keys(t, strange)}).Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); err == nil {
 		t.Error("accepts another witness's cosignature")
 	}
 	for _, want := range []error{ErrMalformed, ErrSignature, ErrUnknownLog, ErrInconsistent, ErrNotYet} {
@@ -274,14 +273,13 @@ func TestClientTrustsNoAnswer(t *testing.T) {
 	l := newTree(t, "log", "a")
 	skey, vkey, _ := GenerateKey(rand.Reader, "w")
 	signer, _ := NewSigner(skey, time.Now)
-	key, _ := NewVerifier(vkey)
 	wrong, _ := signer.Cosign("log\n2\n" + l.at(t, 1).Hash.String() + "\n")
 	for name, body := range map[string]string{
 		"empty": "", "another text": string(wrong), "endless": strings.Repeat(string(wrong), 2000), "text": "ok\n",
 		"the log's own line": string(l.checkpoint(t, 1)[bytes.Index(l.checkpoint(t, 1), []byte("\n\n"))+2:]),
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) }))
-		if line, err := (&Client{URL: srv.URL, Key: key}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
+		if line, err := (&Client{URL: srv.URL, Keys: keys(t, vkey)}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
 			t.Errorf("%s: got %q", name, line)
 		}
 		srv.Close()
@@ -307,4 +305,12 @@ func FuzzParseRequest(f *testing.F) {
 		r.Check("log", note.VerifierList(l.key), l.at(t, 1))
 		ParseCheckpoint(string(r.Note))
 	})
+}
+
+func keys(t *testing.T, vkeys ...string) func() note.Verifiers {
+	v, err := Verifiers(vkeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() note.Verifiers { return v }
 }

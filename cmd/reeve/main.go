@@ -68,6 +68,10 @@ func defaultDir() string {
 // commands lists every subcommand; each lives in the file that has its name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newCredentialCmd(),
 		newDemoCmd(),
+		newDownCmd(),
+		newStatusCmd(),
+		newUpCmd(),
 	}
 }

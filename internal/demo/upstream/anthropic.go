@@ -134,7 +134,7 @@ func (c *call) messages() {
 	}
 	r := c.reply(q.question())
 	if q.Thinking != nil && q.Thinking.Type != "disabled" {
-		r.thinking = "The answer is an echo. "
+		r.thinking = "The answer is an echo."
 	}
 	if q.Stream {
 		c.streamMessage(&q, r)

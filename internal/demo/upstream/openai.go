@@ -393,8 +393,8 @@ type openAIModels struct {
 
 // Models that each API lists. The upstream answers to every other name too.
 var (
-	OpenAIModels    = []string{"demo-chat", "demo-embedding"}
-	AnthropicModels = []string{"demo-messages"}
+	OpenAIModels    = []string{"demo-small", "demo-large", "demo-embed"}
+	AnthropicModels = []string{"demo-claude"}
 )
 
 // models answers GET /v1/models and /v1/models/{id} of both APIs.

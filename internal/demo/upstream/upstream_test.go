@@ -112,8 +112,8 @@ func (r *rig) read(res *http.Response) string {
 }
 
 const (
-	chatHi    = `{"model":"demo-chat","messages":[{"role":"user","content":"hi there"}]}`
-	messageHi = `{"model":"demo-messages","max_tokens":100,"messages":[{"role":"user","content":[{"type":"text","text":"hi there"}]}]}`
+	chatHi    = `{"model":"demo-small","messages":[{"role":"user","content":"hi there"}]}`
+	messageHi = `{"model":"demo-claude","max_tokens":100,"messages":[{"role":"user","content":[{"type":"text","text":"hi there"}]}]}`
 )
 
 // TestGolden compares whole answers with testdata, byte by byte. UPDATE=1 writes them anew.
@@ -123,7 +123,7 @@ func TestGolden(t *testing.T) {
 	tool := `"tools":[{"type":"function","function":{"name":"look","parameters":{}}}],"tool_choice":"required"`
 	flat := `"tools":[{"type":"function","name":"look","parameters":{}}],"tool_choice":"required"`
 	anthropicTool := `"tools":[{"name":"look","input_schema":{"type":"object"}}],"tool_choice":{"type":"any"}`
-	responseHi := `{"model":"demo-chat","input":"hi there"}`
+	responseHi := `{"model":"demo-small","input":"hi there"}`
 	for _, c := range []struct{ name, method, path, body string }{
 		{"chat", "POST", "/v1/chat/completions", chatHi},
 		{"chat-stream", "POST", "/v1/chat/completions", stream(chatHi)},
@@ -134,10 +134,10 @@ func TestGolden(t *testing.T) {
 		{"response", "POST", "/v1/responses", responseHi},
 		{"response-stream", "POST", "/v1/responses", stream(responseHi)},
 		{"response-tool-stream", "POST", "/v1/responses", with(stream(responseHi), flat)},
-		{"embedding", "POST", "/v1/embeddings", `{"model":"demo-embedding","input":["one","two"],"dimensions":4}`},
-		{"embedding-base64", "POST", "/v1/embeddings", `{"model":"demo-embedding","input":"one","dimensions":4,"encoding_format":"base64"}`},
+		{"embedding", "POST", "/v1/embeddings", `{"model":"demo-embed","input":["one","two"],"dimensions":4}`},
+		{"embedding-base64", "POST", "/v1/embeddings", `{"model":"demo-embed","input":"one","dimensions":4,"encoding_format":"base64"}`},
 		{"models", "GET", "/v1/models", ""},
-		{"model", "GET", "/v1/models/demo-chat", ""},
+		{"model", "GET", "/v1/models/demo-small", ""},
 		{"model-missing", "GET", "/v1/models/nothing", ""},
 		{"message", "POST", "/v1/messages?beta=true", messageHi},
 		{"message-stream", "POST", "/v1/messages", with(stream(messageHi), `"thinking":{"type":"enabled","budget_tokens":1024}`)},
@@ -430,7 +430,7 @@ func TestStatus(t *testing.T) {
 		{"/v1/messages", "demo-error-529", `"overloaded_error"`, 529},
 		{"/v1/messages", "demo-missing", `"not_found_error"`, 404},
 	} {
-		res := r.do("POST", c.path, strings.Replace(messageHi, "demo-messages", c.model, 1), "X-Demo-Retry-After: 7")
+		res := r.do("POST", c.path, strings.Replace(messageHi, "demo-claude", c.model, 1), "X-Demo-Retry-After: 7")
 		if body := r.read(res); res.StatusCode != c.status || !strings.Contains(body, c.want) {
 			t.Errorf("%s: %s %s", c.model, res.Status, body)
 		}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/handover"
+	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+func newCredentialCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "credential",
+		Short: "Hand secrets over to the custodians; nothing ever shows one",
+	}
+	cmd.AddCommand(newCredentialPutCmd(), newCredentialListCmd())
+	return cmd
+}
+
+func newCredentialPutCmd() *cobra.Command {
+	var key string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "put NAME < FILE",
+		Short: "Seal a secret to every custodian that serves the credential, signed by its lifecycle owner",
+		Long: "Read a secret from standard input, seal it to every custodian that serves the credential, sign the handover with the\n" +
+			"lifecycle owner's key and put both into the estate's signed store, from where the authority carries them.\n" +
+			"The recipients come from the verified custody statement. One newline at the end is taken away.",
+		Example: "  reeve credential put research-openai < key.txt\n  reeve credential put research-openai --key ~/cora.key",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, set, err := openSet(cmd)
+			if err != nil {
+				return err
+			}
+			owner, live := set.Owner(args[0], time.Now())
+			if key == "" && live {
+				key = d.Join("people", owner.ID+".key")
+			}
+			signer, err := openKey(key)
+			if err != nil {
+				return failed(err)
+			}
+			value, err := readSecret(cmd)
+			if err != nil {
+				return failed(err)
+			}
+			defer value.Wipe()
+			done, err := handover.Put(estateDir(d), set, args[0], value, signer, time.Now())
+			if err != nil {
+				return failed(err)
+			}
+			if asJSON {
+				return printJSON(cmd, done)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s version %d is sealed to %s, signed by %s.\n",
+				done.Credential, done.Version, strings.Join(done.Custodians, ", "), done.Signer)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "the lifecycle owner's key `file` (default DIR/people/OWNER.key)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newCredentialListCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "Every credential with its owner, destination and the version that was handed over",
+		Example: "  reeve credential list --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, set, err := openSet(cmd)
+			if err != nil {
+				return err
+			}
+			list, err := handover.List(estateDir(d), set, time.Now())
+			if err != nil {
+				return failed(err)
+			}
+			if asJSON {
+				return printJSON(cmd, list)
+			}
+			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			fmt.Fprintln(t, "CREDENTIAL\tUNIT\tCLASS\tOWNER\tVERSION\tSEALED TO\tGOES TO")
+			for _, h := range list {
+				owner, version := h.Owner, fmt.Sprint(h.Version)
+				if owner == "" {
+					owner = "ORPHANED"
+				}
+				if h.Version == 0 {
+					version = "none"
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.Credential, h.Unit, h.Class, owner, version, strings.Join(h.Custodians, ","), h.Origin)
+			}
+			return t.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func estateDir(d *host.Dir) estate.Dir { return estate.Dir(d.Join("estate")) }
+
+// openSet opens --dir and verifies its newest published set against the pin in run.yaml.
+func openSet(cmd *cobra.Command) (*host.Dir, *statement.Set, error) {
+	d, err := openDir(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := statement.Load(estateDir(d).Store(), d.Pin(), nil, time.Now())
+	if err != nil {
+		return nil, nil, failed(fmt.Errorf("the published estate in %s does not hold: %w", host.Shown(d.Join("estate")), err))
+	}
+	return d, set, nil
+}
+
+// openKey opens a person's key file, asking for its passphrase on the terminal.
+func openKey(path string) (*estate.Signer, error) {
+	if path == "" {
+		return nil, errors.New("whose key signs? name the key file with --key")
+	}
+	s, err := estate.Open(path, func() (secret.Value, error) {
+		return askSecret(fmt.Sprintf("Passphrase of %s: ", filepath.Base(path)))
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no key file %s; name the owner's with --key", path)
+	}
+	return s, err
+}
+
+// askSecret asks on the terminal, also when standard input is something else, and shows nothing of the answer.
+func askSecret(prompt string) (secret.Value, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return secret.Value{}, errors.New("there is no terminal to ask for the passphrase on")
+	}
+	defer tty.Close()
+	fmt.Fprint(tty, prompt)
+	b, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return secret.New(b), nil
+}
+
+// readSecret reads the secret to hand over: from a file or pipe, or from the terminal without showing it.
+func readSecret(cmd *cobra.Command) (secret.Value, error) {
+	if f, ok := cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		v, err := askSecret("Secret (not shown): ")
+		if err != nil {
+			return v, err
+		}
+		return handover.Read(strings.NewReader(string(v.Reveal())))
+	}
+	return handover.Read(cmd.InOrStdin())
+}

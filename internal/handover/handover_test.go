@@ -1,0 +1,92 @@
+package handover
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/seal"
+	"github.com/reevehq/reeve/internal/secret"
+)
+
+const value = "demo-upstream-key-for-this-test"
+
+func TestRead(t *testing.T) {
+	for _, c := range []struct {
+		in, want string
+		err      error
+	}{
+		{value, value, nil},
+		{value + "\n", value, nil},
+		{value + "\r\n", value, nil},
+		{value + "\n\n", "", seal.ErrUnfit},
+		{"demo\nupstream-key-for-this-test", "", seal.ErrUnfit},
+		{"short", "", seal.ErrUnfit},
+		{"", "", seal.ErrUnfit},
+		{strings.Repeat("x", seal.MaxLen+1), "", seal.ErrUnfit},
+	} {
+		v, err := Read(strings.NewReader(c.in))
+		if !errors.Is(err, c.err) || string(v.Reveal()) != c.want {
+			t.Errorf("Read(%.40q): %v, %d bytes", c.in, err, v.Len())
+		}
+	}
+}
+
+func TestPut(t *testing.T) {
+	e := estatetest.New(t)
+	for version := int64(1); version <= 2; version++ {
+		done, err := Put(e.Dir, e.Set, "research-openai", secret.New([]byte(value)), e.Cora, e.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&Done{"research-openai", version, []string{"c1"}, "cora"}, done); diff != "" {
+			t.Error(diff)
+		}
+	}
+	records, err := estate.ReadRecords(e.Dir.Store(), "handover")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := records["research-openai-2-c1"]
+	h, err := e.Set.OpenHandover(env, "c1", e.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphertext, err := os.ReadFile(filepath.Join(e.Dir.Signed(), "sealed", "research-openai", "2-c1.age"))
+	if err != nil || seal.Sum(ciphertext) != h.SHA256 {
+		t.Fatalf("the record does not name the ciphertext: %v", err)
+	}
+	r, err := age.Decrypt(bytes.NewReader(ciphertext), e.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(r); err != nil || string(b) != value {
+		t.Errorf("the custodian does not get the secret: %v", err)
+	}
+	list, err := List(e.Dir, e.Set, e.Now)
+	if err != nil || len(list) != 4 || list[0].Version != 2 || list[1].Version != 0 || list[0].Owner != "cora" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+}
+
+func TestPutRefusals(t *testing.T) {
+	e := estatetest.New(t)
+	if _, err := Put(e.Dir, e.Set, "research-openai", secret.New([]byte(value)), e.Ada, e.Now); !errors.Is(err, ErrOwner) {
+		t.Errorf("by another person: %v", err)
+	}
+	if _, err := Put(e.Dir, e.Set, "nothing", secret.New([]byte(value)), e.Cora, e.Now); !errors.Is(err, ErrCredential) {
+		t.Errorf("unknown credential: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(e.Dir.Signed(), "sealed")); err == nil {
+		t.Error("a refusal left something in the store")
+	}
+}

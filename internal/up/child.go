@@ -1,0 +1,152 @@
+package up
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Spec is a process to start.
+type Spec struct {
+	Name string // gateway, custodian, authority, auditor or upstream
+	Path string // of the binary
+	Args []string
+	UID  int    // user and group to run as; -1 for one's own
+	Log  string // file that gets its output
+}
+
+// Child is a started process.
+type Child struct {
+	Spec
+	PID int
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // how it ended; read after done
+}
+
+// Done is closed when the process has ended.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Spawner starts children. On Linux they are told to stop when it goes away. The kernel ties that to the thread that forked,
+// not to the process, so one goroutine that keeps its thread starts them all.
+type Spawner struct {
+	requests chan request
+	once     sync.Once
+}
+
+type request struct {
+	cmd  *exec.Cmd
+	done chan<- error
+}
+
+// NewSpawner starts the spawner's goroutine, which lives as long as the process: its thread's end would stop the children.
+func NewSpawner() *Spawner {
+	s := &Spawner{requests: make(chan request)}
+	go func() {
+		runtime.LockOSThread()
+		for r := range s.requests {
+			r.done <- r.cmd.Start()
+		}
+		select {} // never give the thread back
+	}()
+	return s
+}
+
+// Start starts the process in a process group of its own, with an environment that holds nothing of the caller's.
+func (s *Spawner) Start(spec Spec) (*Child, error) {
+	log, err := openLog(spec.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(spec.Path, spec.Args...)
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = attributes(spec.UID)
+	done := make(chan error, 1)
+	s.requests <- request{cmd, done}
+	if err := <-done; err != nil {
+		return nil, fmt.Errorf("starting the %s: %w", spec.Name, err)
+	}
+	c := &Child{Spec: spec, PID: cmd.Process.Pid, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		c.err = cmd.Wait()
+		close(c.done)
+	}()
+	return c, nil
+}
+
+// maxLog is the size from which a log is set aside at the next start, in bytes.
+const maxLog = 16 << 20
+
+func openLog(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, fmt.Errorf("setting the log aside: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	return f, nil
+}
+
+// Stop asks the process to end and, after grace, ends it and all that it started.
+func (c *Child) Stop(grace time.Duration) {
+	c.cmd.Process.Signal(syscall.SIGTERM)
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-c.done:
+	case <-t.C:
+		c.Kill()
+	}
+}
+
+// Kill ends the process group at once and waits for the process.
+func (c *Child) Kill() {
+	syscall.Kill(-c.PID, syscall.SIGKILL)
+	<-c.done
+}
+
+// Death describes an ended process for a person: how it ended and the last lines of its log.
+func (c *Child) Death() error {
+	how := "exit status 0"
+	if c.err != nil {
+		how = c.err.Error()
+	}
+	return fmt.Errorf("the %s (pid %d) ended by itself: %s\nIts last log lines, from %s:\n%s", c.Name, c.PID, how, c.Log, indent(tail(c.Log, 8)))
+}
+
+// tail returns the last n lines of a file, of its last 64 KiB.
+func tail(path string, n int) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return []byte(err.Error() + "\n")
+	}
+	defer f.Close()
+	const most = 64 << 10
+	if info, err := f.Stat(); err == nil && info.Size() > most {
+		f.Seek(-most, 2)
+	}
+	var buf bytes.Buffer
+	buf.ReadFrom(f)
+	lines := bytes.SplitAfter(bytes.TrimRight(buf.Bytes(), "\n"), []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-n):], nil)
+}
+
+func indent(b []byte) string {
+	return "  " + string(bytes.ReplaceAll(bytes.TrimRight(b, "\n"), []byte("\n"), []byte("\n  "))) + "\n"
+}
+
+// binary is the path of the reeve binary's neighbour.
+func binary(dir, name string) string { return filepath.Join(dir, name) }

@@ -1,0 +1,232 @@
+// Package up runs an estate's processes on one machine as child processes: the demo, or a real estate on one host.
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/host"
+)
+
+const (
+	ready = 60 * time.Second // for all processes to become ready
+	grace = 35 * time.Second // for one process to drain and end
+)
+
+// Options say what to run and where to tell about it.
+type Options struct {
+	Dir  string
+	Bin  string // folder of the binaries
+	Port int    // first port of a new directory; 0 for any free ones
+	Out  io.Writer
+	Now  func() time.Time
+}
+
+// Run makes a demo in a new directory, or takes the estate that is there, runs its processes until ctx ends, and stops them in
+// order. A process that ends by itself is an error, and stops the others. On a directory that runs already it prints the status.
+func Run(ctx context.Context, o Options) error {
+	d, lock, err := open(o)
+	if errors.Is(err, ErrRunning) {
+		fmt.Fprintf(o.Out, "reeve is running in %s already.\n\n", host.Shown(d.Path))
+		return PrintStatus(ctx, o.Out, d)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	syscall.Umask(0o027) // groups of the processes' users read what is published
+	if err := d.Prepare(binaries()); err != nil {
+		return err
+	}
+	if err := d.Run.Ports.Free(); err != nil {
+		return err
+	}
+	s := &supervisor{Options: o, dir: d, spawner: NewSpawner(), lock: lock}
+	defer s.stop()
+	if err := s.start(); err != nil {
+		return err
+	}
+	if err := s.waitReady(ctx); err != nil {
+		return quiet(ctx, err)
+	}
+	if err := Report(ctx, o.Out, d); err != nil {
+		return err
+	}
+	return quiet(ctx, s.wait(ctx))
+}
+
+// quiet makes an error that came with the end of ctx none: stopping is what was asked for.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// open locks the directory and opens it, renewing a demo, or makes one.
+func open(o Options) (*host.Dir, *Lock, error) {
+	d, err := host.Open(o.Dir, o.Bin)
+	if err != nil && !errors.Is(err, host.ErrNone) {
+		return nil, nil, err
+	}
+	fresh := err != nil
+	if fresh {
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("making the directory: %w", err)
+		}
+	}
+	lock, err := takeLock(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		return d, nil, err
+	}
+	if fresh {
+		d, err = create(o)
+	} else if d.Run.Demo {
+		_, err = demo.Renew(d, o.Now())
+	}
+	if err != nil {
+		lock.release()
+		return nil, nil, err
+	}
+	return d, lock, nil
+}
+
+func create(o Options) (*host.Dir, error) {
+	fmt.Fprintf(o.Out, "Making a demo estate in %s.\n", host.Shown(o.Dir))
+	d, err := host.Create(o.Dir, o.Bin, true, o.Port)
+	if err != nil {
+		return nil, err
+	}
+	return d, demo.Create(d, o.Now())
+}
+
+// binaries are the programs of the processes.
+func binaries() []string {
+	return []string{"reeve", "reeve-gateway", "reeve-custodian", "reeve-authority", "reeve-auditor"}
+}
+
+// supervisor runs the processes of one directory.
+type supervisor struct {
+	Options
+	dir      *host.Dir
+	spawner  *Spawner
+	lock     *Lock
+	children []*Child
+}
+
+// start starts every process; they wait for one another themselves.
+func (s *supervisor) start() error {
+	pids := map[string]int{}
+	for _, name := range host.Start(s.dir.Run.Demo) {
+		c, err := s.spawner.Start(s.spec(name))
+		if err != nil {
+			return err
+		}
+		s.children = append(s.children, c)
+		pids[name] = c.PID
+	}
+	return s.lock.write(Running{PID: os.Getpid(), Children: pids})
+}
+
+func (s *supervisor) spec(name string) Spec {
+	spec := Spec{Name: name, UID: host.UID(name), Log: s.dir.Log(name), Path: filepath.Join(s.dir.Bin, "reeve-"+name)}
+	if name == host.Upstream {
+		spec.Path = filepath.Join(s.dir.Bin, "reeve")
+		spec.Args = []string{"demo", "upstream", "--listen", host.Local(s.dir.Run.Ports.Upstream), "--state", s.dir.Join(name)}
+		return spec
+	}
+	spec.Args = []string{"--config", s.dir.Config(name)}
+	if s.dir.Run.Demo {
+		spec.Args = append(spec.Args, "--demo")
+	}
+	return spec
+}
+
+// waitReady returns when every process is ready, one has ended, or the time is over. It tells what is waited for.
+func (s *supervisor) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, ready, errLate)
+	defer cancel()
+	began, told := time.Now(), ""
+	for {
+		waits := s.waits(ctx)
+		if len(waits) == 0 {
+			return nil
+		}
+		if text := strings.Join(waits, "\n"); time.Since(began) > time.Second && text != told {
+			fmt.Fprintf(s.Out, "Waiting for:\n%s\n", text)
+			told = text
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errLate) {
+				return fmt.Errorf("not ready after %s:\n%s\nThe logs are in %s", ready, strings.Join(waits, "\n"), host.Shown(s.dir.Path)+"/*/log")
+			}
+			return ctx.Err()
+		case c := <-s.died():
+			return c.Death()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+var errLate = errors.New("late")
+
+// waits are lines of what is not ready.
+func (s *supervisor) waits(ctx context.Context) []string {
+	var all []string
+	for _, c := range s.children {
+		if h := Probe(ctx, s.dir, c.Name); !h.Ready {
+			all = append(all, fmt.Sprintf("  %-10s %s", c.Name, h.waits()))
+		}
+	}
+	return all
+}
+
+// died yields the first child that has ended.
+func (s *supervisor) died() <-chan *Child {
+	got := make(chan *Child, 1)
+	for _, c := range s.children {
+		select {
+		case <-c.Done():
+			got <- c
+			return got
+		default:
+		}
+	}
+	return got
+}
+
+// wait returns nil when ctx ends, and an error when a child does.
+func (s *supervisor) wait(ctx context.Context) error {
+	first := make(chan *Child, len(s.children))
+	for _, c := range s.children {
+		go func() {
+			<-c.Done()
+			first <- c
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(s.Out, "\nStopping.")
+		return nil
+	case c := <-first:
+		return c.Death()
+	}
+}
+
+// stop stops the children, last started first.
+func (s *supervisor) stop() {
+	for _, c := range slices.Backward(s.children) {
+		c.Stop(grace)
+	}
+	os.RemoveAll(s.dir.Sockets)
+}

@@ -1,0 +1,328 @@
+package egress
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// inline is how many bytes of header and body go out in one write before the answer is looked for. A send buffer has
+	// room for that much; the rest of a body is written beside the reading (golang/go#40747).
+	inline = 16 << 10
+	// afterwards is how long a body's writer may take to notice that it is done, once the answer has been read.
+	afterwards = 50 * time.Millisecond
+	bufferSize = 4 << 10 // of a connection's reader
+)
+
+// rawConn is the connection below TLS. It knows what TLS does not tell: whether a byte of this request left, and whether
+// the peer just went away.
+type rawConn struct {
+	net.Conn
+	sent atomic.Int64 // bytes since the last mark
+	eof  atomic.Bool
+}
+
+func (r *rawConn) Write(p []byte) (int, error) {
+	n, err := r.Conn.Write(p)
+	r.sent.Add(int64(n))
+	return n, err
+}
+
+func (r *rawConn) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	if err == io.EOF {
+		r.eof.Store(true)
+	}
+	return n, err
+}
+
+func (r *rawConn) written() int64 { return r.sent.Load() }
+
+// conn is one connection of a pool. It carries one request at a time.
+type conn struct {
+	pool  *Pool
+	raw   *rawConn
+	tls   *tls.Conn
+	in    *bufio.Reader
+	since time.Time // unused since then; under pool.mu
+}
+
+// dial connects to a checked address, through the proxy if there is one, and speaks TLS with the origin.
+func (p *Pool) dial(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
+	defer cancel()
+	host, port, g := p.host, p.port, &p.guard
+	if p.proxy != nil {
+		if a, err := netip.ParseAddr(host); err == nil { // a name is resolved by the proxy alone
+			if err := p.guard.check(a); err != nil {
+				return nil, err
+			}
+		}
+		host, port, g = p.proxy.Hostname(), p.proxy.Port(), &p.proxyGuard
+	}
+	nc, err := p.connect(ctx, host, port, g)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{pool: p, raw: &rawConn{Conn: nc}}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	if p.proxy != nil {
+		err = c.tunnel()
+	}
+	if err == nil {
+		c.tls = tls.Client(c.raw, p.tls)
+		err = c.tls.HandshakeContext(ctx)
+	}
+	if err == nil && c.tls.ConnectionState().NegotiatedProtocol == "h2" {
+		err = fmt.Errorf("%w: HTTP/2 was not offered", ErrResponse)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		c.in = bufio.NewReaderSize(c.tls, bufferSize)
+		err = p.add(c)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connecting to %s: %w", p.field, err)
+	}
+	return c, nil
+}
+
+func (p *Pool) add(c *conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	p.conns[c] = struct{}{}
+	return nil
+}
+
+// connect resolves host once, checks every address and dials those very addresses in turn.
+func (p *Pool) connect(ctx context.Context, host, port string, g *guard) (net.Conn, error) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return nil, fmt.Errorf("port %q of %s is not a number from 1 to 65535", port, host)
+	}
+	var addrs []netip.Addr
+	if a, err := netip.ParseAddr(host); err == nil {
+		addrs = []netip.Addr{a}
+	} else if addrs, err = p.cfg.Resolve(ctx, host); err != nil {
+		return nil, fmt.Errorf("resolving %s: %w", host, err)
+	}
+	for _, a := range addrs {
+		if err := g.check(a); err != nil {
+			return nil, fmt.Errorf("%s: %w", host, err)
+		}
+	}
+	err = fmt.Errorf("%s has no address", host)
+	deadline, _ := ctx.Deadline()
+	for i, a := range addrs {
+		d := net.Dialer{Timeout: time.Until(deadline) / time.Duration(min(len(addrs)-i, 3))}
+		var nc net.Conn
+		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), uint16(n)).String()); err == nil {
+			return nc, nil
+		}
+	}
+	return nil, err
+}
+
+// tunnel asks the proxy for the origin. TLS inside it is still the origin's.
+func (c *conn) tunnel() error {
+	p := c.pool
+	target := net.JoinHostPort(p.host, p.port)
+	if _, err := fmt.Fprintf(c.raw, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target); err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(c.raw, 1024)
+	h, err := readHead(in, &p.cfg)
+	if err != nil {
+		return fmt.Errorf("proxy %s: %w", p.proxy.Host, err)
+	}
+	if h.status/100 != 2 {
+		return fmt.Errorf("proxy %s refused the connection with status %d", p.proxy.Host, h.status)
+	}
+	if in.Buffered() > 0 {
+		return fmt.Errorf("%w: proxy %s sent bytes before TLS", ErrResponse, p.proxy.Host)
+	}
+	return nil
+}
+
+// quiet reports whether an unused connection is open and silent. Bytes that nobody asked for count as dead: they would be
+// taken for the next answer.
+func (c *conn) quiet() bool {
+	if c.in.Buffered() > 0 {
+		return false
+	}
+	sc, ok := c.raw.Conn.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = err == unix.EAGAIN
+		return true
+	})
+	return err == nil && quiet
+}
+
+func (c *conn) close() {
+	c.pool.mu.Lock()
+	delete(c.pool.conns, c)
+	c.pool.mu.Unlock()
+	c.raw.Close()
+}
+
+// roundTrip writes r and reads the answer's header.
+func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
+	cfg := &c.pool.cfg
+	c.raw.sent.Store(0)
+	c.raw.SetDeadline(time.Now().Add(cfg.HeaderTimeout))
+	b := &body{c: c, stop: context.AfterFunc(ctx, func() { c.raw.Close() })}
+	rest, err := c.writeHead(r)
+	if err == nil && len(rest) > 0 {
+		b.wrote = make(chan error, 1)
+		go func() {
+			_, err := c.tls.Write(rest)
+			b.wrote <- err
+		}()
+	}
+	b.keep = err == nil
+	if err != nil && c.raw.written() == 0 {
+		b.stop()
+		return nil, fmt.Errorf("writing the request: %w", err)
+	}
+	// After a failed write the answer may be there all the same: an upstream may refuse a body that it did not read.
+	h, readErr := readFinal(c.in, cfg)
+	if readErr != nil {
+		b.stop()
+		if ctx.Err() != nil {
+			readErr = ctx.Err()
+		} else if err != nil {
+			readErr = err
+		}
+		return nil, fmt.Errorf("waiting for the answer: %w", readErr)
+	}
+	if err := b.frame(h, r.Method); err != nil {
+		b.stop()
+		return nil, err
+	}
+	resp := &Response{Status: h.status, Header: h.fields, Length: b.length, Body: b, Trailer: b.trailerFields}
+	if b.length == 0 {
+		b.finish()
+	}
+	return resp, nil
+}
+
+// writeHead writes the header and as much of the body as fits beside it, wipes its copy, and returns the rest of the body.
+func (c *conn) writeHead(r *Request) (rest []byte, err error) {
+	p := c.pool.buffers.Get().(*[]byte)
+	b := *p
+	size := len(r.Method) + len(r.Target) + len(c.pool.field) + len(r.Secret.Name) + len(r.Secret.Value) + 96
+	for i := range r.Header {
+		size += len(r.Header[i].Name) + len(r.Header[i].Value) + 4
+	}
+	if cap(b) < size { // grown before the secret is in it: no copy of it stays behind
+		b = make([]byte, 0, size)
+	}
+	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, c.pool.field...), "\r\n"...)
+	for i := range r.Header {
+		b = append(append(append(append(b, r.Header[i].Name...), ": "...), r.Header[i].Value...), "\r\n"...)
+	}
+	if r.Secret.Name != "" {
+		b = append(append(append(append(b, r.Secret.Name...), ": "...), r.Secret.Value...), "\r\n"...)
+	}
+	if len(r.Body) > 0 || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH" {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	n := min(max(cap(b)-len(b), 0), len(r.Body))
+	b = append(b, r.Body[:n]...)
+	_, err = c.tls.Write(b)
+	clear(b)
+	if cap(b) <= 4*inline {
+		*p = b[:0]
+	}
+	c.pool.buffers.Put(p)
+	return r.Body[n:], err
+}
+
+var errRequest = errors.New("malformed request")
+
+// check refuses a request that could become two, or whose framing is not Send's own.
+func (r *Request) check() error {
+	if !token(r.Method) || r.Method == "CONNECT" || r.Method == "TRACE" {
+		return fmt.Errorf("%w: method %q", errRequest, r.Method)
+	}
+	if len(r.Target) == 0 || r.Target[0] != '/' {
+		return fmt.Errorf("%w: the target does not begin with /", errRequest)
+	}
+	for _, c := range r.Target {
+		if c <= ' ' || c >= 0x7f || c == '#' {
+			return fmt.Errorf("%w: the target has byte %#x", errRequest, c)
+		}
+	}
+	for i := range r.Header {
+		f := &r.Header[i]
+		if !token(f.Name) || !text(f.Value) || reserved(f.Name) {
+			return fmt.Errorf("%w: header field %q", errRequest, f.Name)
+		}
+	}
+	if s := &r.Secret; s.Name != "" && (!token(s.Name) || !text(s.Value) || reserved(s.Name)) {
+		return fmt.Errorf("%w: header field %q that carries the credential", errRequest, s.Name)
+	}
+	return nil
+}
+
+// reserved names the fields that frame a message or concern one connection only.
+func reserved(name string) bool {
+	for _, n := range [...]string{"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade",
+		"Expect", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate"} {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// token reports whether s is an RFC 9110 token, as methods and field names are.
+func token(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// text reports whether s may be a field value: no control character but the tab.
+func text[T string | []byte](s T) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}

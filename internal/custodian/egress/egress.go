@@ -1,0 +1,267 @@
+// Package egress is the custodian's HTTP/1.1 client. It dials only checked addresses of one pinned origin, writes the
+// request's bytes itself and sends each request at most once: there is no replay, no redirect, no HTTP/2, no cookie.
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+var (
+	// ErrNotSent means that no byte of the request left: the upstream knows nothing of it.
+	ErrNotSent = errors.New("not sent")
+	// ErrSent means that a part of the request may have left, or all of it: the upstream may have acted on it.
+	ErrSent = errors.New("sent, answer unknown")
+	// ErrAddress means that the name led to an address that may not be dialled. ErrNotSent holds too.
+	ErrAddress = errors.New("address refused")
+	// ErrResponse means that the upstream's answer is not well-formed HTTP/1.1, or could be read in two ways.
+	ErrResponse = errors.New("malformed answer of the upstream")
+	// ErrClosed means that the pool was closed: frozen, rotated or shutting down.
+	ErrClosed = errors.New("connections of this credential are closed")
+)
+
+// Config is what a Pool is made of. Zero durations and numbers take the default given.
+type Config struct {
+	Destination statement.Destination
+	// Resolve looks a host up; nil means the system's resolver. It is asked once for each connection.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	DialTimeout   time.Duration // resolving, connecting and TLS together: 10 s
+	HeaderTimeout time.Duration // from the first byte sent to the end of the answer's header: 10 min
+	IdleTimeout   time.Duration // between two pieces of an answer's body: 5 min
+	KeepAlive     time.Duration // how long an unused connection is kept: 60 s
+	IdleConns     int           // unused connections kept: 64
+
+	HeaderBytes int // bytes of an answer's header, and of its trailer: 64 KiB
+	Fields      int // header fields of an answer: 256
+}
+
+// Request is one HTTP/1.1 request. Host, Content-Length and Connection are Send's to write.
+type Request struct {
+	Method string
+	Target []byte // origin-form, the exact bytes: path and query
+	Header []hop.Field
+	// Secret is the field that carries the credential, if a header field does; written after Header. Its bytes are not kept.
+	Secret Secret
+	Body   []byte // must not change until the response's body is closed
+}
+
+// Secret is a header field whose value is not a string, so that its owner can wipe it.
+type Secret struct {
+	Name  string // empty for none
+	Value []byte
+}
+
+// Response is the upstream's answer. Header has the fields in their order; those that only concern the connection are there too.
+type Response struct {
+	Status  int
+	Header  []hop.Field
+	Length  int64         // of Body in bytes, -1 if not known before
+	Body    io.ReadCloser // every end but io.EOF means that the answer was cut; Close before io.EOF ends the connection
+	Trailer func() []hop.Field
+}
+
+// Pool is the connections to the destination of one credential. Safe for concurrent use.
+type Pool struct {
+	cfg   Config
+	host  string // of the origin, without port
+	port  string
+	field string // Host field
+	proxy *url.URL
+	tls   *tls.Config
+
+	guard, proxyGuard guard
+	buffers           sync.Pool // *[]byte for requests' headers, wiped
+
+	mu     sync.Mutex
+	conns  map[*conn]struct{} // all that are open
+	idle   []*conn            // the last used is last
+	prune  *time.Timer        // nil while idle is empty
+	closed bool
+}
+
+// New checks the destination and returns a pool without connections. The error says which member is wrong.
+func New(cfg Config) (*Pool, error) {
+	set(&cfg.DialTimeout, 10*time.Second)
+	set(&cfg.HeaderTimeout, 10*time.Minute)
+	set(&cfg.IdleTimeout, 5*time.Minute)
+	set(&cfg.KeepAlive, time.Minute)
+	set(&cfg.IdleConns, 64)
+	set(&cfg.HeaderBytes, 64<<10)
+	set(&cfg.Fields, 256)
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	p := &Pool{cfg: cfg, conns: map[*conn]struct{}{}}
+	p.buffers.New = func() any { b := make([]byte, 0, inline); return &b }
+	d := &cfg.Destination
+	origin, err := bareURL(d.Origin, "https")
+	if err != nil {
+		return nil, fmt.Errorf("origin: %w", err)
+	}
+	p.host, p.port, p.field = origin.Hostname(), origin.Port(), origin.Host
+	if p.port == "" {
+		p.port = "443"
+	}
+	if d.Proxy != "" {
+		if p.proxy, err = bareURL(d.Proxy, "http"); err != nil {
+			return nil, fmt.Errorf("proxy: %w", err)
+		}
+		if p.proxy.Port() == "" {
+			return nil, fmt.Errorf("proxy: %q has no port", d.Proxy)
+		}
+	}
+	if p.guard, err = newGuard(d.Networks); err != nil {
+		return nil, fmt.Errorf("networks: %w", err)
+	}
+	if p.proxyGuard, err = newGuard(d.ProxyNetworks); err != nil {
+		return nil, fmt.Errorf("proxy_networks: %w", err)
+	}
+	p.tls = &tls.Config{
+		ServerName:                  p.host,
+		MinVersion:                  tls.VersionTLS12,
+		NextProtos:                  []string{"http/1.1"},
+		ClientSessionCache:          tls.NewLRUClientSessionCache(8),
+		DynamicRecordSizingDisabled: true,
+	}
+	if d.CA != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool() // no system roots: the record's own are all there is
+		}
+		if !roots.AppendCertsFromPEM([]byte(d.CA)) {
+			return nil, errors.New("ca: no certificate in PEM form")
+		}
+		p.tls.RootCAs = roots
+	}
+	return p, nil
+}
+
+func set[T int | time.Duration](p *T, v T) {
+	if *p <= 0 {
+		*p = v
+	}
+}
+
+// bareURL parses scheme://host[:port] and nothing more.
+func bareURL(s, scheme string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || s != scheme+"://"+u.Host || !text(u.Host) {
+		return nil, fmt.Errorf("%q is not %s://host or %s://host:port", s, scheme, scheme)
+	}
+	return u, nil
+}
+
+// Send sends r once and returns when the answer's header is there. Every error is ErrNotSent or ErrSent, so that the
+// ledger can say which. The caller reads Body to io.EOF or closes it; ctx holds until then.
+func (p *Pool) Send(ctx context.Context, r *Request) (*Response, error) {
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	for {
+		c, reused, err := p.get(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+		resp, err := c.roundTrip(ctx, r)
+		if err == nil {
+			return resp, nil
+		}
+		c.close()
+		switch {
+		case c.raw.written() > 0:
+			return nil, fmt.Errorf("%w: %w", ErrSent, err)
+		case !reused || ctx.Err() != nil:
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+		// An unused connection had died and not one byte went out on it: another one may carry the request.
+	}
+}
+
+// get returns an unused connection that is still alive, or a new one.
+func (p *Pool) get(ctx context.Context) (c *conn, reused bool, err error) {
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, false, ErrClosed
+		}
+		n := len(p.idle)
+		if n == 0 {
+			p.mu.Unlock()
+			c, err := p.dial(ctx)
+			return c, false, err
+		}
+		c = p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		if time.Since(c.since) < p.cfg.KeepAlive && c.quiet() {
+			return c, true, nil
+		}
+		c.close()
+	}
+}
+
+// put keeps a connection for the next request.
+func (p *Pool) put(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.idle) >= p.cfg.IdleConns {
+		go c.close() // close takes mu
+		return
+	}
+	c.since = time.Now()
+	p.idle = append(p.idle, c)
+	if p.prune == nil {
+		p.prune = time.AfterFunc(p.cfg.KeepAlive, p.pruneIdle)
+	}
+}
+
+// pruneIdle closes the connections that were not used for long.
+func (p *Pool) pruneIdle() {
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && time.Since(p.idle[n].since) >= p.cfg.KeepAlive {
+		n++
+	}
+	old := append([]*conn(nil), p.idle[:n]...)
+	p.idle = append(p.idle[:0], p.idle[n:]...)
+	p.prune = nil
+	if len(p.idle) > 0 && !p.closed {
+		p.prune = time.AfterFunc(p.cfg.KeepAlive-time.Since(p.idle[0].since), p.pruneIdle)
+	}
+	p.mu.Unlock()
+	for _, c := range old {
+		c.close()
+	}
+}
+
+// Close ends every connection at once, those in use too. Send returns ErrClosed from then on.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.idle = nil
+	if p.prune != nil {
+		p.prune.Stop()
+	}
+	for c := range p.conns {
+		c.raw.Close()
+	}
+	clear(p.conns)
+	p.mu.Unlock()
+}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"syscall"
 	"testing"
 )
@@ -100,5 +99,4 @@ func BenchmarkRoundTrip(b *testing.B) {
 			b.Run("http/"+name, func(b *testing.B) { benchHTTP(b, size, parallel) })
 		}
 	}
-	_ = runtime.NumCPU
 }

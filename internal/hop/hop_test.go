@@ -208,27 +208,34 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestShutdownFinishesStreams(t *testing.T) {
-	begun, release := make(chan struct{}), make(chan struct{})
+	release := make(chan struct{})
 	p := newPair(t, func(ctx context.Context, _ Peer, o *Open, w *Writer) {
 		w.Head(200, nil)
-		close(begun)
-		<-release
-		w.Write([]byte("late"))
+		if o.RequestID == "late" {
+			<-release
+			w.Write([]byte("late"))
+		}
 		w.End(nil)
 	})
-	r, err := p.Do(context.Background(), request(nil))
+	late := request(nil)
+	late.RequestID = "late"
+	r, err := p.Do(context.Background(), late)
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-begun
 	down := make(chan error)
 	go func() { down <- p.server.Shutdown(context.Background()) }()
 	for { // until the client has seen GOAWAY and finds nobody
-		_, err := p.Do(context.Background(), request(nil))
+		r, err := p.Do(context.Background(), request(nil))
 		if errors.Is(err, ErrUnavailable) {
 			break
 		}
-		t.Fatalf("got %v", err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(r.Body); err != nil {
+			t.Fatal(err)
+		}
 	}
 	close(release)
 	if b, err := io.ReadAll(r.Body); string(b) != "late" || err != nil {

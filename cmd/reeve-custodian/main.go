@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"github.com/reevehq/reeve/internal/custodian"
+	"github.com/reevehq/reeve/internal/custodian/daemon"
 	"github.com/reevehq/reeve/internal/process"
 )
 
-func main() { os.Exit(process.Run(custodian.App())) }
+func main() { os.Exit(process.Run(daemon.App())) }

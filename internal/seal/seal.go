@@ -19,21 +19,21 @@ const (
 	// answer, and what is shorter would be found by chance.
 	MinLen = 16
 	// MaxLen is the greatest length, so that the secret fits into one header field.
-	MaxLen = 16 << 10
+	MaxLen = 8 << 10
 )
 
 // ErrUnfit refuses a secret that cannot be injected or guarded.
 var ErrUnfit = errors.New("not usable as a secret")
 
-// Check refuses a secret that is too short to be told from chance, too long for a header, or holds bytes other than visible
+// Check refuses a secret that is too short to be told from chance, too long for a header, or holds bytes other than printable
 // ASCII, which could end a header field or are a slip such as a newline at the end of a file.
 func Check(plaintext []byte) error {
 	if n := len(plaintext); n < MinLen || n > MaxLen {
 		return fmt.Errorf("%w: it has %d bytes; between %d and %d can be kept from leaking back in an answer", ErrUnfit, n, MinLen, MaxLen)
 	}
 	for i, b := range plaintext {
-		if b <= ' ' || b > '~' {
-			return fmt.Errorf("%w: byte %d of %d is not visible ASCII; take newlines and blanks away and try again", ErrUnfit, i+1, len(plaintext))
+		if b < ' ' || b > '~' || b == ' ' && (i == 0 || i == len(plaintext)-1) {
+			return fmt.Errorf("%w: byte %d of %d is a line break, a blank at an end or not ASCII; take it away and try again", ErrUnfit, i+1, len(plaintext))
 		}
 	}
 	return nil

@@ -31,9 +31,6 @@ var ErrCut = errors.New("cut")
 // ErrOpen refuses a record that would open what it cannot.
 var ErrOpen = errors.New("cannot reopen")
 
-// keyDigits are the hex digits of a workload key's hash that name it, as in workload.Identity.KeyID.
-const keyDigits = 16
-
 // Closed is one thing that is closed, and why.
 type Closed struct {
 	Target statement.Target `json:"target"`
@@ -55,8 +52,9 @@ type Use struct {
 	Units      [2]string // the workload's and the credential's
 	Credential string
 	Gateway    string
-	Key        string
+	Key        string                  // hex SHA-256 of the workload's key
 	Cut        context.CancelCauseFunc // ends the request's stream
+	Of         any                     // the request itself, for the caller of Gate.Cut
 }
 
 // targets calls f with everything that the use stands or falls with, until f returns false.
@@ -178,7 +176,7 @@ func (g *Gate) Apply(r *statement.Revocation) (changed bool, err error) {
 			return false, nil
 		}
 	}
-	c := Closed{Target: canonical(r.Target), Reason: r.Reason, By: r.Signer, Time: r.Time}
+	c := Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time}
 	if r.Open {
 		if changed, err = g.open(c); err != nil {
 			return false, err
@@ -200,7 +198,6 @@ func (g *Gate) Flush() error {
 
 // close needs mu. A second closing of the same target moves its time, so that a record signed between the two cannot open it.
 func (g *Gate) close(c Closed) (changed bool) {
-	c.Target = canonical(c.Target)
 	old := g.State()
 	was := old.closed[c.Target]
 	if was != nil && !c.Time.After(was.Time) {
@@ -242,13 +239,6 @@ func (g *Gate) store(old *State, t statement.Target, c *Closed) {
 	}
 	g.state.Store(next)
 	g.dirty = true
-}
-
-func canonical(t statement.Target) statement.Target {
-	if t.Kind == Key && len(t.ID) > keyDigits {
-		t.ID = t.ID[:keyDigits]
-	}
-	return t
 }
 
 func name(t statement.Target) string {

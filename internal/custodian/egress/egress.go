@@ -265,3 +265,16 @@ func (p *Pool) Close() {
 	clear(p.conns)
 	p.mu.Unlock()
 }
+
+// Retire ends every connection when its request is done, the unused ones at once. Send still works, without keeping
+// connections, for callers that got the pool before it was retired.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.cfg.IdleConns = 0
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.close()
+	}
+}

@@ -77,3 +77,15 @@ func (p *Pin) AppendField(dst []byte, v secret.Value) []byte {
 	}
 	return append(append(dst, v.Reveal()...), "\r\n"...)
 }
+
+// Field returns the header field that carries the secret; its name is empty when the secret goes into the query. The caller
+// wipes the value after use.
+func (p *Pin) Field(v secret.Value) (name string, value []byte) {
+	switch p.Credential.Inject.As {
+	case "bearer":
+		return "Authorization", append([]byte("Bearer "), v.Reveal()...)
+	case "header":
+		return p.Credential.Inject.Name, append([]byte(nil), v.Reveal()...)
+	}
+	return "", nil
+}

@@ -23,6 +23,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/seal"
@@ -33,27 +34,28 @@ import (
 var (
 	// ErrNotDurable refuses a secret to a caller whose intent is not on disk.
 	ErrNotDurable = errors.New("no durable intent")
-	// ErrOld refuses a handover whose version does not rise.
-	ErrOld = errors.New("an older or equal version")
 	// ErrCiphertext refuses a ciphertext that the handover does not name, or that does not open.
 	ErrCiphertext = errors.New("the sealed secret does not fit its handover")
 )
 
-// Held is one version of a credential's secret. Everything but the secret may be shown.
+// Held is one version of a credential's secret. What is exported may be shown.
 type Held struct {
 	Credential  string
 	Version     int64
+	Lease       string    // the version as entries have it: "v3"
 	Created     time.Time // when the owner handed it over
 	Fingerprint string    // keyed: tells equal secrets within this custodian and says nothing about their bytes
 	secret      secret.Value
+	patterns    *guard.Patterns
 }
 
-// Fetch returns the secret against evidence that the intent to use it is on disk.
-func (h *Held) Fetch(d ledger.Durable) (secret.Value, error) {
+// Fetch returns the secret, and the forms in which it may not come back, against evidence that the intent to use it is on
+// disk.
+func (h *Held) Fetch(d ledger.Durable) (secret.Value, *guard.Patterns, error) {
 	if !d.Valid() {
-		return secret.Value{}, ErrNotDurable
+		return secret.Value{}, nil, ErrNotDurable
 	}
-	return h.secret, nil
+	return h.secret, h.patterns, nil
 }
 
 // Store is the secrets in a directory: <credential>/<version>.age with the handover beside it, older versions included.
@@ -97,8 +99,8 @@ func Open(dir state.Dir, custodian string, key *Key) (*Store, map[string]error, 
 // Get returns what is held for a credential, or nil.
 func (s *Store) Get(credential string) *Held { return (*s.held.Load())[credential] }
 
-// Accept takes a handover that the set's owners signed, with its ciphertext. A version that is held already is no error and
-// returns nil.
+// Accept takes a handover that the set's owners signed, with its ciphertext. A version that is not above the one held
+// changes nothing and returns nil: records come again after every restart.
 func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext []byte, now time.Time) (*Held, error) {
 	h, err := set.OpenHandover(env, s.custodian, now)
 	if err != nil {
@@ -107,10 +109,7 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version {
-		if h.Version == old.Version {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("%w: %s is held in version %d, the handover has %d", ErrOld, h.Credential, old.Version, h.Version)
+		return nil, nil
 	}
 	held, err := s.open(h, ciphertext)
 	if err != nil {
@@ -134,11 +133,17 @@ func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s version %d: %w; it was sealed to another custodian key", ErrCiphertext, h.Credential, h.Version, err)
 	}
-	if err := seal.Check(plain); err != nil {
-		clear(plain)
+	value := secret.New(plain)
+	patterns, err := guard.New(value)
+	if err == nil {
+		err = seal.Check(plain)
+	}
+	if err != nil {
+		value.Wipe()
 		return nil, err
 	}
-	return &Held{h.Credential, h.Version, h.Created, s.fingerprint(plain), secret.New(plain)}, nil
+	lease := "v" + strconv.FormatInt(h.Version, 10)
+	return &Held{h.Credential, h.Version, lease, h.Created, s.fingerprint(plain), value, patterns}, nil
 }
 
 func (s *Store) decrypt(ciphertext []byte) ([]byte, error) {

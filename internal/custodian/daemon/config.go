@@ -1,4 +1,5 @@
-package custodian
+// Package daemon runs a custodian as a process: configuration, start order, sockets, readiness.
+package daemon
 
 import (
 	"errors"

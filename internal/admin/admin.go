@@ -1,0 +1,210 @@
+// Package admin is the custodian's admin socket, both ends: JSON over HTTP on a Unix socket of the host's operator. It shows
+// the state and closes; what opens or lengthens anything needs a record that the owners signed.
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+const (
+	maxRequest = 64 << 10 // bytes of a request
+	maxAnswer  = 8 << 20  // bytes of an answer
+	timeout    = 10 * time.Second
+)
+
+// Status is what a custodian says of itself. It holds no secret.
+type Status struct {
+	ID      string            `json:"id"`
+	Version string            `json:"version"` // of the program
+	PID     int               `json:"pid"`
+	UID     int               `json:"uid"`
+	Estate  string            `json:"estate"`
+	Demo    bool              `json:"demo"`
+	Ready   bool              `json:"ready"`
+	Waits   map[string]string `json:"waits"` // what is waited for, by name; an empty reason is ready
+
+	Lock        int64     `json:"lock"` // version of the set in force; 0 for none
+	LockHash    string    `json:"lock_hash"`
+	LockExpires time.Time `json:"lock_expires"`
+	SetError    string    `json:"set_error,omitempty"` // why a newer set was refused
+
+	Isolation   map[string]string `json:"isolation"` // level by gateway, of those that have called
+	Confinement confine.Report    `json:"confinement"`
+
+	FeedAgeMS int64  `json:"feed_age_ms"` // -1 when unknown
+	FeedError string `json:"feed_error,omitempty"`
+	Withheld  int    `json:"withheld"` // revocations that are held and that the authority does not publish
+	Gaps      int    `json:"gaps"`     // runs of revocation numbers that never came
+
+	Ledger Ledger `json:"ledger"`
+
+	Closed      []Closed         `json:"closed"`
+	Unsaved     string           `json:"unsaved,omitempty"` // why a closing that is in force is not on disk yet
+	Credentials []Credential     `json:"credentials"`
+	InFlight    int              `json:"in_flight"`
+	Extensions  map[string]int64 `json:"extensions,omitempty"` // seconds left, by witness and feed
+}
+
+// Ledger is the state of the custodian's log.
+type Ledger struct {
+	Log      string `json:"log"`    // log id
+	Origin   string `json:"origin"` // of its checkpoints
+	Size     int64  `json:"size"`   // durable entries
+	Cosigned int64  `json:"cosigned"`
+	LagMS    int64  `json:"lag_ms"`          // age of the oldest entry without enough cosignatures; 0 for none
+	Error    string `json:"error,omitempty"` // why nothing more is appended
+}
+
+// Closed is one thing that may not be used now.
+type Closed struct {
+	Target statement.Target `json:"target"`
+	Reason string           `json:"reason"`
+	By     string           `json:"by"`
+	Time   time.Time        `json:"time"`
+}
+
+// Credential is one credential that the custodian serves.
+type Credential struct {
+	ID          string    `json:"id"`
+	Class       string    `json:"class"`
+	Version     int64     `json:"version"` // of its secret; 0 when none is held
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Created     time.Time `json:"created,omitzero"` // when the secret was handed over
+	Owner       string    `json:"owner,omitempty"`  // live accountable owner; empty when orphaned
+	Error       string    `json:"error,omitempty"`  // why its secret could not be opened
+}
+
+// Custodian is what the socket serves. The strings say what was done, for a person.
+type Custodian interface {
+	Status() *Status
+	// Freeze closes the target at once. An error with a result means that it is closed but not yet written.
+	Freeze(target statement.Target, reason string) (string, error)
+	// Accept takes the file of a signed record.
+	Accept(record []byte) (string, error)
+	// Reload reads sets and records again.
+	Reload() (string, error)
+}
+
+// Freeze asks for a target to be closed.
+type Freeze struct {
+	Target statement.Target `json:"target"`
+	Reason string           `json:"reason"`
+}
+
+// reply answers everything but status.
+type reply struct {
+	Done  string `json:"done,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Handler serves a custodian. Who may connect is the listener's affair.
+func Handler(c Custodian) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, c.Status()) })
+	mux.HandleFunc("POST /freeze", act(func(body []byte) (string, error) {
+		var f Freeze
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&f); err != nil {
+			return "", fmt.Errorf("reading what to freeze: %w", err)
+		}
+		return c.Freeze(f.Target, f.Reason)
+	}))
+	mux.HandleFunc("POST /accept", act(c.Accept))
+	mux.HandleFunc("POST /reload", act(func([]byte) (string, error) { return c.Reload() }))
+	return mux
+}
+
+func act(do func([]byte) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		if err != nil {
+			answer(w, http.StatusRequestEntityTooLarge, reply{Error: err.Error()})
+			return
+		}
+		done, err := do(body)
+		if err != nil {
+			answer(w, http.StatusUnprocessableEntity, reply{done, err.Error()})
+			return
+		}
+		answer(w, http.StatusOK, reply{Done: done})
+	}
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // fails only when the operator is gone
+}
+
+// Client is an operator's end. Safe for concurrent use.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// New returns a client of the socket at a path.
+func New(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket, http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: timeout}}
+}
+
+// Status asks for the custodian's state.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	return &s, c.do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+// Freeze closes a target at once and returns what was done.
+func (c *Client) Freeze(ctx context.Context, target statement.Target, reason string) (string, error) {
+	body, err := json.Marshal(Freeze{target, reason})
+	if err != nil {
+		return "", err
+	}
+	return c.act(ctx, "/freeze", body)
+}
+
+// Accept hands the file of a signed record over: a revocation, or an extension of the witness fuse or the feed bound.
+func (c *Client) Accept(ctx context.Context, record []byte) (string, error) {
+	return c.act(ctx, "/accept", record)
+}
+
+// Reload makes the custodian read sets and records again.
+func (c *Client) Reload(ctx context.Context) (string, error) { return c.act(ctx, "/reload", nil) }
+
+func (c *Client) act(ctx context.Context, path string, body []byte) (string, error) {
+	var r reply
+	err := c.do(ctx, http.MethodPost, path, body, &r)
+	if err == nil && r.Error != "" {
+		err = fmt.Errorf("the custodian: %s", r.Error)
+	}
+	return r.Done, err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://custodian"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the custodian at %s: %w; is it running, and are you its user or root?", c.socket, err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("reading the custodian's answer (%s): %w", resp.Status, err)
+	}
+	return nil
+}

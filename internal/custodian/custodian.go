@@ -1,0 +1,162 @@
+// Package custodian holds an estate's credentials and decides, by its own copy of what the owners signed, about each use of
+// one. The order of events is its reason to be: admit, append, fetch, inject, send, scan, account.
+//
+// Every field of a hop.Open is hostile: a gateway may have been taken over. Nothing in it is believed but the workload's
+// proof, and that only after it was verified here.
+package custodian
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/guard"
+	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Fuse is how old the oldest entry may be that no witness has cosigned, before secrets are no longer used.
+const Fuse = 30 * time.Second
+
+// Ledger is the custodian's own log: a *ledger.Log.
+type Ledger interface {
+	Append(*entry.Entry, []byte) (ledger.Durable, error)
+	Enqueue(e *entry.Entry, closing bool) error
+	Uncosigned() (oldest time.Duration, count int64) // entries without enough cosignatures
+}
+
+// Answer is the stream that a use answers: a *hop.Writer.
+type Answer interface {
+	Head(status int, header []hop.Field) error
+	Write([]byte) (int, error)
+	End(trailer []hop.Field) error
+	Break(reason string)
+	Refuse(*hop.Refusal) error
+}
+
+// Connections are those of one credential to its one destination: an *egress.Pool.
+type Connections interface {
+	Send(context.Context, *egress.Request) (*egress.Response, error)
+	Close()  // ends every connection at once
+	Retire() // ends every connection when its request is done
+}
+
+// Parts are what a Custodian is made of. All are needed.
+type Parts struct {
+	ID        string // as the custody statements name it
+	Ledger    Ledger
+	Secrets   *sealed.Store
+	Gate      *closing.Gate
+	Isolation *isolation.Judge
+	News      func() time.Duration // age of the newest news of revocations; negative when unknown
+	Dial      func(statement.Destination) (Connections, error)
+	Clock     func() time.Time
+	Log       *slog.Logger
+	Metrics   *metrics.Registry
+}
+
+// Custodian decides, makes and accounts for every use of its credentials. Safe for concurrent use.
+type Custodian struct {
+	Parts
+	view   atomic.Pointer[view] // nil before the first set
+	extra  extensions
+	tally  tally
+	meters *meters
+	pieces sync.Pool // *[pieceSize]byte
+
+	changing   sync.Mutex            // spans changes of view, and the fields below
+	keyRecords []*statement.Envelope // of workload keys, as they were signed
+	newKeys    bool                  // some of them are not in the view yet
+}
+
+// New returns a custodian without statements: it refuses everything until Adopt.
+func New(p Parts) *Custodian {
+	c := &Custodian{Parts: p}
+	c.meters = newMeters(c)
+	c.pieces.New = func() any { return new([pieceSize]byte) }
+	return c
+}
+
+// Serve makes one use, or refuses it. This is the order of the design's "One request": a refusal at any step before the
+// sending means that nothing was sent and that an entry says so.
+func (c *Custodian) Serve(ctx context.Context, peer hop.Peer, open *hop.Open, answer Answer) {
+	u := &use{peer: peer, open: open, start: c.Clock(), view: c.view.Load()}
+	defer c.finish(u, answer)
+	if no := c.admit(u); no != nil {
+		answer.Refuse(c.deny(u, no))
+		return
+	}
+	ctx, u.Cut = context.WithCancelCause(ctx)
+	defer u.Cut(nil)
+	defer c.Gate.Enter(&u.Use)()
+	if err := c.intend(u); err != nil {
+		answer.Refuse(c.unwritten(u, err))
+		return
+	}
+	resp, patterns, no := c.send(ctx, u)
+	if no != nil {
+		answer.Refuse(no)
+		return
+	}
+	defer resp.Body.Close()
+	c.pass(ctx, u, resp, patterns, answer)
+}
+
+// intend makes the intent durable. Nothing that follows can be done without it.
+func (c *Custodian) intend(u *use) (err error) {
+	begun := time.Now()
+	u.intent, err = c.Ledger.Append(u.intention())
+	c.meters.ledgerWait.Observe(time.Since(begun))
+	return err
+}
+
+// send is the one send of an intent: fetch, look once more, inject, send. There is no retry and no redirect.
+func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.Patterns, *hop.Refusal) {
+	secret, patterns, err := u.secret.Fetch(u.intent)
+	if err == nil {
+		err = u.credential.pin.Check(secret)
+	}
+	if err != nil {
+		c.Log.Error("a secret cannot be used", "credential", u.Credential, "error", err)
+		return nil, nil, u.unsent(refuseNoSecret(u.Credential))
+	}
+	if no := c.still(u); no != nil {
+		return nil, nil, u.unsent(no)
+	}
+	target := u.credential.pin.AppendTarget(nil, u.target, secret)
+	name, value := u.credential.pin.Field(secret)
+	resp, err := u.credential.connections().Send(ctx, &egress.Request{
+		Method: u.open.Method,
+		Target: target,
+		Header: u.header,
+		Secret: egress.Secret{Name: name, Value: value},
+		Body:   u.body,
+	})
+	clear(target)
+	clear(value)
+	if err != nil {
+		return nil, nil, c.unanswered(ctx, u, err)
+	}
+	return resp, patterns, nil
+}
+
+// still looks once more at what may have closed since admit. The use is registered by now: a closing that is not seen here
+// finds it there and cuts ctx.
+func (c *Custodian) still(u *use) *refusal {
+	if no := c.live(u); no != nil {
+		return no
+	}
+	if now := c.view.Load(); now.set != u.view.set {
+		return c.again(u, now)
+	}
+	return nil
+}

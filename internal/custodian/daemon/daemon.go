@@ -1,0 +1,317 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/custodian"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/custodian/state"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/witness"
+)
+
+const (
+	tick       = 100 * time.Millisecond
+	drainLimit = 30 * time.Second // how long open streams may go on after SIGTERM
+	heartbeat  = 10 * time.Second // between two heartbeat entries
+)
+
+// App is the custodian as a process.
+func App() process.App[Config] {
+	return process.App[Config]{
+		Name:    "reeve-custodian",
+		Check:   (*Config).check,
+		Ops:     func(c *Config) string { return c.Ops },
+		Confine: (*Config).confine,
+		Run:     run,
+	}
+}
+
+// host is a custodian with what a process adds to it.
+type host struct {
+	*custodian.Custodian
+	cfg      *Config
+	rt       *process.Runtime
+	book     *book
+	follower atomic.Pointer[feed.Follower]
+	confined confine.Report
+	unopened map[string]error // sealed secrets that could not be opened, by credential
+}
+
+// run is the start order: what this process keeps for itself, local statements, ledger, witnesses, feed.
+func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+	h, err := keep(rt, cfg)
+	if err != nil {
+		return err
+	}
+	server := hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: cfg.Hop.peer, Admit: nil, Log: rt.Log})
+	gateways, operators, err := cfg.listen()
+	if err != nil {
+		return err
+	}
+	defer gateways.Close()
+	admins := &http.Server{Handler: admin.Handler(operator{h}), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	defer admins.Close()
+	if h.confined, err = rt.Restrict(nil); err != nil { // before the first byte from elsewhere is read
+		return err
+	}
+	h.Isolation.Undumpable = h.confined.NotDumpable
+	go admins.Serve(operators) // closing works from the start; ends with Close
+
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop() // after the streams: they need its news
+	if err := h.follow(following); err != nil {
+		return err
+	}
+	if err := h.statements(ctx); err != nil {
+		return err
+	}
+	if err := h.openLedger(ctx); err != nil {
+		return err
+	}
+	defer h.closeLedger()
+	go server.Serve(gateways) // ends with Shutdown
+	h.watch(ctx)
+
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	err = server.Shutdown(drain)
+	h.Flush()
+	if err != nil {
+		rt.Log.Warn("streams were broken off", "after", drainLimit)
+	}
+	return nil
+}
+
+// keep opens what the process keeps for itself.
+func keep(rt *process.Runtime, cfg *Config) (*host, error) {
+	rt.Ready.Set("statements", "not read yet")
+	dir, err := state.Open(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cfg.Identity.Read()
+	if err != nil {
+		return nil, err
+	}
+	vault, err := dir.Sub("sealed")
+	if err != nil {
+		return nil, err
+	}
+	secrets, unopened, err := sealed.Open(vault, cfg.ID, key)
+	if err != nil {
+		return nil, err
+	}
+	for credential, err := range unopened {
+		rt.Log.Error("a sealed secret cannot be opened; it has to be handed over again", "credential", credential, "error", err)
+	}
+	gate, err := closing.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{cfg: cfg, rt: rt, book: &book{}, unopened: unopened}
+	h.Custodian = custodian.New(custodian.Parts{
+		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, News: h.age, Dial: dial,
+		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
+	})
+	return h, nil
+}
+
+func dial(d statement.Destination) (custodian.Connections, error) {
+	return egress.New(egress.Config{Destination: d})
+}
+
+func (h *host) handle(ctx context.Context, peer hop.Peer, open *hop.Open, w *hop.Writer) {
+	h.Serve(ctx, peer, open, w)
+}
+
+func (h *host) age() time.Duration {
+	if f := h.follower.Load(); f != nil {
+		return f.Age()
+	}
+	return feed.Unknown
+}
+
+// follow applies the local statements and begins to follow the estate.
+func (h *host) follow(ctx context.Context) error {
+	trust := h.cfg.EstateTrust
+	cfg := feed.Config{
+		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: h.rt.Demo},
+		Dir: h.cfg.StateDir + "/estate", Custodian: h.cfg.ID, OnRecord: h.Take, OnHandover: h.Receive, Log: h.rt.Log,
+		OnSet: func(set *statement.Set, _ statement.Store) error {
+			if err := h.confined.Check(set.Charter.RequireConfinement); err != nil {
+				return err
+			}
+			return h.Adopt(set)
+		},
+	}
+	if folder, ok := h.cfg.folder(); ok {
+		cfg.Folder = folder
+	} else {
+		cfg.URL = h.cfg.Authority
+	}
+	f, err := feed.Follow(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	h.follower.Store(f)
+	return nil
+}
+
+// statements waits for the first set.
+func (h *host) statements(ctx context.Context) error {
+	for h.Set() == nil {
+		reason := fmt.Sprintf("no set of statements from %s yet", h.cfg.Authority)
+		if err := h.follower.Load().Status().Err; err != "" {
+			reason += ": " + err
+		}
+		if h.rt.Ready.Set("statements", reason+"; run: reeve publish") {
+			h.Log.Warn("waiting for statements", "reason", reason)
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+	h.Rekey()
+	h.rt.Ready.Set("statements", "")
+	return nil
+}
+
+// openLedger opens the log with the witnesses that the charter names.
+func (h *host) openLedger(ctx context.Context) error {
+	h.rt.Ready.Set("ledger", "not open yet")
+	key, err := ledger.LoadKey(h.cfg.LogKey)
+	if err != nil {
+		return err
+	}
+	set := h.Set()
+	if !slices.ContainsFunc(set.ServiceKeys("log", h.Clock()), func(k statement.ServiceKey) bool { return k.Process == h.ID && k.Key == key.Verifier() }) {
+		return fmt.Errorf("the charter does not name this custodian's log key (%s): what it writes would not be believed; have the root quorum add it", key.Verifier())
+	}
+	var witnesses []ledger.Witness
+	for _, w := range h.cfg.Witnesses {
+		witnesses = append(witnesses, &witness.Client{URL: w.URL, Keys: h.witnessKeys})
+	}
+	log, err := ledger.Open(ctx, ledger.Config{
+		Key: key, Dir: h.cfg.StateDir + "/ledger", Tiles: h.cfg.TilesDir, Witnesses: witnesses, Need: max(set.Charter.Witnesses.Need, 1),
+		Heartbeat: heartbeat, Logger: h.rt.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the ledger: %w", err)
+	}
+	h.rt.Ready.Set("ledger", "")
+	return h.book.open(log)
+}
+
+// witnessKeys are those that the charter in force names.
+func (h *host) witnessKeys() note.Verifiers {
+	var keys []string
+	for _, k := range h.Set().ServiceKeys("witness", h.Clock()) {
+		keys = append(keys, k.Key)
+	}
+	verifiers, err := witness.Verifiers(keys)
+	if err != nil {
+		h.Log.Error("a witness key of the charter cannot be used", "error", err)
+	}
+	return verifiers
+}
+
+func (h *host) closeLedger() {
+	if err := h.book.log.Load().Close(); err != nil {
+		h.Log.Error("closing the ledger", "error", err)
+	}
+}
+
+// watch does what time brings until ctx ends.
+func (h *host) watch(ctx context.Context) {
+	for n := 0; pause(ctx) == nil; n++ {
+		h.Rekey()
+		if n%10 != 0 {
+			continue
+		}
+		h.Flush()
+		if err := h.Gate.Flush(); err != nil {
+			h.Log.Error("a closing is in force and not on disk", "error", err)
+		}
+		h.judge()
+	}
+}
+
+// judge says whether secrets can be used, and what helps when they cannot.
+func (h *host) judge() {
+	st, log := h.follower.Load().Status(), h.book.log.Load()
+	reasons := map[string]string{"ledger": "", "witnesses": "", "feed": ""}
+	if err := log.Err(); err != nil {
+		reasons["ledger"] = err.Error()
+	}
+	if lag, _ := log.Uncosigned(); lag > custodian.Fuse {
+		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), log.Status().Reason)
+	}
+	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
+		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)
+	}
+	for name, reason := range reasons {
+		if h.rt.Ready.Set(name, reason) {
+			h.Log.Info("readiness", "of", name, "reason", reason)
+		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(tick):
+		return nil
+	}
+}
+
+// peer names the gateway that a peer is.
+func (h Hop) peer(p hop.Peer) string {
+	for _, g := range h.Gateways {
+		if g.UID == p.UID && p.Key == "" {
+			return g.ID
+		}
+	}
+	return ""
+}
+
+// listen opens the sockets of gateways and operators. Both ask the kernel who is there: the hop lets its gateways in,
+// the admin socket this process's user and root.
+func (c *Config) listen() (gateways, operators net.Listener, err error) {
+	gateways, err = process.Listen("unix:" + c.Hop.Socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, g := range c.Hop.Gateways {
+		if g.UID != os.Getuid() { // another user has to reach it
+			err = os.Chmod(c.Hop.Socket, 0o666)
+		}
+	}
+	if err == nil {
+		operators, err = process.Listen("unix:" + c.Admin)
+	}
+	if err != nil {
+		gateways.Close()
+		return nil, nil, err
+	}
+	return gateways, hop.Own(operators), nil
+}

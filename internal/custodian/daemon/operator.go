@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// operator is what the admin socket serves: an admin.Custodian.
+type operator struct{ *host }
+
+// Status implements admin.Custodian.
+func (o operator) Status() *admin.Status {
+	now := o.Clock()
+	s := &admin.Status{
+		ID: o.ID, Version: o.rt.Version, PID: os.Getpid(), UID: os.Getuid(), Estate: o.cfg.EstateTrust.Estate, Confinement: o.confined,
+		FeedAgeMS: -1, InFlight: o.Gate.Live(), Isolation: o.Isolation.Seen(), Extensions: map[string]int64{},
+	}
+	s.Ready, s.Waits = o.rt.Ready.State()
+	for what, until := range o.Extended() {
+		s.Extensions[what] = max(int64(until.Sub(now)/time.Second), 0)
+	}
+	if f := o.follower.Load(); f != nil {
+		st := f.Status()
+		s.FeedError, s.Withheld, s.Gaps = st.Err, st.Withheld, len(st.Gaps)
+		if age := f.Age(); age >= 0 {
+			s.FeedAgeMS = age.Milliseconds()
+		}
+	}
+	if log := o.book.log.Load(); log != nil {
+		st := log.Status()
+		s.Ledger = admin.Ledger{Log: st.ID, Origin: st.Origin, Size: st.Size, Cosigned: st.Cosigned, LagMS: st.Oldest.Milliseconds(), Error: st.Reason}
+	}
+	for _, c := range o.Gate.State().List() {
+		s.Closed = append(s.Closed, admin.Closed(c))
+	}
+	if err := o.Gate.Flush(); err != nil {
+		s.Unsaved = err.Error()
+	}
+	if set := o.Set(); set != nil {
+		s.Demo, s.Lock, s.LockHash, s.LockExpires = set.Charter.Demo, set.Lock.Version, hex.EncodeToString(set.LockHash[:]), set.Expires
+		s.Credentials = o.credentials(set)
+	}
+	return s
+}
+
+func (o operator) credentials(set *statement.Set) (list []admin.Credential) {
+	for _, custody := range set.Custody {
+		for _, cr := range custody.Credentials {
+			if !set.Serves(o.ID, cr.ID) {
+				continue
+			}
+			a := admin.Credential{ID: cr.ID, Class: cr.Class}
+			if owner, ok := set.Owner(cr.ID, o.Clock()); ok {
+				a.Owner = owner.ID
+			}
+			if h := o.Secrets.Get(cr.ID); h != nil {
+				a.Version, a.Fingerprint, a.Created = h.Version, h.Fingerprint, h.Created
+			} else if err := o.unopened[cr.ID]; err != nil {
+				a.Error = err.Error()
+			}
+			if err := o.Unusable(cr.ID); err != nil {
+				a.Error = err.Error()
+			}
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b admin.Credential) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Freeze implements admin.Custodian.
+func (o operator) Freeze(target statement.Target, reason string) (string, error) {
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return "", errors.New("a freeze needs a reason: it will stand in the ledger")
+	}
+	switch target.Kind {
+	case closing.Everything:
+		if target.ID != "" {
+			return "", errors.New("everything has no id")
+		}
+	case closing.Workload, closing.Unit, closing.Credential, closing.Gateway, closing.Key:
+		if target.ID == "" {
+			return "", fmt.Errorf("name the %s to freeze", target.Kind)
+		}
+	default:
+		return "", fmt.Errorf("%q cannot be frozen; workload, unit, credential, gateway, key and everything can", target.Kind)
+	}
+	changed, err := o.Close(closing.Closed{Target: target, Reason: reason, By: "admin", Time: o.Clock()})
+	done := "frozen, and its streams are cut"
+	if !changed {
+		done = "it was frozen already"
+	}
+	if err != nil {
+		return done, fmt.Errorf("%s, but a restart would open it again: %w", done, err)
+	}
+	return done, nil
+}
+
+// Accept implements admin.Custodian. The follower verifies the record and keeps it.
+func (o operator) Accept(record []byte) (string, error) {
+	f := o.follower.Load()
+	if f == nil {
+		return "", errors.New("the custodian has not begun to follow its estate yet; try again shortly")
+	}
+	if err := f.Offer(record); err != nil {
+		return "", err
+	}
+	o.Rekey()
+	return "accepted", nil
+}
+
+// Reload implements admin.Custodian.
+func (o operator) Reload() (string, error) {
+	o.Rekey()
+	if err := o.Gate.Flush(); err != nil {
+		return "", err
+	}
+	set := o.Set()
+	if set == nil {
+		return "", errors.New("there is no set yet")
+	}
+	return fmt.Sprintf("lock version %d is in force; newer sets are taken as they come", set.Lock.Version), nil
+}

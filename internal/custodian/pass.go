@@ -1,0 +1,131 @@
+package custodian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/guard"
+	"github.com/reevehq/reeve/internal/custodian/pin"
+	"github.com/reevehq/reeve/internal/hop"
+)
+
+const (
+	pieceSize = 8 << 10         // bytes of an answer that are read at once
+	stall     = 5 * time.Minute // how long a gateway may leave one piece of an answer unread
+	grace     = 200 * time.Millisecond
+)
+
+// errStalled is a gateway that stopped reading.
+var errStalled = errors.New("the gateway stopped reading the answer")
+
+// pass streams the answer back through the guard, and says in the outcome how it ended.
+func (c *Custodian) pass(ctx context.Context, u *use, resp *egress.Response, patterns *guard.Patterns, answer Answer) {
+	u.outcome.status = resp.Status
+	headed, err := c.relay(u, resp, patterns, answer)
+	if err == nil {
+		u.outcome.reason = "complete"
+		return
+	}
+	var closed *closing.Closed
+	message := "The answer broke off: " + err.Error()
+	switch cause := context.Cause(ctx); {
+	case errors.As(cause, &closed):
+		u.outcome.reason, message = "closed_"+closed.Target.Kind, closed.Error()
+	case errors.Is(cause, closing.ErrCut):
+		u.outcome.reason, message = "narrowed", cause.Error()
+	case errors.Is(err, guard.ErrReflected):
+		u.outcome.reason, message = "reflected", err.Error()
+		c.reflected(u)
+	case errors.Is(err, guard.ErrBounds), errors.Is(err, guard.ErrEncoding):
+		u.outcome.reason, message = "unscannable", err.Error()
+	case errors.Is(cause, errStalled):
+		u.outcome.reason = "client_stalled"
+	case cause != nil, errors.Is(err, hop.ErrBroken):
+		u.outcome.reason = "client_gone"
+	default:
+		u.outcome.reason = "broken"
+	}
+	if headed {
+		answer.Break(message)
+		return
+	}
+	answer.Refuse(&hop.Refusal{Code: u.outcome.reason, Status: 502, Message: message, Receipt: u.intent.Receipt(), Sent: true})
+}
+
+// relay copies head, body and trailer. Nothing passes that the guard has not searched.
+func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Patterns, answer Answer) (headed bool, err error) {
+	header, body, err := guard.Decode(resp.Header, resp.Body)
+	if err != nil {
+		return false, err
+	}
+	if err := patterns.Header(header); err != nil {
+		return false, err
+	}
+	header = append(pin.Response(header), hop.Field{Name: "Reeve-Receipt", Value: u.intent.Receipt()})
+	if err := answer.Head(resp.Status, header); err != nil {
+		return false, err
+	}
+	count := &count{u: u, answer: answer, clock: c.Clock}
+	if err := c.pump(patterns.Stream(count, contentType(header)), body); err != nil {
+		return true, err
+	}
+	trailer := resp.Trailer()
+	if err := patterns.Header(trailer); err != nil {
+		return true, err
+	}
+	return true, answer.End(pin.Response(trailer))
+}
+
+// pump reads piece by piece, so that each reaches the client without delay.
+func (c *Custodian) pump(to *guard.Stream, from io.Reader) error {
+	buf := c.pieces.Get().(*[pieceSize]byte)
+	defer c.pieces.Put(buf)
+	defer clear(buf[:]) // what the guard withheld stays nowhere
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return to.Flush()
+		}
+		if err != nil {
+			return fmt.Errorf("reading the upstream's answer: %w", err)
+		}
+	}
+}
+
+// count passes on to the gateway and counts. A gateway that leaves a piece unread for too long is broken off: it must not
+// keep an outcome from being written.
+type count struct {
+	u      *use
+	answer Answer
+	clock  func() time.Time
+	timer  *time.Timer
+}
+
+func (p *count) Write(b []byte) (int, error) {
+	watch := time.AfterFunc(stall, func() { p.u.Cut(errStalled) })
+	defer watch.Stop()
+	n, err := p.answer.Write(b)
+	p.u.outcome.bytes += int64(n)
+	p.u.slot.Add(int64(n), p.clock())
+	return n, err
+}
+
+func contentType(header []hop.Field) string {
+	for _, f := range header {
+		if strings.EqualFold(f.Name, "Content-Type") {
+			return f.Value
+		}
+	}
+	return ""
+}

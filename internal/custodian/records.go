@@ -1,0 +1,237 @@
+package custodian
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// The bounds that an extension lengthens.
+const (
+	witnessFuse = "witness"
+	feedBound   = "feed"
+)
+
+// extensions are the bounds that two owners lengthened, until when.
+type extensions struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func (x *extensions) holds(what string, now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return now.Before(x.until[what])
+}
+
+// Extended is until when the witness fuse and the feed bound are lengthened.
+func (c *Custodian) Extended() map[string]time.Time {
+	c.extra.mu.Lock()
+	defer c.extra.mu.Unlock()
+	return maps.Clone(c.extra.until)
+}
+
+// Adopt puts a set in force. It is in force for new uses first, then every open use is decided again and cut when it is not
+// allowed any more.
+func (c *Custodian) Adopt(set *statement.Set) error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	old := c.view.Load()
+	v, err := c.compile(set, old)
+	if err != nil {
+		return err
+	}
+	v.keys = c.keys(set)
+	c.view.Store(v)
+	if old == nil {
+		return nil
+	}
+	n := c.Gate.Cut(func(u *closing.Use) error {
+		use := u.Of.(*use)
+		if use.view.set == set {
+			return nil
+		}
+		if no := c.again(use, v); no != nil {
+			return fmt.Errorf("%w: the statements in force do not allow this use any more (%s)", closing.ErrCut, no.word())
+		}
+		return nil
+	})
+	for _, cr := range old.credentials {
+		c.redial(cr, Connections.Retire)
+	}
+	c.Log.Info("set in force", "lock", set.Lock.Version, "cut", n)
+	return nil
+}
+
+// keys opens every workload key record with the set. One whose signer the set no longer knows is left out.
+func (c *Custodian) keys(set *statement.Set) *workload.Keys {
+	records := make([]*statement.WorkloadKey, 0, len(c.keyRecords))
+	for _, env := range c.keyRecords {
+		if r, err := set.OpenWorkloadKey(env, c.Clock()); err == nil {
+			records = append(records, r)
+		}
+	}
+	return workload.NewKeys(set, records)
+}
+
+// Rekey makes the workload keys that came since the last time known.
+func (c *Custodian) Rekey() {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if old := c.view.Load(); old != nil && c.newKeys {
+		v := *old
+		v.keys = c.keys(v.set)
+		c.view.Store(&v)
+		c.newKeys = false
+	}
+}
+
+// Take takes a record that the follower verified.
+func (c *Custodian) Take(kind string, env *statement.Envelope) error {
+	v := c.view.Load()
+	if v == nil {
+		return errors.New("there is no set yet")
+	}
+	switch kind {
+	case "revocation":
+		r, err := v.set.OpenRevocation(env, c.Clock())
+		if err != nil {
+			return err
+		}
+		return c.revoke(r)
+	case "workload-key":
+		c.changing.Lock()
+		defer c.changing.Unlock()
+		c.keyRecords, c.newKeys = append(c.keyRecords, env), true
+	case "extension":
+		x, err := v.set.OpenExtension(env, c.ID, c.Clock())
+		if err != nil {
+			return err
+		}
+		return c.extend(x, env)
+	}
+	return nil
+}
+
+func (c *Custodian) revoke(r *statement.Revocation) error {
+	changed, err := c.Gate.Apply(r)
+	if errors.Is(err, closing.ErrOpen) {
+		return err
+	}
+	if err != nil {
+		c.Log.Error("a closing is in force and not on disk", "error", err)
+	}
+	if changed {
+		t := entry.Revoke
+		if r.Open {
+			t = entry.Unfreeze
+		} else {
+			c.hangUp(r.Target)
+		}
+		c.noteClosing(t, closing.Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time})
+	}
+	return nil
+}
+
+// Close closes a target now. An error means that it is in force but not on disk yet.
+func (c *Custodian) Close(cl closing.Closed) (changed bool, err error) {
+	changed, err = c.Gate.Close(cl)
+	if changed {
+		c.hangUp(cl.Target)
+		c.noteClosing(entry.Freeze, cl)
+	}
+	if err != nil {
+		c.Log.Error("a closing is in force and not on disk", "error", err)
+	}
+	return changed, err
+}
+
+// hangUp closes the connections of every credential that a target stands for. The streams were cut by the gate.
+func (c *Custodian) hangUp(t statement.Target) {
+	v := c.view.Load()
+	if v == nil {
+		return
+	}
+	for _, cr := range v.credentials {
+		if t.Kind == closing.Everything || t.Kind == closing.Credential && t.ID == cr.ID || t.Kind == closing.Unit && t.ID == cr.unit.ID {
+			c.redial(cr, Connections.Close)
+		}
+	}
+}
+
+func (c *Custodian) noteClosing(t entry.Type, cl closing.Closed) {
+	c.Log.Warn(string(t), "target", cl.Target.Kind, "id", cl.Target.ID, "by", cl.By, "reason", cl.Reason)
+	e := &entry.Entry{Type: t, Actor: []string{cl.By}, Reason: clip(cl.Reason, maxName), FeedAgeMS: milliseconds(c.News())}
+	v := c.view.Load()
+	if v != nil {
+		e.Estate = v.lock
+	}
+	switch cl.Target.Kind {
+	case closing.Workload:
+		e.Workload = cl.Target.ID
+	case closing.Unit:
+		e.Unit = cl.Target.ID
+	case closing.Credential:
+		e.Credential = cl.Target.ID
+	case closing.Gateway:
+		e.Gateway = cl.Target.ID
+	case closing.Key:
+		e.Actor = append(e.Actor, "key:"+clip(cl.Target.ID, 16))
+	case closing.Everything:
+		e.Reason = "everything: " + e.Reason
+	}
+	c.note(e, t != entry.Unfreeze)
+}
+
+// extend lengthens a bound. Its entry is durable first: it is the first of the period.
+func (c *Custodian) extend(x *statement.Extension, env *statement.Envelope) error {
+	if !c.Clock().Before(x.Until) {
+		return nil // read again after a restart
+	}
+	e := &entry.Entry{Type: entry.BreakGlass, Reason: "extend_" + x.What, FeedAgeMS: milliseconds(c.News())}
+	for _, s := range env.Signatures {
+		e.Actor = append(e.Actor, s.KeyID)
+	}
+	if _, err := c.Ledger.Append(e, nil); err != nil {
+		return fmt.Errorf("writing the extension to the ledger: %w", err)
+	}
+	c.extra.mu.Lock()
+	defer c.extra.mu.Unlock()
+	if c.extra.until == nil {
+		c.extra.until = map[string]time.Time{}
+	}
+	if x.Until.After(c.extra.until[x.What]) {
+		c.extra.until[x.What] = x.Until
+	}
+	c.Log.Warn("a bound is extended", "what", x.What, "until", x.Until, "reason", x.Reason)
+	return nil
+}
+
+// Receive takes a handover with its ciphertext. The connections that carried the version before end with their requests.
+func (c *Custodian) Receive(env *statement.Envelope, ciphertext []byte) error {
+	v := c.view.Load()
+	if v == nil {
+		return errors.New("there is no set yet")
+	}
+	held, err := c.Secrets.Accept(v.set, env, ciphertext, c.Clock())
+	if held == nil || err != nil {
+		return err
+	}
+	if cr := v.credentials[held.Credential]; cr != nil {
+		c.redial(cr, Connections.Retire)
+	}
+	c.Log.Info("secret received", "credential", held.Credential, "version", held.Version, "fingerprint", held.Fingerprint)
+	e := &entry.Entry{Type: entry.Publish, Credential: held.Credential, CredFP: held.Fingerprint, Lease: held.Lease, Estate: v.lock, Reason: "handover"}
+	for _, s := range env.Signatures {
+		e.Actor = append(e.Actor, s.KeyID)
+	}
+	c.note(e, false)
+	return nil
+}

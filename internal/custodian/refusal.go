@@ -1,0 +1,145 @@
+package custodian
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/reevehq/reeve/internal/custodian/ceiling"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// refusal is one way to say no. The client reads code, status and message; the ledger's entry has reason.
+type refusal struct {
+	code    string // stable
+	reason  string // stable and finer than code, or empty for the same
+	status  int    // HTTP
+	message string // what happened, what it means, what to do
+	retry   int    // seconds; 0 for none
+	quiet   bool   // counted, not written one by one: the caller is not known, or has been refused too often
+	counts  bool   // towards the workload's denials a minute: it asked for what it may not have
+}
+
+// word is what the entry and the metrics call it.
+func (r *refusal) word() string {
+	if r.reason != "" {
+		return r.reason
+	}
+	return r.code
+}
+
+// hop returns the refusal as the gateway gets it.
+func (r *refusal) hop(receipt string) *hop.Refusal {
+	return &hop.Refusal{Code: r.code, Status: r.status, Message: r.message, Receipt: receipt, RetryAfter: r.retry}
+}
+
+func refuseStarting() *refusal {
+	return &refusal{code: "starting", status: 503, retry: 1, quiet: true,
+		message: "The custodian has no statements yet. Nothing was sent. Try again shortly; its /readyz says what it waits for."}
+}
+
+func refusePeer() *refusal {
+	return &refusal{code: "peer_refused", status: 403, quiet: true,
+		message: "The operations statement in force does not name this gateway. Nothing was sent. Ask its operations owner."}
+}
+
+func refuseProof(err error) *refusal {
+	r := &refusal{code: "unauthenticated", reason: "proof_malformed", status: 401, quiet: true,
+		message: "The workload's credential could not be verified. Nothing was sent. Use the reeve key (rv_…) that the workload was issued."}
+	for reason, sentinel := range map[string]error{"proof_unknown": workload.ErrUnknown, "proof_expired": workload.ErrExpired, "proof_revoked": workload.ErrRevoked} {
+		if errors.Is(err, sentinel) {
+			r.reason = reason
+		}
+	}
+	if r.reason == "proof_expired" {
+		r.message = "The workload's credential has expired. Nothing was sent. Have a policy owner of its unit issue a new one (reeve workload key)."
+	}
+	return r
+}
+
+func refuseCredential() *refusal {
+	return &refusal{code: "unknown_credential", status: 403, counts: true,
+		message: "The statements in force have no such credential. Nothing was sent. Name one that the custody statement has."}
+}
+
+func refuseRoute(reason string) *refusal {
+	return &refusal{code: "not_agreed", reason: reason, status: 403, counts: true,
+		message: "Operations and custody do not agree on this use (" + reason + "): the gateway, its custodian and the credential must be named by both, with live owners. " +
+			"Nothing was sent. reeve doctor shows which statement is missing what."}
+}
+
+func refuseRequest(code string, status int, err error) *refusal {
+	return &refusal{code: code, status: status, counts: true, message: "The request is refused: " + err.Error() + ". Nothing was sent."}
+}
+
+func refuseModel(name, credential string) *refusal {
+	return &refusal{code: "model_refused", status: 400, counts: true,
+		message: fmt.Sprintf("The model %.100q names a provider that the credential %s is not for. Nothing was sent. Name the model of another provider, or let the gateway choose the credential.", name, credential)}
+}
+
+func refusePolicy(reason string) *refusal {
+	return &refusal{code: "policy_denied", reason: reason, status: 403, counts: true,
+		message: "Signed policy does not permit this use (" + reason + "). Nothing was sent. The unit's policy owner can permit it; reeve doctor names the policies."}
+}
+
+func refuseIsolation(is, needs string) *refusal {
+	return &refusal{code: "isolation", status: 403,
+		message: fmt.Sprintf("The gateway is separated from the custodian at the level %s and the credential needs %s. Nothing was sent. "+
+			"Run them as different users, or have the credential's lifecycle owner sign accept_isolation: %s.", is, needs, is)}
+}
+
+func refuseExcess(x *ceiling.Excess) *refusal {
+	return &refusal{code: "ceiling", reason: x.Bound, status: 429, retry: x.Retry,
+		message: "The workload has reached its signed ceiling (" + x.Bound + "). Nothing was sent. Wait, or have the unit's policy owner raise it."}
+}
+
+func refuseClosed(c *closing.Closed) *refusal {
+	return &refusal{code: "frozen", reason: "closed_" + c.Target.Kind, status: 403, counts: true,
+		message: "This use is closed: " + c.Error() + ". Nothing was sent. A record signed by an owner and one other role opens it again."}
+}
+
+func refuseStale(age, bound time.Duration) *refusal {
+	what := "The custodian has had no news of revocations yet"
+	if age >= 0 {
+		what = fmt.Sprintf("The newest news of revocations is %s old and %s is the bound", age.Round(100*time.Millisecond), bound)
+	}
+	return &refusal{code: "stale", status: 503, retry: 2,
+		message: what + ". Nothing was sent. It clears by itself when the authority is reached again; the custodian's /readyz says why it is not."}
+}
+
+func refuseUncosigned(lag time.Duration) *refusal {
+	return &refusal{code: "uncosigned", status: 503, retry: 5,
+		message: fmt.Sprintf("The oldest ledger entry that no witness has cosigned is %s old and %s is the bound. Nothing was sent. "+
+			"It clears by itself when enough witnesses (the auditor) are reached again.", lag.Round(time.Second), Fuse)}
+}
+
+func refuseNoSecret(credential string) *refusal {
+	return &refusal{code: "no_secret", status: 503,
+		message: "No usable secret has been handed over for " + credential + ". Nothing was sent. Its lifecycle owner runs: reeve credential put " + credential}
+}
+
+func refuseOldSecret(credential string, life time.Duration) *refusal {
+	return &refusal{code: "secret_too_old", status: 503,
+		message: fmt.Sprintf("The secret of %s was handed over longer ago than its custody record allows (%s). Nothing was sent. Its lifecycle owner renews it and runs: reeve credential put %s", credential, life, credential)}
+}
+
+func refuseLedger() *refusal {
+	return &refusal{code: "ledger", status: 503, retry: 5,
+		message: "The custodian could not write the use to its ledger, so it did not make it. Nothing was sent. The custodian's log and /readyz say what ails the disk."}
+}
+
+func refuseUpstream(sent bool) *refusal {
+	no := &refusal{code: "upstream_unreachable", status: 502, retry: 1,
+		message: "The upstream could not be reached. Nothing was sent. Try again; the custodian's log says what failed."}
+	if sent {
+		no.code, no.retry = "upstream_no_answer", 0
+		no.message = "The request was sent and the upstream gave no usable answer: it may have acted on it. The custodian's log says what failed."
+	}
+	return no
+}
+
+func refuseFault() *refusal {
+	return &refusal{code: "fault", status: 500, message: "The custodian met a fault of its own. Nothing was sent. Its log has the details."}
+}

@@ -1,0 +1,75 @@
+package custodian
+
+import (
+	"sync"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/metrics"
+)
+
+// tally counts refusals that are not written one by one, so that a flood of them cannot fill the disk.
+type tally struct {
+	mu     sync.Mutex
+	counts map[refused]int64
+}
+
+// refused is what one entry of a tally stands for.
+type refused struct{ reason, gateway, tenant, unit, workload string }
+
+func (t *tally) add(reason string, u *use) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = map[refused]int64{}
+	}
+	t.counts[refused{reason, u.Gateway, u.who.Tenant, u.who.Unit, u.who.Workload}]++
+}
+
+// take returns what was counted since the last time.
+func (t *tally) take() map[refused]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	counts := t.counts
+	t.counts = nil
+	return counts
+}
+
+// Flush writes one entry for each kind of refusal that was counted.
+func (c *Custodian) Flush() {
+	for r, n := range c.tally.take() {
+		e := &entry.Entry{
+			Type: entry.Deny, Decision: "deny", Reason: r.reason, Gateway: r.gateway, Tenant: r.tenant, Unit: r.unit, Workload: r.workload,
+			Count: n, FeedAgeMS: milliseconds(c.News()),
+		}
+		if v := c.view.Load(); v != nil {
+			e.Estate = v.lock
+		}
+		c.note(e, false)
+	}
+}
+
+// meters are the custodian's metrics.
+type meters struct {
+	denials    *metrics.Set
+	outcomes   *metrics.Set
+	alarms     *metrics.Set
+	lost       *metrics.Counter
+	ledgerWait *metrics.Histogram
+}
+
+func newMeters(c *Custodian) *meters {
+	r := c.Metrics
+	r.GaugeFunc("reeve_custodian_in_flight", "Uses that are open.", func() float64 { return float64(c.Gate.Live()) })
+	r.GaugeFunc("reeve_custodian_feed_age_seconds", "Age of the newest news of revocations; -1 when unknown.", func() float64 { return c.News().Seconds() })
+	r.GaugeFunc("reeve_custodian_uncosigned_seconds", "Age of the oldest ledger entry without enough cosignatures; above 30 nothing is used.", func() float64 {
+		oldest, _ := c.Ledger.Uncosigned()
+		return oldest.Seconds()
+	})
+	return &meters{
+		denials:    r.CounterSet("reeve_custodian_denials_total", "Requests refused before anything was sent.", "reason"),
+		outcomes:   r.CounterSet("reeve_custodian_outcomes_total", "Uses of a secret, by how they ended.", "reason"),
+		alarms:     r.CounterSet("reeve_custodian_alarms_total", "Alarms.", "reason"),
+		lost:       r.Counter("reeve_custodian_entries_lost_total", "Ledger entries that could not be written."),
+		ledgerWait: r.Histogram("reeve_custodian_ledger_wait_seconds", "How long an intent waited to be durable."),
+	}
+}

@@ -1,0 +1,154 @@
+package custodian
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/reevehq/reeve/internal/custodian/ceiling"
+	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/pin"
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
+)
+
+// view is what the owners have signed, ready for use. It is immutable: a new set or a new workload key is a new view.
+type view struct {
+	set         *statement.Set
+	lock        string // hex lock hash: the entries' "estate"
+	policies    *policy.Policies
+	keys        *workload.Keys
+	ceilings    *ceiling.Table
+	credentials map[string]*credential
+	providers   map[string]*statement.Provider
+}
+
+// credential is one credential of the set, served by this custodian or not.
+type credential struct {
+	statement.Credential // with what its template filled in
+	unit                 *statement.Unit
+	pin                  *pin.Pin
+	isolation            string        // weakest level at which it is used
+	bound                time.Duration // how old the news of revocations may be
+	err                  error         // why its record cannot be used
+
+	mu   sync.Mutex
+	pool Connections
+}
+
+func (cr *credential) connections() Connections {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	return cr.pool
+}
+
+// redial gives the credential new connections and ends the old ones. A credential that cannot be used has none.
+func (c *Custodian) redial(cr *credential, end func(Connections)) {
+	fresh, err := c.Dial(cr.Destination)
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	if cr.pool == nil || err != nil { // that its destination can be dialled was found when it was compiled
+		return
+	}
+	end(cr.pool)
+	cr.pool = fresh
+}
+
+// compile makes a set usable. A credential whose record cannot be used refuses its own uses, not the set: what the same set
+// closes must not wait for it.
+func (c *Custodian) compile(set *statement.Set, old *view) (*view, error) {
+	policies, err := policy.Compile(set)
+	if err != nil {
+		return nil, fmt.Errorf("compiling the policies: %w", err)
+	}
+	v := &view{
+		set:         set,
+		lock:        hex.EncodeToString(set.LockHash[:]),
+		policies:    policies,
+		credentials: map[string]*credential{},
+		providers:   map[string]*statement.Provider{},
+	}
+	var ceilings *ceiling.Table
+	if old != nil {
+		ceilings = old.ceilings
+	}
+	v.ceilings = ceiling.New(set, ceilings, c.Clock())
+	for i := range set.Operations.Providers {
+		p := &set.Operations.Providers[i]
+		v.providers[p.Name] = p
+	}
+	for _, custody := range set.Custody {
+		for i := range custody.Credentials {
+			cr := c.credential(set, custody.Credentials[i])
+			v.credentials[cr.ID] = cr
+		}
+	}
+	return v, nil
+}
+
+func (c *Custodian) credential(set *statement.Set, record statement.Credential) *credential {
+	_, unit, _ := set.Credential(record.ID)
+	cr := &credential{Credential: record, unit: unit, bound: Bound(set, record.Class), isolation: isolation.Need(&set.Charter, record.AcceptIsolation)}
+	if !set.Serves(c.ID, record.ID) {
+		return cr
+	}
+	p, err := pin.Compile(record)
+	if err == nil {
+		cr.pin, cr.Credential = p, p.Credential
+		cr.pool, err = c.Dial(p.Credential.Destination)
+	}
+	if cr.err = err; err != nil {
+		c.Log.Error("a credential cannot be used as its custody record is written", "credential", record.ID, "error", err)
+	}
+	return cr
+}
+
+// Set is the set in force, or nil before the first.
+func (c *Custodian) Set() *statement.Set {
+	if v := c.view.Load(); v != nil {
+		return v.set
+	}
+	return nil
+}
+
+// Unusable says why a credential's record cannot be used as it is written, or nil.
+func (c *Custodian) Unusable(credential string) error {
+	if v := c.view.Load(); v != nil && v.credentials[credential] != nil {
+		return v.credentials[credential].err
+	}
+	return nil
+}
+
+// model applies the signed tables to the model that the client named: an alias becomes provider/model, and a provider's
+// name goes away. A provider that another credential is for is refused.
+func (v *view) model(name string, cr *credential) (string, *refusal) {
+	if to, ok := v.set.Operations.Aliases[name]; ok {
+		name = to
+	}
+	first, rest, found := strings.Cut(name, "/")
+	p := v.providers[first]
+	if !found || p == nil {
+		return name, nil // no provider of ours: the name is the upstream's own
+	}
+	for _, id := range p.Credentials {
+		if id == cr.ID {
+			return rest, nil
+		}
+	}
+	return "", refuseModel(name, cr.ID)
+}
+
+// Bound is how old the newest news of revocations may be for a class: what the charter says, or the design's defaults.
+func Bound(set *statement.Set, class string) time.Duration {
+	d, standard := time.Duration(set.Charter.Revocation.Normal), 30*time.Second
+	if class == "high" {
+		d, standard = time.Duration(set.Charter.Revocation.High), 5*time.Second
+	}
+	if d <= 0 {
+		d = standard
+	}
+	return min(max(d, 2*time.Second), time.Minute)
+}

@@ -135,8 +135,11 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 		return 0, err
 	}
 	dir := filepath.Join(d.pending(), name, strconv.FormatInt(m.Version, 10))
-	for f, b := range files {
-		if err := replaceFile(filepath.Join(dir, f), b, 0o644); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	for f, b := range files { // a draft need not survive a crash: Publish syncs
+		if err := os.WriteFile(filepath.Join(dir, f), b, 0o644); err != nil {
 			return 0, err
 		}
 	}
@@ -241,14 +244,18 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 	}
 	for _, name := range names {
 		v := strconv.FormatInt(pending[name], 10)
-		to := filepath.Join(d.Signed(), name, v)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return nil, err
+		from, to := filepath.Join(d.pending(), name, v), filepath.Join(d.Signed(), name, v)
+		err := syncFiles(from)
+		for _, step := range []func() error{
+			func() error { return os.MkdirAll(filepath.Dir(to), 0o755) },
+			func() error { return os.Rename(from, to) },
+			func() error { return sync(filepath.Dir(to)) },
+		} {
+			if err == nil {
+				err = step()
+			}
 		}
-		if err := os.Rename(filepath.Join(d.pending(), name, v), to); err != nil {
-			return nil, err
-		}
-		if err := syncDir(filepath.Dir(to)); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -266,8 +273,17 @@ func order(name string) int {
 	return 1
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// syncFiles brings a folder and its files to the disk.
+func syncFiles(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, sync(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(err, sync(dir))
+}
+
+func sync(name string) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}

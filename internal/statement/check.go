@@ -134,7 +134,8 @@ func (c *Charter) separate(d *document, item, path string, policy, lifecycle []s
 	}
 }
 
-func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, c *Charter, d *document) error {
+// checkPolicy holds a unit's policy statement against its files, its custody and the charter.
+func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, cu *CustodyStatement, c *Charter, d *document) error {
 	d.want(p.Unit == unit, "lock", "$.unit", "the statement of the unit %q says it is for %q", unit, p.Unit)
 	named := set{}
 	for i, f := range p.Cedar {
@@ -151,6 +152,8 @@ func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, c *Ch
 	for i, e := range p.Ceilings {
 		path := at("$.ceilings", i)
 		workload(e.Workload, path+".workload")
+		known := slices.ContainsFunc(cu.Credentials, func(k Credential) bool { return k.ID == e.Credential })
+		d.want(known || e.Credential == "*", "reference", path+".credential", "the unit %q has no credential %q", unit, e.Credential)
 		for _, n := range []int64{e.RequestsPerMinute, e.Concurrent, e.BytesPerMinute} {
 			d.within(n, unbounded, path)
 		}

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -256,12 +258,12 @@ func (l *loader) readCharter(s *Set) error {
 		trusted, version, hash = &l.prev.Charter, l.prev.Lock.Statements["charter"].Version, l.prev.Lock.Statements["charter"].SHA256
 	} else {
 		version = max(1, l.pin.MinCharter)
-		g, err := l.open("charter", version, l.pin.CharterSHA256)
+		g, err := l.open("charter", version, "")
 		if err != nil {
-			return pinError(err)
+			return err
 		}
-		if l.pin.CharterSHA256 == "" && g.pinned(l.pin.RootKeys) < 2 {
-			return refuse("pin", "version %d of the charter is not signed by two of the pinned root keys", version).in(g.dir)
+		if hexSHA256(g.raw) != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2) {
+			return refuse("pin", "version %d of the charter has not the pinned hash, or is not signed by two of the pinned root keys", version).in(g.dir)
 		}
 		if trusted, err = l.acceptCharter(g, nil); err != nil {
 			return err
@@ -293,14 +295,6 @@ func (l *loader) readCharter(s *Set) error {
 	}
 	s.Charter = *trusted
 	return nil
-}
-
-func pinError(err error) error {
-	var e *Error
-	if errors.As(err, &e) && e.Rule == "hash" {
-		return refuse("pin", "the charter is not the one that is pinned").in(e.File)
-	}
-	return err
 }
 
 // pinned counts the pinned keys that signed.
@@ -366,7 +360,7 @@ func (l *loader) readStatements(s *Set) error {
 		}
 	}
 	got := map[string]*signed{}
-	for name, r := range want {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if name == "charter" {
 			continue
 		}
@@ -378,7 +372,7 @@ func (l *loader) readStatements(s *Set) error {
 		if err != nil {
 			return err
 		}
-		if err := l.approve(g, s, r); err != nil {
+		if err := l.approve(g, s, want[name]); err != nil {
 			return inDir(err, g.dir)
 		}
 		got[name] = g
@@ -421,19 +415,20 @@ func (l *loader) approve(g *signed, s *Set, r role) error {
 	return s.Charter.checkApprovers(&g.Manifest, by, r)
 }
 
+// readUnit parses and checks a unit's two statements.
 func readUnit(s *Set, unit string, policy, custody *signed) error {
 	p, cu := new(PolicyStatement), new(CustodyStatement)
-	d, err := parse(policy.dir+"/policy.yaml", policy.files["policy.yaml"], p)
+	d, err := parse(custody.dir+"/custody.yaml", custody.files["custody.yaml"], cu)
 	if err != nil {
 		return err
 	}
-	if err := checkPolicy(p, unit, policy.files, &s.Charter, d); err != nil {
-		return err
-	}
-	if d, err = parse(custody.dir+"/custody.yaml", custody.files["custody.yaml"], cu); err != nil {
-		return err
-	}
 	if err := checkCustody(cu, unit, &s.Charter, d); err != nil {
+		return err
+	}
+	if d, err = parse(policy.dir+"/policy.yaml", policy.files["policy.yaml"], p); err != nil {
+		return err
+	}
+	if err := checkPolicy(p, unit, policy.files, cu, &s.Charter, d); err != nil {
 		return err
 	}
 	delete(policy.files, "policy.yaml")

@@ -40,7 +40,7 @@ func (c *Charter) holds(person string, r role, t time.Time) bool {
 	switch r.name {
 	case "root":
 		p := c.person(person)
-		return slices.Contains(c.Roles.Root, person) && (p.Left.IsZero() || t.Before(p.Left))
+		return p != nil && slices.Contains(c.Roles.Root, person) && (p.Left.IsZero() || t.Before(p.Left))
 	case "operations":
 		list = c.Roles.Operations
 	case "policy":

@@ -19,31 +19,39 @@ type Duration time.Duration
 
 // UnmarshalYAML reads a duration as time.ParseDuration does.
 func (d *Duration) UnmarshalYAML(b []byte) error {
-	v, err := time.ParseDuration(unquote(b))
-	if err == nil && v < 0 {
-		err = errors.New("negative duration")
+	text := unquote(b)
+	v, err := time.ParseDuration(text)
+	if err != nil || v < 0 {
+		return scalarError{text, "a duration such as 90s or 720h"}
 	}
 	*d = Duration(v)
-	return err
+	return nil
 }
 
 // MarshalYAML writes the duration as time.Duration.String does.
 func (d Duration) MarshalYAML() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// unquote strips the quotes of a plain quoted scalar; escapes are not needed in times and durations.
-func unquote(b []byte) string {
-	s := strings.TrimSpace(string(b))
-	if n := len(s); n >= 2 && (s[0] == '"' || s[0] == '\'') && s[n-1] == s[0] {
-		s = s[1 : n-1]
+// unmarshalTime reads a time; the YAML library would read many forms, and take what it does not know for the zero time.
+func unmarshalTime(t *time.Time, b []byte) error {
+	text := unquote(b)
+	v, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return scalarError{text, "a time such as 2026-11-23T05:50:00Z"}
 	}
-	return s
+	*t = v
+	return nil
 }
 
-// maxNodes bounds the nodes and maxDepth the nesting of one YAML file.
-const (
-	maxNodes = 1 << 20
-	maxDepth = 16
-)
+// unquote strips the quotes of a quoted scalar; times and durations have no escapes.
+func unquote(b []byte) string { return strings.Trim(strings.TrimSpace(string(b)), `"'`) }
+
+// scalarError is a scalar that does not have the form it should.
+type scalarError struct{ text, form string }
+
+func (e scalarError) Error() string { return fmt.Sprintf("%q is not %s", e.text, e.form) }
+
+// maxDepth bounds the nesting of one YAML file.
+const maxDepth = 32
 
 // document is a parsed YAML file. It keeps the syntax tree to give refusals their line and column, and the first refusal.
 type document struct {
@@ -59,6 +67,11 @@ func parse(file string, data []byte, v any) (*document, error) {
 	if !utf8.Valid(data) || bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return nil, refuse("yaml", "the file is not UTF-8 without a byte order mark").in(file)
 	}
+	if line := tooDeep(data); line > 0 {
+		e := refuse("yaml", "values are nested more than %d deep", maxDepth).in(file)
+		e.Line, e.Column = line, 1
+		return nil, e
+	}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, d.yamlError(err)
@@ -70,35 +83,47 @@ func parse(file string, data []byte, v any) (*document, error) {
 	if d.body.Type() != ast.MappingType {
 		return nil, refuse("yaml", "the file is not a mapping").in(file)
 	}
-	ast.Walk(&walker{d: d}, d.body)
+	ast.Walk(plain{d}, d.body)
 	if d.err != nil {
 		return nil, d.err
 	}
-	times := yaml.CustomUnmarshaler(func(t *time.Time, b []byte) (err error) {
-		*t, err = time.Parse(time.RFC3339, unquote(b))
-		return err
-	})
-	if err := yaml.NodeToValue(d.body, v, yaml.Strict(), times); err != nil {
+	if err := yaml.NodeToValue(d.body, v, yaml.Strict(), yaml.CustomUnmarshaler(unmarshalTime)); err != nil {
 		return nil, d.yamlError(err)
 	}
 	return d, nil
 }
 
-// walker refuses what YAML allows and a statement does not.
-type walker struct {
-	d     *document
-	depth int
-	nodes *int
+// tooDeep returns the line at which values may be nested deeper than maxDepth, or 0. The parser recurses, so this looks at
+// the bytes: brackets that are open, and indentation with dashes and question marks.
+func tooDeep(data []byte) int {
+	open, n := 0, 0
+	for line := range bytes.Lines(data) {
+		n++
+		indent := bytes.TrimLeft(line, " ")
+		deep := (len(line) - len(indent)) / 2
+		for len(indent) > 1 && (indent[0] == '-' || indent[0] == '?') && indent[1] == ' ' {
+			indent = bytes.TrimLeft(indent[1:], " ")
+			deep++
+		}
+		for _, c := range line {
+			switch c {
+			case '[', '{':
+				open++
+			case ']', '}':
+				open = max(0, open-1)
+			}
+			if open+deep > maxDepth {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
-func (w *walker) Visit(n ast.Node) ast.Visitor {
-	if w.d.err != nil {
-		return nil
-	}
-	if w.nodes == nil {
-		w.nodes = new(int)
-	}
-	*w.nodes++
+// plain refuses what YAML has and a statement has not. It visits every node.
+type plain struct{ d *document }
+
+func (v plain) Visit(n ast.Node) ast.Visitor {
 	bad := ""
 	switch n.(type) {
 	case *ast.AnchorNode:
@@ -114,15 +139,11 @@ func (w *walker) Visit(n ast.Node) ast.Visitor {
 	case *ast.InfinityNode, *ast.NanNode, *ast.FloatNode:
 		bad = "a number that is not an integer"
 	}
-	if *w.nodes > maxNodes || w.depth > 2*maxDepth {
-		bad = "too many or too deep values"
+	if bad != "" && v.d.err == nil {
+		v.d.err = refuse("yaml", "the file has %s", bad).in(v.d.file)
+		v.d.err.place(n)
 	}
-	if bad != "" {
-		w.d.err = refuse("yaml", "the file has %s", bad).in(w.d.file)
-		w.d.err.place(n)
-		return nil
-	}
-	return &walker{d: w.d, depth: w.depth + 1, nodes: w.nodes}
+	return v
 }
 
 // place sets the line and column to where n begins.
@@ -137,10 +158,18 @@ func (e *Error) place(n ast.Node) {
 func (d *document) yamlError(err error) error {
 	e := refuse("yaml", "%s", err).in(d.file)
 	var ye yaml.Error
-	if errors.As(err, &ye) {
+	var se scalarError
+	switch {
+	case errors.As(err, &ye):
 		e.What = ye.GetMessage()
 		if t := ye.GetToken(); t != nil && t.Position != nil {
 			e.Line, e.Column = t.Position.Line, t.Position.Column
+		}
+	case errors.As(err, &se): // the library does not say where
+		for _, n := range append(ast.Filter(ast.StringType, d.body), ast.Filter(ast.IntegerType, d.body)...) {
+			if e.Line == 0 && n.GetToken().Value == se.text {
+				e.place(n)
+			}
 		}
 	}
 	return e

@@ -19,11 +19,12 @@ import (
 // Estate is a published estate: units research and support, each with a workload (<unit>-agent) and two credentials
 // (<unit>-openai, <unit>-anthropic); people ada (policy), bea (operations) and cora (lifecycle); processes g1, c1, a1, w1.
 type Estate struct {
-	Dir  estate.Dir
-	Pin  statement.Pin
-	Set  *statement.Set
-	Plan *estate.Plan
-	Now  time.Time // when it was signed; it is valid for a day
+	Dir   estate.Dir
+	Pin   statement.Pin
+	Set   *statement.Set
+	Plan  *estate.Plan
+	Now   time.Time    // when it was signed
+	Lives estate.Lives // how long what is signed is valid: a day
 
 	Ada, Bea, Cora *estate.Signer
 
@@ -42,6 +43,7 @@ type options struct {
 	demo  estate.Demo
 	edits []func(*estate.Plan)
 	log   map[string]string
+	lives estate.Lives
 }
 
 // Upstream points every credential at an origin, such as that of an httptest TLS server, with its CA in PEM.
@@ -58,6 +60,9 @@ func Edit(f func(*estate.Plan)) Option {
 	return func(o *options) { o.edits = append(o.edits, f) }
 }
 
+// Lives sets how long statements and lock are valid.
+func Lives(l estate.Lives) Option { return func(o *options) { o.lives = l } }
+
 // At sets the time of signing.
 func At(t time.Time) Option { return func(o *options) { o.now = t } }
 
@@ -69,16 +74,27 @@ func ServiceKey(use, process, vkey string) Option {
 // New makes, signs and publishes an estate in a temporary folder, and fails the test when it is refused.
 func New(t testing.TB, opts ...Option) *Estate {
 	t.Helper()
-	o := &options{now: time.Now().UTC().Truncate(time.Second), log: map[string]string{}}
+	e, err := Try(t, opts...)
+	must(t, err)
+	return e
+}
+
+// Try is New for estates that may be refused: the error is that of publishing.
+func Try(t testing.TB, opts ...Option) (*Estate, error) {
+	t.Helper()
+	o := &options{now: time.Now().UTC().Truncate(time.Second), log: map[string]string{}, lives: estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour}}
 	o.demo = estate.Demo{GatewayURL: "http://127.0.0.1:7800", Origin: "https://127.0.0.1:7809", Networks: []string{"127.0.0.1/32", "::1/128"}}
 	for _, f := range opts {
 		f(o)
 	}
-	e := &Estate{Dir: estate.Dir(filepath.Join(t.TempDir(), "estate")), Now: o.now, Keys: map[string]secret.Value{}, Service: map[string]ed25519.PrivateKey{}}
-	must(t, nil, func() (err error) { e.Ada, err = estate.NewSigner("ada"); return })
-	must(t, nil, func() (err error) { e.Bea, err = estate.NewSigner("bea"); return })
-	must(t, nil, func() (err error) { e.Cora, err = estate.NewSigner("cora"); return })
-	must(t, nil, func() (err error) { e.Identity, err = age.GenerateX25519Identity(); return })
+	e := &Estate{Dir: estate.Dir(filepath.Join(t.TempDir(), "estate")), Now: o.now, Lives: o.lives, Keys: map[string]secret.Value{}, Service: map[string]ed25519.PrivateKey{}}
+	var err error
+	for person, to := range map[string]**estate.Signer{"ada": &e.Ada, "bea": &e.Bea, "cora": &e.Cora} {
+		*to, err = estate.NewSigner(person)
+		must(t, err)
+	}
+	e.Identity, err = age.GenerateX25519Identity()
+	must(t, err)
 	o.demo.Policy, o.demo.Operations, o.demo.Lifecycle = e.Ada, e.Bea, e.Cora
 	o.demo.Recipient, o.demo.Until = e.Identity.Recipient().String(), o.now.Add(30*24*time.Hour)
 	for _, k := range []struct{ use, process string }{{"log", "g1"}, {"log", "c1"}, {"log", "a1"}, {"feed", "a1"}, {"witness", "w1"}} {
@@ -88,13 +104,13 @@ func New(t testing.TB, opts ...Option) *Estate {
 	for _, f := range o.edits {
 		f(e.Plan)
 	}
-	var err error
-	e.Pin, e.Set, err = e.Plan.Create(e.Dir, e.People(), o.now, estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour})
-	must(t, err)
+	if e.Pin, e.Set, err = e.Plan.Create(e.Dir, e.People(), o.now, o.lives); err != nil {
+		return e, err
+	}
 	for _, w := range e.Plan.Charter.Workloads {
 		e.NewKey(t, w.ID)
 	}
-	return e
+	return e, nil
 }
 
 // People are ada, bea and cora.
@@ -137,7 +153,7 @@ func (e *Estate) Republish(t testing.TB, edit func(*estate.Plan), names ...strin
 		edit(e.Plan)
 	}
 	must(t, e.Plan.Write(e.Dir))
-	must(t, e.Dir.SignAll(&e.Plan.Charter, append(names, "lock"), e.People(), e.Now, estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour}))
+	must(t, e.Dir.SignAll(&e.Plan.Charter, append(names, "lock"), e.People(), e.Now, e.Lives))
 	set, err := e.Dir.Publish(e.Pin, e.Now)
 	must(t, err)
 	e.Set = set

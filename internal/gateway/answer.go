@@ -49,7 +49,7 @@ func (c *call) answer(resp *hop.Response) *dialect.Fault {
 		return nil
 	}
 	c.code = "broken"
-	if c.r.Context().Err() != nil {
+	if ctx := c.r.Context(); ctx.Err() != nil && !closing(ctx) {
 		c.code = gone
 	}
 	panic(http.ErrAbortHandler)
@@ -232,7 +232,7 @@ func (p *passage) complete() error {
 // say tells the client in its stream that the answer broke off. In the middle of an event only the connection's end can say so.
 func (p *passage) say(err error) {
 	c := p.call
-	if !p.events.between() || c.r.Context().Err() != nil {
+	if !p.events.between() || c.r.Context().Err() != nil && !closing(c.r.Context()) {
 		return
 	}
 	f := &dialect.Fault{Status: http.StatusBadGateway, Code: "broken", RequestID: c.id,
@@ -249,7 +249,7 @@ func reason(err error) string {
 	case errors.Is(err, errSilent), errors.Is(err, errShort):
 		return err.Error()
 	case errors.Is(err, context.Canceled):
-		return "the gateway is closing"
+		return errClosing.Error()
 	case errors.Is(err, hop.ErrBroken):
 		if text := err.Error(); strings.HasPrefix(text, hop.ErrBroken.Error()+": ") {
 			return clip(text[len(hop.ErrBroken.Error())+2:])

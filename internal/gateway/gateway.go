@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,7 +41,6 @@ type Parts struct {
 	ID        string // in the operations statement
 	Custodian Custodian
 	Keys      Keys
-	Ledger    Ledger
 	Log       *slog.Logger
 	Metrics   *metrics.Registry
 	KeepAlive time.Duration // silence in a stream of events before a comment is sent; 15 s by default
@@ -74,7 +74,7 @@ func New(p Parts) *Gateway {
 	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}}
 	g.bodies.most = p.Memory
 	g.limiter.tally = map[string]*tally{}
-	g.refusals.ledger, g.refusals.log, g.refusals.pending = p.Ledger, p.Log, map[refusalKey]*entry.Entry{}
+	g.refusals.pending = map[refusalKey]*entry.Entry{}
 	g.metrics = newMeasures(p.Metrics)
 	return g
 }
@@ -92,8 +92,14 @@ func (g *Gateway) Use(set *statement.Set) error {
 // Drain refuses new requests from now on; those in flight go on.
 func (g *Gateway) Drain() { g.draining.Store(true) }
 
-// Flush writes the refusals counted so far to the ledger: once a second, and before the ledger is closed.
-func (g *Gateway) Flush() { g.refusals.flush() }
+// Flush writes the refusals counted so far: once a second, and before the ledger is closed.
+func (g *Gateway) Flush(l Ledger) error { return g.refusals.flush(l) }
+
+// errClosing cancels the requests that outlast the drain.
+var errClosing = errors.New("the gateway is closing")
+
+// closing reports whether a request's context ended because of the gateway, and not its client.
+func closing(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errClosing) }
 
 // ConnState counts client connections: it belongs into http.Server.ConnState.
 func (g *Gateway) ConnState(_ net.Conn, s http.ConnState) {
@@ -320,6 +326,10 @@ func (c *call) send(open *hop.Open) (*hop.Response, *dialect.Fault) {
 	resp, err := c.g.cfg.Custodian.Do(c.r.Context(), open)
 	if err != nil {
 		f := hopFault(err)
+		if f.Code == gone && closing(c.r.Context()) {
+			f = &dialect.Fault{Status: http.StatusServiceUnavailable, Code: "draining", RetryAfter: 1,
+				Message: "This gateway is closing and gave the request up. Whether the upstream acted on it is not known."}
+		}
 		c.entered = f.Receipt != ""
 		c.g.metrics.hopError(f.Code)
 		return nil, f

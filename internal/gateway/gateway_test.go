@@ -433,7 +433,7 @@ func TestRefusalsOfTheCustodian(t *testing.T) {
 			if got["type"] != "error" || e["type"] != test.anthropic || e["message"] != "no" || got["request_id"] != resp.Header.Get("X-Request-Id") || resp.Header.Get("Request-Id") != got["request_id"] {
 				t.Errorf("Anthropic: %v", got)
 			}
-			r.gateway.Flush()
+			r.gateway.Flush(&r.ledger)
 			if len(r.ledger.entries) != 0 {
 				t.Error("what the custodian's ledger has was entered again")
 			}
@@ -564,8 +564,8 @@ func TestRefusalsAreEnteredOnceASecond(t *testing.T) {
 	}
 	r.do("POST", "/v1/chat/completions?q=secret", `{"model":"none"}`)
 	r.do("POST", "/v1/chat/completions", chat)
-	r.gateway.Flush()
-	r.gateway.Flush()
+	r.gateway.Flush(&r.ledger)
+	r.gateway.Flush(&r.ledger)
 	slices.SortFunc(r.ledger.entries, func(a, b entry.Entry) int { return strings.Compare(a.Reason, b.Reason) })
 	if len(r.ledger.entries) != 2 {
 		t.Fatalf("%d entries: %+v", len(r.ledger.entries), r.ledger.entries)

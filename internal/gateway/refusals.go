@@ -3,7 +3,8 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"log/slog"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +21,6 @@ type Ledger interface {
 // refusals are what this gateway refused by itself since the last flush: one entry a second for each workload and reason, so
 // that a flood cannot fill the disk. What the custodian refused is in the custodian's ledger.
 type refusals struct {
-	ledger Ledger
-	log    *slog.Logger
-
 	mu      sync.Mutex
 	pending map[refusalKey]*entry.Entry
 }
@@ -58,17 +56,18 @@ func (r *refusals) count(c *call, f *dialect.Fault) {
 	r.pending[key] = e
 }
 
-// flush writes what was counted.
-func (r *refusals) flush() {
+// flush writes what was counted, and returns the errors of what could not be written.
+func (r *refusals) flush(l Ledger) (err error) {
 	r.mu.Lock()
 	pending := r.pending
 	r.pending = map[refusalKey]*entry.Entry{}
 	r.mu.Unlock()
 	for _, e := range pending {
-		if err := r.ledger.Enqueue(e, false); err != nil {
-			r.log.Error("writing a refusal to the gateway's ledger", "error", err, "reason", e.Reason, "count", e.Count)
+		if failed := l.Enqueue(e, false); failed != nil {
+			err = errors.Join(err, fmt.Errorf("entering %d refusals (%s): %w", e.Count, e.Reason, failed))
 		}
 	}
+	return err
 }
 
 // method keeps what a client can put into an entry to the methods that exist.

@@ -114,7 +114,6 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 			"rv_research": {Workload: "research-agent", Unit: "research", Tenant: "acme", Proof: "bearer", KeyID: "0123456789abcdef"},
 			"rv_support":  {Workload: "support-agent", Unit: "support", Tenant: "acme", Proof: "bearer"},
 		},
-		Ledger:  &r.ledger,
 		Log:     slog.New(slog.NewJSONHandler(&r.logs, nil)),
 		Metrics: &metrics.Registry{},
 	}

@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// App is the gateway as a process.
+func App() process.App[Config] {
+	return process.App[Config]{
+		Name:    "reeve-gateway",
+		Default: defaults(),
+		Check:   (*Config).check,
+		Ops:     func(c *Config) string { return c.Ops },
+		Confine: (*Config).confine,
+		Run:     run,
+	}
+}
+
+// running is a gateway process.
+type running struct {
+	cfg      *Config
+	rt       *process.Runtime
+	gateway  *Gateway
+	records  *Records
+	hop      *hop.Client
+	ledger   *ledger.Log
+	follower *feed.Follower
+	lock     *metrics.Gauge   // version of the set in force
+	refused  *metrics.Counter // sets that were refused
+	first    chan struct{}    // closed when a set is in force
+	once     sync.Once
+}
+
+// run starts in this order: statements, ledger, listener, confinement, serving. Each wait shows in /readyz.
+func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+	r := &running{
+		cfg: cfg, rt: rt, records: new(Records), first: make(chan struct{}),
+		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
+		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
+		hop:     hop.NewClient(hop.ClientConfig{Dial: hop.Unix(cfg.Hop.Socket), Conns: cfg.Hop.Conns, Limits: hop.Limits{Body: 1 << 30}}),
+	}
+	defer r.hop.Close()
+	r.gateway = New(Parts{
+		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Log: rt.Log, Metrics: rt.Metrics,
+		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
+	})
+	rt.Ready.Set("statements", "waiting for the first verified set from "+cfg.Authority+"; see reeve publish")
+	rt.Ready.Set("ledger", "not open yet")
+	rt.Ready.Set("custodian", "not asked yet")
+	set, err := r.follow(ctx)
+	if err != nil {
+		return err
+	}
+	if r.ledger, err = openLedger(ctx, cfg, set, rt.Log); err != nil {
+		return fmt.Errorf("opening the gateway's ledger: %w", err)
+	}
+	defer r.ledger.Close()
+	l, err := process.Listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := rt.Restrict(set.Charter.RequireConfinement); err != nil {
+		return err
+	}
+	return r.serve(ctx, l)
+}
+
+// follow follows the feed and waits for the first set.
+func (r *running) follow(ctx context.Context) (*statement.Set, error) {
+	trust := r.cfg.EstateTrust
+	cfg := feed.Config{
+		URL: r.cfg.Authority, Dir: r.cfg.StateDir + "/feed", Log: r.rt.Log,
+		Pin: statement.Pin{
+			Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: r.rt.Demo,
+		},
+		OnSet:    r.use,
+		OnRecord: r.records.Take,
+	}
+	if folder, ok := r.cfg.folder(); ok {
+		cfg.URL, cfg.Folder = "", folder
+	}
+	var err error
+	if r.follower, err = feed.Follow(ctx, cfg); err != nil {
+		return nil, err
+	}
+	for why := ""; ; {
+		select {
+		case <-r.first:
+			return r.follower.Set(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+		if s := r.follower.Status(); s.Err != why {
+			why = s.Err
+			r.rt.Log.Warn("waiting for the first verified set", "authority", r.cfg.Authority, "reason", why)
+			r.rt.Ready.Set("statements", "waiting for the first verified set from "+r.cfg.Authority+": "+why)
+		}
+	}
+}
+
+// use puts a set into force, or refuses it: then the old one stays.
+func (r *running) use(set *statement.Set, _ statement.Store) error {
+	if err := r.gateway.Use(set); err != nil {
+		r.refused.Inc()
+		return err
+	}
+	r.records.Use(set)
+	r.lock.Set(set.Lock.Version)
+	r.rt.Ready.Set("statements", "")
+	r.once.Do(func() { close(r.first) })
+	return nil
+}
+
+// serve serves until ctx ends, and then lets what is in flight finish for as long as the drain lasts.
+func (r *running) serve(ctx context.Context, l net.Listener) error {
+	base, giveUp := context.WithCancelCause(context.Background())
+	defer giveUp(nil)
+	server := r.server(base)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	r.rt.Log.Info("serving", "listen", l.Addr().String(), "lock", r.follower.Set().Lock.Version)
+	var watching sync.WaitGroup
+	watch, stop := context.WithCancel(context.Background())
+	watching.Go(func() { r.watch(watch) })
+	var err error
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("serving clients on %s: %w", r.cfg.Listen, err)
+	case <-ctx.Done():
+		r.drain(server, giveUp)
+	}
+	stop()
+	watching.Wait()
+	return errors.Join(err, r.gateway.Flush(r.ledger))
+}
+
+// server is bounded by the limits of the first set; what concerns single requests follows later sets.
+func (r *running) server(base context.Context) *http.Server {
+	lim := r.gateway.force.Load().limits
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           r.gateway,
+		ConnState:         r.gateway.ConnState,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ReadHeaderTimeout: time.Duration(lim.HeaderTimeout),
+		IdleTimeout:       time.Duration(lim.IdleTimeout),
+		MaxHeaderBytes:    int(lim.HeaderBytes),
+		Protocols:         protocols,
+		ErrorLog:          slog.NewLogLogger(r.rt.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// drain lets requests in flight finish, gives up those that outlast the drain, and closes.
+func (r *running) drain(server *http.Server, giveUp context.CancelCauseFunc) {
+	r.gateway.Drain()
+	r.rt.Ready.Set("serving", "closing: no new requests are taken")
+	r.rt.Log.Info("draining", "in_flight", r.gateway.metrics.flight.Value(), "limit", r.cfg.Drain.String())
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Drain)
+	defer cancel()
+	if server.Shutdown(ctx) == nil {
+		return
+	}
+	r.rt.Log.Warn("giving up requests that outlast the drain", "in_flight", r.gateway.metrics.flight.Value())
+	giveUp(errClosing)
+	last, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if server.Shutdown(last) != nil {
+		server.Close()
+	}
+}
+
+// watch does once a second what has no request of its own: the ledger of refusals, and readiness.
+func (r *running) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		r.check(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.rt.Reload:
+			// Sets come by the feed as soon as they are published; a reload only says where it stands.
+			r.rt.Log.Info("reload", "lock", r.follower.Set().Lock.Version, "feed", r.follower.Status())
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *running) check(ctx context.Context) {
+	if err := r.gateway.Flush(r.ledger); err != nil {
+		r.rt.Log.Error("writing refusals to the gateway's ledger", "error", err)
+	}
+	r.ready("ledger", r.ledger.Err())
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r.ready("custodian", r.hop.Ready(ctx))
+	r.ready("feed", r.fresh())
+}
+
+// ready tells people when something changes.
+func (r *running) ready(name string, err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	switch {
+	case !r.rt.Ready.Set(name, reason):
+	case err != nil:
+		r.rt.Log.Warn("not ready", "name", name, "reason", reason)
+	default:
+		r.rt.Log.Info("ready", "name", name)
+	}
+}
+
+// fresh is an error when no news of revocations came for longer than the charter's bound for credentials of the normal class.
+func (r *running) fresh() error {
+	bound := time.Duration(r.follower.Set().Charter.Revocation.Normal)
+	if bound == 0 {
+		bound = 30 * time.Second
+	}
+	age := r.follower.Age()
+	if age != feed.Unknown && age <= bound {
+		return nil
+	}
+	why := r.follower.Status().Err
+	if age == feed.Unknown {
+		return fmt.Errorf("no heartbeat of the authority has come yet (%s); is it running at %s?", why, r.cfg.Authority)
+	}
+	return fmt.Errorf("the newest heartbeat of the authority is %s old, more than the charter's bound of %s (%s); is it running at %s?",
+		age.Round(time.Second), bound, why, r.cfg.Authority)
+}

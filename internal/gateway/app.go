@@ -10,12 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/witness"
 )
 
 // App is the gateway as a process.
@@ -65,7 +68,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	if r.ledger, err = openLedger(ctx, cfg, set, rt.Log); err != nil {
+	if r.ledger, err = openLedger(ctx, cfg, set, r.witnesses, rt.Log); err != nil {
 		return fmt.Errorf("opening the gateway's ledger: %w", err)
 	}
 	defer r.ledger.Close()
@@ -101,7 +104,7 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 	for why := ""; ; {
 		select {
 		case <-r.first:
-			return r.follower.Set(), nil
+			return r.set(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
@@ -113,6 +116,9 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 		}
 	}
 }
+
+// set is the one in force.
+func (r *running) set() *statement.Set { return r.gateway.force.Load().set }
 
 // use puts a set into force, or refuses it: then the old one stays.
 func (r *running) use(set *statement.Set, _ statement.Store) error {
@@ -127,6 +133,19 @@ func (r *running) use(set *statement.Set, _ statement.Store) error {
 	return nil
 }
 
+// witnesses are the charter's witness keys of the moment.
+func (r *running) witnesses() note.Verifiers {
+	var keys []string
+	for _, k := range r.set().ServiceKeys("witness", time.Now()) {
+		keys = append(keys, k.Key)
+	}
+	verifiers, err := witness.Verifiers(keys)
+	if err != nil {
+		r.rt.Log.Warn("leaving out witness keys of the charter", "error", err)
+	}
+	return verifiers
+}
+
 // serve serves until ctx ends, and then lets what is in flight finish for as long as the drain lasts.
 func (r *running) serve(ctx context.Context, l net.Listener) error {
 	base, giveUp := context.WithCancelCause(context.Background())
@@ -134,7 +153,7 @@ func (r *running) serve(ctx context.Context, l net.Listener) error {
 	server := r.server(base)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
-	r.rt.Log.Info("serving", "listen", l.Addr().String(), "lock", r.follower.Set().Lock.Version)
+	r.rt.Log.Info("serving", "listen", l.Addr().String(), "lock", r.set().Lock.Version)
 	var watching sync.WaitGroup
 	watch, stop := context.WithCancel(context.Background())
 	watching.Go(func() { r.watch(watch) })
@@ -197,7 +216,7 @@ func (r *running) watch(ctx context.Context) {
 			return
 		case <-r.rt.Reload:
 			// Sets come by the feed as soon as they are published; a reload only says where it stands.
-			r.rt.Log.Info("reload", "lock", r.follower.Set().Lock.Version, "feed", r.follower.Status())
+			r.rt.Log.Info("reload", "lock", r.set().Lock.Version, "feed", r.follower.Status())
 		case <-tick.C:
 		}
 	}
@@ -208,6 +227,7 @@ func (r *running) check(ctx context.Context) {
 		r.rt.Log.Error("writing refusals to the gateway's ledger", "error", err)
 	}
 	r.ready("ledger", r.ledger.Err())
+	r.ready("statements", r.current())
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	r.ready("custodian", r.hop.Ready(ctx))
@@ -229,9 +249,22 @@ func (r *running) ready(name string, err error) {
 	}
 }
 
+// current is an error when the set in force has run out. A newer set that is refused is noted: the one in force goes on.
+func (r *running) current() error {
+	set, note := r.set(), ""
+	if newest := r.follower.Status().Authority; newest > set.Lock.Version {
+		note = fmt.Sprintf("the authority publishes lock version %d; %d stays in force, because the newer one is refused; the log says why", newest, set.Lock.Version)
+	}
+	r.rt.Ready.Note("statements", note)
+	if time.Now().After(set.Expires) {
+		return fmt.Errorf("lock version %d expired at %s: nothing may be used until two owners sign estate.lock again and it is published", set.Lock.Version, set.Expires.Format(time.RFC3339))
+	}
+	return nil
+}
+
 // fresh is an error when no news of revocations came for longer than the charter's bound for credentials of the normal class.
 func (r *running) fresh() error {
-	bound := time.Duration(r.follower.Set().Charter.Revocation.Normal)
+	bound := time.Duration(r.set().Charter.Revocation.Normal)
 	if bound == 0 {
 		bound = 30 * time.Second
 	}

@@ -52,8 +52,7 @@ type Hop struct {
 
 // Witness cosigns the ledger.
 type Witness struct {
-	ID  string `yaml:"id"`  // of the auditor whose witness key the charter has; may be left out when there is only one
-	URL string `yaml:"url"` // submission prefix of C2SP tlog-witness
+	URL string `yaml:"url"` // submission prefix of C2SP tlog-witness; its key stands in the charter
 }
 
 // defaults are what the file may leave out.

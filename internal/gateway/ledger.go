@@ -2,22 +2,22 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 )
 
-// openLedger opens the gateway's own log with the witnesses of the set. The key must be the one that the charter enrols.
-func openLedger(ctx context.Context, cfg *Config, set *statement.Set, log *slog.Logger) (*ledger.Log, error) {
+// openLedger opens the gateway's own log. Its key must be the one that the charter enrols; keys returns the charter's witness
+// keys of the moment.
+func openLedger(ctx context.Context, cfg *Config, set *statement.Set, keys func() note.Verifiers, log *slog.Logger) (*ledger.Log, error) {
 	key, err := ledger.LoadKey(cfg.LogKey)
 	if err != nil {
 		return nil, err
@@ -25,9 +25,9 @@ func openLedger(ctx context.Context, cfg *Config, set *statement.Set, log *slog.
 	if !enrolled(set, cfg.ID, key.Verifier()) {
 		return nil, fmt.Errorf("the charter has no live log key %s for %s: nobody would believe this ledger; have the key added under service_keys, or name the right file in log_key", key.Verifier(), cfg.ID)
 	}
-	witnesses, err := witnesses(cfg.Witnesses, set)
-	if err != nil {
-		return nil, err
+	var witnesses []ledger.Witness
+	for _, w := range cfg.Witnesses {
+		witnesses = append(witnesses, &witness.Client{URL: w.URL, Keys: keys, HTTP: &http.Client{Timeout: 10 * time.Second}})
 	}
 	return ledger.Open(ctx, ledger.Config{
 		Key: key, Dir: filepath.Join(cfg.StateDir, "ledger"), Tiles: cfg.TilesDir,
@@ -43,40 +43,4 @@ func enrolled(set *statement.Set, process, verifier string) bool {
 		}
 	}
 	return false
-}
-
-// witnesses finds the charter's key of each witness that is configured.
-func witnesses(list []Witness, set *statement.Set) ([]ledger.Witness, error) {
-	keys := set.ServiceKeys("witness", time.Now())
-	client := &http.Client{Timeout: 10 * time.Second}
-	var out []ledger.Witness
-	for _, w := range list {
-		var found []statement.ServiceKey
-		for _, k := range keys {
-			if k.Process == w.ID || w.ID == "" && len(keys) == 1 {
-				found = append(found, k)
-			}
-		}
-		if len(found) != 1 {
-			return nil, fmt.Errorf("the charter has %d live witness keys for the witness %q at %s, want one: name the auditor's id under witnesses", len(found), w.ID, w.URL)
-		}
-		key, err := witness.NewVerifier(found[0].Key)
-		if err != nil {
-			return nil, fmt.Errorf("the charter's witness key of %s: %w", found[0].Process, err)
-		}
-		out = append(out, cosigner{&witness.Client{URL: w.URL, Key: key, HTTP: client}})
-	}
-	return out, nil
-}
-
-// cosigner lets a witness cosign a ledger.
-type cosigner struct{ client *witness.Client }
-
-func (c cosigner) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error) {
-	sig, err := c.client.AddCheckpoint(ctx, oldSize, proof, checkpoint)
-	var conflict *witness.Conflict
-	if errors.As(err, &conflict) {
-		return nil, &ledger.ConflictError{Size: conflict.Size}
-	}
-	return sig, err
 }

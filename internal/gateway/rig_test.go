@@ -152,6 +152,13 @@ var standard struct {
 
 // hop serves the script on a socket and returns a client to it.
 func (r *rig) hop() *hop.Client {
+	client := hop.NewClient(hop.ClientConfig{Dial: hop.Unix(r.listen())})
+	r.t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// listen serves the script on a socket and returns its path.
+func (r *rig) listen() string {
 	dir, err := os.MkdirTemp("", "hop") // short: a socket's path has at most 107 bytes
 	if err != nil {
 		r.t.Fatal(err)
@@ -173,15 +180,13 @@ func (r *rig) hop() *hop.Client {
 		},
 	})
 	go server.Serve(l)
-	client := hop.NewClient(hop.ClientConfig{Dial: hop.Unix(path)})
 	r.t.Cleanup(func() {
-		client.Close()
 		done, cancel := context.WithCancel(context.Background())
 		cancel()
 		server.Shutdown(done)
 		os.RemoveAll(dir)
 	})
-	return client
+	return path
 }
 
 // open is the only request that the custodian got.

@@ -3,6 +3,7 @@ package process
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -12,9 +13,11 @@ import (
 )
 
 // Readiness is what a process waits for, by name. A process without a name in it is not ready: it has not said anything yet.
+// The zero Readiness is one that waits for nothing named yet.
 type Readiness struct {
 	mu      sync.Mutex
 	reasons map[string]string // name to what is missing and the command that helps; empty when ready
+	notes   map[string]string // name to what people should know, ready or not
 }
 
 func newReadiness() *Readiness { return &Readiness{reasons: map[string]string{}} }
@@ -23,9 +26,24 @@ func newReadiness() *Readiness { return &Readiness{reasons: map[string]string{}}
 func (r *Readiness) Set(name, reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.reasons == nil {
+		r.reasons = map[string]string{}
+	}
 	old, known := r.reasons[name]
 	r.reasons[name] = reason
 	return !known || old != reason
+}
+
+// Note says something about name that does not keep the process from being ready; an empty text takes it back.
+func (r *Readiness) Note(name, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.notes == nil {
+		r.notes = map[string]string{}
+	}
+	if r.notes[name] = text; text == "" {
+		delete(r.notes, name)
+	}
 }
 
 // State returns whether all is ready, and each name with its reason.
@@ -82,6 +100,9 @@ func serveOps(addr string, rt *Runtime) (*http.Server, error) {
 
 func (r *Readiness) serve(w http.ResponseWriter, _ *http.Request) {
 	ready, reasons := r.State()
+	r.mu.Lock()
+	notes := maps.Clone(r.notes)
+	r.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -89,5 +110,6 @@ func (r *Readiness) serve(w http.ResponseWriter, _ *http.Request) {
 	json.NewEncoder(w).Encode(struct {
 		Ready   bool              `json:"ready"`
 		Reasons map[string]string `json:"reasons"`
-	}{ready, reasons})
+		Notes   map[string]string `json:"notes,omitempty"`
+	}{ready, reasons, notes})
 }

@@ -71,6 +71,7 @@ func commands() []*cobra.Command {
 		newCredentialCmd(),
 		newDemoCmd(),
 		newDownCmd(),
+		newInitCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 	}

@@ -41,8 +41,14 @@ var Processes = host.IDs{Gateway: "g1", Custodian: "c1", Authority: "a1", Audito
 // people are the demo's owners; each role is another one's.
 var people = []string{"ada", "bea", "cora"} // policy, operations, lifecycle
 
-// Create makes the estate in d, a new directory, writes what the processes and the user need, and finishes d.
-func Create(d *host.Dir, now time.Time) error {
+// RandomKey makes the demo upstream's key for a credential. Nothing keeps it.
+func RandomKey(string) secret.Value {
+	return secret.New([]byte("demo-upstream-key-" + strings.ToLower(rand.Text()+rand.Text())))
+}
+
+// Create makes the estate in d, a new directory, writes what the processes and the user need, and finishes d. mint makes the
+// upstream's key for each credential; it is wiped once it is sealed.
+func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Value) error {
 	ca, err := upstream.OpenCA(d.Join(host.Upstream, "demo-ca"))
 	if err != nil {
 		return err
@@ -66,7 +72,7 @@ func Create(d *host.Dir, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("signing the demo estate: %w", err)
 	}
-	if err := handOver(d, dir, set, signers[2], now); err != nil {
+	if err := handOver(d, dir, set, signers[2], now, mint); err != nil {
 		return err
 	}
 	if err := issue(d, set, signers[0], now); err != nil {
@@ -96,12 +102,12 @@ func makePeople(d *host.Dir) ([]*estate.Signer, error) {
 
 func keyFile(d *host.Dir, person string) string { return d.Join("people", person+".key") }
 
-// handOver makes a random key for each credential, tells the upstream its hash and seals it to the custodian. Nothing keeps it.
-func handOver(d *host.Dir, dir estate.Dir, set *statement.Set, owner *estate.Signer, now time.Time) error {
+// handOver makes a key for each credential, tells the upstream its hash and seals it to the custodian.
+func handOver(d *host.Dir, dir estate.Dir, set *statement.Set, owner *estate.Signer, now time.Time, mint func(string) secret.Value) error {
 	var accepted []upstream.Key
 	for _, u := range set.Charter.Units {
 		for _, c := range set.Custody[u.ID].Credentials {
-			value := secret.New([]byte("demo-upstream-key-" + strings.ToLower(rand.Text()+rand.Text())))
+			value := mint(c.ID)
 			accepted = append(accepted, upstream.HashKey(c.ID, c.Dialect, value.Reveal()))
 			_, err := handover.Put(dir, set, c.ID, value, owner, now)
 			value.Wipe()

@@ -47,9 +47,12 @@ type Runtime struct {
 // Version is set by the linker: -ldflags "-X github.com/reevehq/reeve/internal/process.Version=…".
 var Version = "dev"
 
-// Run runs the process and returns its exit status.
-func Run[C any](app App[C]) int {
-	err := app.run(os.Args[1:], os.Stdout, os.Stderr)
+// Run runs the process with its command line and returns its exit status.
+func Run[C any](app App[C]) int { return RunArgs(app, os.Args[1:]) }
+
+// RunArgs is Run with other arguments.
+func RunArgs[C any](app App[C], args []string) int {
+	err := app.run(args, os.Stdout, os.Stderr)
 	switch {
 	case err == nil:
 		return 0

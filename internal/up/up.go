@@ -29,6 +29,10 @@ type Options struct {
 	Port int    // first port of a new directory; 0 for any free ones
 	Out  io.Writer
 	Now  func() time.Time
+	// Command, if set, may change how a process is started.
+	Command func(Spec) Spec
+	// Then, if set, runs once all is ready, with the processes' pids by name; when it returns, everything is stopped.
+	Then func(ctx context.Context, d *host.Dir, pids map[string]int) error
 }
 
 // Run makes a demo in a new directory, or takes the estate that is there, runs its processes until ctx ends, and stops them in
@@ -57,6 +61,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if err := s.waitReady(ctx); err != nil {
 		return quiet(ctx, err)
+	}
+	if o.Then != nil {
+		return o.Then(ctx, d, s.pids())
 	}
 	if err := Report(ctx, o.Out, d); err != nil {
 		return err
@@ -106,7 +113,7 @@ func create(o Options) (*host.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, demo.Create(d, o.Now())
+	return d, demo.Create(d, o.Now(), demo.RandomKey)
 }
 
 // binaries are the programs of the processes.
@@ -125,16 +132,26 @@ type supervisor struct {
 
 // start starts every process; they wait for one another themselves.
 func (s *supervisor) start() error {
-	pids := map[string]int{}
 	for _, name := range host.Start(s.dir.Run.Demo) {
-		c, err := s.spawner.Start(s.spec(name))
+		spec := s.spec(name)
+		if s.Command != nil {
+			spec = s.Command(spec)
+		}
+		c, err := s.spawner.Start(spec)
 		if err != nil {
 			return err
 		}
 		s.children = append(s.children, c)
-		pids[name] = c.PID
 	}
-	return s.lock.write(Running{PID: os.Getpid(), Children: pids})
+	return s.lock.write(Running{PID: os.Getpid(), Children: s.pids()})
+}
+
+func (s *supervisor) pids() map[string]int {
+	pids := map[string]int{}
+	for _, c := range s.children {
+		pids[c.Name] = c.PID
+	}
+	return pids
 }
 
 func (s *supervisor) spec(name string) Spec {

@@ -55,8 +55,9 @@ type Entry struct {
 	Reason     string
 	IntentSeq  int64 // of the intent that an outcome belongs to; HasIntent tells 0 from none
 	HasIntent  bool
-	Status     int   // upstream's HTTP status
-	Bytes      int64 // response body bytes passed on
+	IntentLog  string // log id of the log that holds the intent, when it is not this one: the ledger was rotated in between
+	Status     int    // upstream's HTTP status
+	Bytes      int64  // response body bytes passed on
 	Usage      string
 	FeedAgeMS  int64  // age of the newest revocation news in milliseconds; -1 when unknown; always written for Intent and Deny
 	Commit     string // salted commitment to an erasable payload

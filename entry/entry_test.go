@@ -95,6 +95,8 @@ func TestValidate(t *testing.T) {
 		"predecessor elsewhere":      func(e *Entry) { e.PrevLog = "reeve/x/c" },
 		"tenant_seq without tenant":  func(e *Entry) { e.Type, e.Tenant = Mint, "" },
 		"commit not a hash":          func(e *Entry) { e.Commit = "ABC" },
+		"intent_log without intent":  func(e *Entry) { e.IntentLog = "0123456789abcdee" },
+		"intent_log of this log":     func(e *Entry) { e.HasIntent, e.IntentSeq, e.IntentLog = true, 1, e.Log },
 		"log not an id":              func(e *Entry) { e.Log = "x" },
 		"feed age below unknown":     func(e *Entry) { e.FeedAgeMS = -2 },
 		"too large":                  func(e *Entry) { e.Bytes = 1 << 53 },

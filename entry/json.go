@@ -28,6 +28,7 @@ func (e *Entry) AppendJSON(dst []byte) []byte {
 	w.str(`"estate":`, e.Estate)
 	w.int(`"feed_age_ms":`, e.FeedAgeMS, e.FeedAgeMS != 0 || e.Type == Intent || e.Type == Deny)
 	w.str(`"gateway":`, e.Gateway)
+	w.str(`"intent_log":`, e.IntentLog)
 	w.int(`"intent_seq":`, e.IntentSeq, e.HasIntent)
 	w.str(`"lease":`, e.Lease)
 	w.str(`"level":`, e.Level)
@@ -209,6 +210,8 @@ func (r *reader) member(e *Entry, k string) (err error) {
 		e.FeedAgeMS, err = r.int()
 	case "gateway":
 		e.Gateway, err = r.str()
+	case "intent_log":
+		e.IntentLog, err = r.str()
 	case "intent_seq":
 		e.HasIntent = true
 		e.IntentSeq, err = r.int()

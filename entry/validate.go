@@ -34,7 +34,9 @@ func (e *Entry) wrong() string {
 		return "tenant_seq without tenant"
 	case !e.HasIntent && e.IntentSeq != 0:
 		return "intent_seq without an intent"
-	case e.HasIntent && e.IntentSeq >= e.Seq:
+	case e.IntentLog != "" && (!e.HasIntent || e.IntentLog == e.Log || !isHex(e.IntentLog, 8)):
+		return "intent_log is not the id of another log, or there is no intent_seq"
+	case e.HasIntent && e.IntentLog == "" && e.IntentSeq >= e.Seq:
 		return "intent_seq is not below seq"
 	case e.Commit != "" && !isHex(e.Commit, 32):
 		return "commit is not a SHA-256 in hex"

@@ -71,7 +71,6 @@ func commands() []*cobra.Command {
 		newCredentialCmd(),
 		newDemoCmd(),
 		newDownCmd(),
-		newInitCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ func TestCreateAndOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := Open(path, t.TempDir())
-	if err != nil || !reflect.DeepEqual(again.Run, d.Run) || again.State != d.State {
+	if err != nil || again.Run != d.Run || again.State != d.State {
 		t.Fatalf("open: %+v, %v; want %+v", again, err, d)
 	}
 	if _, err := Create(path, t.TempDir(), true, 0); err == nil {

@@ -121,6 +121,9 @@ func (l *Log) commit(g *group) error {
 func (l *Log) encode(it *item, timeNS int64) error {
 	v, e := l.vol, it.e
 	e.V, e.Seq, e.TimeNS, e.Log, e.TenantSeq = 1, v.tree.Size, timeNS, v.id, 0
+	if e.IntentLog == v.id {
+		e.IntentLog = ""
+	}
 	if e.Type == entry.Heartbeat && e.Commit == "" {
 		e.Commit, it.payload = heartbeat(v.tenants)
 	}
@@ -222,9 +225,15 @@ func (v *volume) prepare(size int64) {
 	}
 }
 
+// prepare makes segments for the current volume until its stopPreparing.
+func (l *Log) prepare() {
+	v := l.vol
+	v.preparing.Go(func() { v.prepare(l.cfg.SegmentSize) })
+}
+
 // stopPreparing ends prepare and waits for it.
 func (v *volume) stopPreparing() {
-	close(v.stop)
+	v.stopping.Do(func() { close(v.stop) })
 	v.preparing.Wait()
 }
 

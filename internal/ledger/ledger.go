@@ -183,9 +183,16 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	if err := l.openVolume(n); err != nil {
 		return nil, err
 	}
+	if n > 0 && l.vol.tree.Size == 0 && l.pub.signed.raw == nil {
+		// A rotation was interrupted before the successor's first entry was durable: the log before it goes on.
+		if err := errors.Join(os.RemoveAll(cfg.dir(n)), l.openVolume(n-1)); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.publish(ctx); err != nil {
 		return nil, err
 	}
+	l.prepare()
 	l.writer.Go(l.write)
 	l.done.Go(l.publishing)
 	return l, nil
@@ -212,6 +219,14 @@ func (d Durable) Valid() bool { return d.g != nil }
 
 // Seq is the entry's leaf index.
 func (d Durable) Seq() int64 { return d.seq }
+
+// Log is the id of the log that holds the entry. An outcome names it in IntentLog: the ledger may have been rotated since.
+func (d Durable) Log() string {
+	if d.g == nil {
+		return ""
+	}
+	return d.g.vol.id
+}
 
 // Leaf is the entry's RFC 6962 leaf hash.
 func (d Durable) Leaf() [sha256.Size]byte { return d.leaf }

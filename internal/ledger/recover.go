@@ -42,6 +42,7 @@ type volume struct {
 
 	spares    chan spare // from prepare to the writer
 	stop      chan struct{}
+	stopping  sync.Once
 	preparing sync.WaitGroup
 }
 
@@ -252,24 +253,24 @@ func checkpointText(origin string, t tlog.Tree) []byte {
 }
 
 // recover brings a volume to the state after its last durable entry. It zeroes a torn tail and never touches anything else.
-func (v *volume) recover(size int64, signed checkpoint, each func(e *entry.Entry)) (*walScan, error) {
+func (v *volume) recover(size int64, signed checkpoint, each func(e *entry.Entry)) error {
 	s, err := v.scan(size, signed.N, each)
 	if err != nil {
-		return nil, &DamagedError{v.origin, err.Error()}
+		return &DamagedError{v.origin, err.Error()}
 	}
 	switch {
 	case s.acked:
-		return nil, &DamagedError{v.origin, fmt.Sprintf("the write-ahead log breaks after entry %d, and later records prove that more was durable", s.tree.Size-1)}
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log breaks after entry %d, and later records prove that more was durable", s.tree.Size-1)}
 	case s.tree.Size < signed.N:
-		return nil, &DamagedError{v.origin, fmt.Sprintf("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.tree.Size, signed.N)}
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.tree.Size, signed.N)}
 	case signed.N > 0 && !s.reached:
-		return nil, &DamagedError{v.origin, fmt.Sprintf("the write-ahead log begins at entry %d, after the last signed checkpoint of %d entries: the published tree is older than the log", s.first.Tree.Size, signed.N)}
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log begins at entry %d, after the last signed checkpoint of %d entries: the published tree is older than the log", s.first.Tree.Size, signed.N)}
 	case signed.N > 0 && s.rootAt != signed.Hash:
-		return nil, &DamagedError{v.origin, fmt.Sprintf("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)}
+		return &DamagedError{v.origin, fmt.Sprintf("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)}
 	}
 	if s.tail {
 		if err := v.dropTail(size, s); err != nil {
-			return nil, fmt.Errorf("clearing a torn write: %w", err)
+			return fmt.Errorf("clearing a torn write: %w", err)
 		}
 	}
 	v.began.Store(s.began)
@@ -280,10 +281,10 @@ func (v *volume) recover(size int64, signed checkpoint, each func(e *entry.Entry
 	if s.active >= 0 {
 		v.number, v.off = s.segments[s.active], s.off
 		if v.file, err = v.disk.open(segmentName(v.number)); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // dropTail zeroes what follows the last good record, and removes segments after it whose header is torn.

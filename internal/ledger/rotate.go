@@ -95,6 +95,7 @@ func (l *Log) succeed(old *volume, prev tlog.Tree, reason string, actors []strin
 	if err != nil {
 		return err
 	}
+	l.prepare()
 	e := &entry.Entry{
 		Type: entry.Retire, Reason: reason, Actor: actors,
 		PrevLog: old.origin, PrevSize: prev.N, PrevRoot: base64.StdEncoding.EncodeToString(prev.Hash[:]),

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,7 +46,7 @@ func (l *Log) openVolume(n int) error {
 	if err != nil {
 		return &DamagedError{v.origin, err.Error()}
 	}
-	s, err := v.recover(l.cfg.SegmentSize, signed, func(e *entry.Entry) {
+	err = v.recover(l.cfg.SegmentSize, signed, func(e *entry.Entry) {
 		if e.Seq >= cosigned.N {
 			l.age.add(e.Seq, e.Seq+1, e.TimeNS)
 		}
@@ -55,16 +54,11 @@ func (l *Log) openVolume(n int) error {
 	if err != nil {
 		return err
 	}
-	if n > 0 && s.tree.Size == 0 && signed.raw == nil {
-		// A rotation was interrupted before the successor's first entry was durable.
-		return errors.Join(os.RemoveAll(l.cfg.dir(n)), l.openVolume(n-1))
-	}
 	l.vol = v
 	l.current.Store(v)
 	l.size.Store(v.tree.Size)
 	l.pub.signed = signed
 	l.pub.published.Store(signed.N)
 	l.pub.cosigned.Store(cosigned.N)
-	v.preparing.Go(func() { v.prepare(l.cfg.SegmentSize) })
 	return nil
 }

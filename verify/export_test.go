@@ -1,0 +1,4 @@
+package verify
+
+// KeyHash is for tests in package verify_test.
+var KeyHash = keyHash

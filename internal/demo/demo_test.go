@@ -27,7 +27,7 @@ func create(t *testing.T) *host.Dir {
 			os.RemoveAll(d.Run.State)
 		}
 	})
-	if err := Create(d, start); err != nil {
+	if err := Create(d, start, RandomKey); err != nil {
 		t.Fatal(err)
 	}
 	return d

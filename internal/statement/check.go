@@ -218,7 +218,14 @@ func checkDestination(t *Destination, template, path string, d *document) {
 		d.want(ok, "value", at(path+".methods", i), "%q is not a method that may be used: upper case, neither CONNECT nor TRACE", m)
 	}
 	for i, p := range t.Paths {
-		d.want(validPattern(p), "value", at(path+".paths", i), "%q is not a path pattern: literal segments, * for one whole segment, ** at the end", p)
+		some, pattern, ok := strings.Cut(p, " ")
+		for m := range strings.SplitSeq(some, ",") {
+			d.want(!ok || slices.Contains(t.Methods, m), "value", at(path+".paths", i), "%q is for a method that the destination does not name", p)
+		}
+		if !ok {
+			pattern = p
+		}
+		d.want(validPattern(pattern), "value", at(path+".paths", i), "%q is not a path pattern: literal segments, * for one whole segment, ** at the end; before it, methods and a space", p)
 	}
 	for name, list := range map[string][]string{"networks": t.Networks, "proxy_networks": t.ProxyNetworks} {
 		for i, n := range list {

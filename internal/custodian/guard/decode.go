@@ -24,12 +24,16 @@ const (
 var ErrEncoding = errors.New("the upstream's answer is encoded in a way that the response guard cannot read, although identity was asked for, so it was not passed on")
 
 // Decode returns the body in plain and the header without Content-Encoding: gzip and deflate (with or without zlib's frame)
-// are decoded within bounds, whatever else is ErrEncoding. Reading fails with ErrEncoding or ErrBounds wrapped.
+// are decoded within bounds; whatever else, and a charset in which ASCII is not ASCII, is ErrEncoding. Reading fails with
+// ErrEncoding or ErrBounds wrapped.
 func Decode(header []hop.Field, body io.Reader) ([]hop.Field, io.Reader, error) {
 	encoding := ""
 	out := make([]hop.Field, 0, len(header))
 	for _, f := range header {
 		if !strings.EqualFold(f.Name, "Content-Encoding") {
+			if strings.EqualFold(f.Name, "Content-Type") && !asciiType(f.Value) {
+				return nil, nil, ErrEncoding
+			}
 			out = append(out, f)
 			continue
 		}
@@ -45,6 +49,17 @@ func Decode(header []hop.Field, body io.Reader) ([]hop.Field, io.Reader, error) 
 		return out, body, nil
 	}
 	return out, &decoder{wire: counter{r: body}, encoding: encoding}, nil
+}
+
+// asciiType reports whether the charset of a Content-Type, if it names one, spells ASCII as itself.
+func asciiType(value string) bool {
+	_, charset, found := strings.Cut(strings.ToLower(value), "charset")
+	charset = strings.Trim(strings.TrimLeft(charset, " \t="), `"; `)
+	switch charset {
+	case "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252":
+		return true
+	}
+	return !found
 }
 
 type decoder struct {

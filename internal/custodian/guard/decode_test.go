@@ -75,6 +75,14 @@ func TestDecode(t *testing.T) {
 	if _, _, err := Decode([]hop.Field{{Name: "Content-Encoding", Value: "gzip"}, {Name: "Content-Encoding", Value: "gzip"}}, nil); !errors.Is(err, ErrEncoding) {
 		t.Error("two encodings:", err)
 	}
+	for kind, want := range map[string]error{
+		"text/html; Charset = \"UTF-8\"": nil, "text/event-stream": nil, "text/plain; charset=iso-8859-1": nil,
+		"application/json; charset=utf-16": ErrEncoding, "text/html; charset=utf-7": ErrEncoding, "text/html; charset=utf-8; charset=utf-16": ErrEncoding,
+	} {
+		if _, _, err := Decode([]hop.Field{{Name: "content-type", Value: kind}}, nil); err != want {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
 	if _, _, err := unpack("gzip", strings.NewReader("not gzip")); !errors.Is(err, ErrEncoding) {
 		t.Error("garbage:", err)
 	}

@@ -10,23 +10,22 @@ import (
 //
 // Withholding: an event in which a match may have begun, and all behind it, until the text goes on otherwise. A text may
 // also just end there while others go on. So a match of fewer than fewChars characters holds events back only until
-// patience further events have come; it is still followed, and the answer is cut before its end.
+// patience events have come without a piece of its text; it is still followed, and the answer is cut before its end.
 const (
 	fewChars    = MinSecret
-	patience    = 8
+	patience    = 4
 	maxChannels = 256 // texts in which a match has begun
 	maxNesting  = 32  // of one event's JSON; deeper values are only searched raw
 )
 
 type events struct {
 	p        *Patterns
-	open     int64           // offset of the event that is not complete
-	line     int64           // offset of its line that is not complete
-	seen     int64           // offset up to which that line was searched for its end
-	afterCR  bool            // a line ended in CR: an LF that follows belongs to it
-	data     []byte          // of the data lines so far
-	recent   [patience]int64 // offsets of the last complete events, a ring
-	count    int
+	open     int64     // offset of the event that is not complete
+	line     int64     // offset of its line that is not complete
+	seen     int64     // offset up to which that line was searched for its end
+	afterCR  bool      // a line ended in CR: an LF that follows belongs to it
+	data     []byte    // of the data lines so far
+	count    int       // complete events
 	channels []channel // those in which a match has begun
 	walk     walk
 	text     []byte // decoded piece, reused
@@ -34,7 +33,8 @@ type events struct {
 
 // channel is one text that is delivered in pieces: the same path of member names and the same index members.
 type channel struct {
-	id uint64
+	id   uint64
+	last int // e.count at its last piece
 	scanner
 }
 
@@ -67,7 +67,6 @@ func (e *events) scan(held []byte, base int64) error {
 		if err := e.complete(); err != nil {
 			return err
 		}
-		e.recent[e.count%patience] = e.open
 		e.count++
 		e.open = e.line
 	}
@@ -79,15 +78,14 @@ func (e *events) finish(held []byte, base int64) error {
 	return e.complete()
 }
 
-// keep returns the offset of the first byte that must be withheld.
-func (e *events) keep() int64 {
+// keep returns the offset of the first byte that must be withheld, of those from base on.
+func (e *events) keep(base int64) int64 {
 	keep := e.open
 	for i := range e.channels {
-		for _, t := range e.channels[i].threads {
-			old := e.count >= patience && t.start < e.recent[e.count%patience]
-			if !old || t.pos >= fewChars {
-				keep = min(keep, t.start)
-				break
+		c := &e.channels[i]
+		for _, t := range c.threads {
+			if e.count-c.last <= patience || t.pos >= fewChars {
+				keep = min(keep, max(base, t.start))
 			}
 		}
 	}
@@ -119,7 +117,9 @@ func (e *events) complete() error {
 
 // piece continues one channel with a JSON string's inside.
 func (e *events) piece(id uint64, raw []byte) error {
-	e.text = unescape(e.text[:0], raw)
+	if e.text = unescape(e.text[:0], raw); len(e.text) == 0 {
+		return nil
+	}
 	k := 0
 	for k < len(e.channels) && e.channels[k].id != id {
 		k++
@@ -137,6 +137,7 @@ func (e *events) piece(id uint64, raw []byte) error {
 		c.id, c.p = id, e.p
 	}
 	c := &e.channels[k]
+	c.last = e.count
 	if !c.feed(e.text, e.open, 0) {
 		return ErrReflected
 	}

@@ -166,7 +166,18 @@ func TestDeltasWithoutDelay(t *testing.T) {
 	}
 	step(other, b+strings.Repeat(other, patience))
 	step(other, other)
-	// It is still followed.
+	// It is still followed: a long part of the secret is withheld again, from here on.
+	long, broke := chat(0, quote(demo[4:4+fewChars])), chat(0, quote("!"))
+	step(long, "")
+	for range 2 * patience {
+		step(other, "")
+	}
+	step(broke, long+strings.Repeat(other, 2*patience)+broke)
+	step(b, "")
+	for range patience - 1 {
+		step(other, "")
+	}
+	step(other, b+strings.Repeat(other, patience))
 	if _, err := s.Write([]byte(chat(0, quote(demo[4:])))); !errors.Is(err, ErrReflected) || out.String() != want {
 		t.Errorf("%v, released %q", err, out.String()[len(want):])
 	}
@@ -212,15 +223,19 @@ func TestDeltasAgainstOracle(t *testing.T) {
 		var out bytes.Buffer
 		s := p.Stream(&out, "text/event-stream")
 		texts, ends := [2]string{}, [2][]int{} // per text, and per byte of it its event's offset
-		sent := ""
-		for range patience {
+		sent, silent := "", [2]int{}
+		for range 12 {
 			n := r.Intn(2)
+			if silent[1-n] == patience-1 { // the oracle knows no patience
+				n = 1 - n
+			}
+			silent[n], silent[1-n] = 0, silent[1-n]+1
 			form := o[r.Intn(2)]
 			from := 0
 			if r.Intn(2) == 0 {
 				from = r.Intn(len(form))
 			}
-			piece := strings.ReplaceAll(spell(r, form, from, from+r.Intn(len(form)-from)), `\`, "")
+			piece := strings.ReplaceAll(spell(r, form, from, from+1+r.Intn(min(6, len(form)-from))), `\`, "")
 			texts[n] += piece
 			for range piece {
 				ends[n] = append(ends[n], len(sent))

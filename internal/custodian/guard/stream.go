@@ -58,7 +58,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 		if err := s.events.scan(s.held, s.base); err != nil {
 			return 0, s.cut(err)
 		}
-		keep = s.events.keep()
+		keep = s.events.keep(s.base)
 	}
 	if len(s.raw.threads) > 0 {
 		keep = min(keep, s.raw.threads[0].start)

@@ -9,8 +9,9 @@ import (
 
 // Header returns the client's header fields that go upstream, with Accept-Encoding: identity. Left out are whatever
 // authenticates, cookies, hop-by-hop fields (RFC 9110 section 7.6.1), what describes the client's own way here, what
-// overrides method or path, and what the custodian sets itself: Host, Content-Length and the injected field. It refuses
-// malformed fields, repeated ones that servers read differently, and bodies that are not plain UTF-8.
+// overrides method or path, what would have the answer cut or spelled so that the guard cannot search it (Range,
+// Accept-Charset), and what the custodian sets itself: Host, Content-Length and the injected field. It refuses malformed
+// fields, repeated ones that servers read differently, and bodies that are not plain JSON.
 func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 	named := connectionNames(client)
 	out := make([]hop.Field, 0, len(client)+1)
@@ -32,8 +33,8 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 		if name == "content-encoding" && !strings.EqualFold(f.Value, "identity") {
 			return nil, refuse("an encoded request body; policy must be able to read it, so send it without Content-Encoding")
 		}
-		if name == "content-type" && !utf8Type(f.Value) {
-			return nil, refuse("a request body that is not UTF-8; policy must read what the provider reads")
+		if name == "content-type" && !jsonType(f.Value) {
+			return nil, refuse("a Content-Type that is not JSON in UTF-8; policy must read what the provider reads")
 		}
 		out = append(out, f)
 	}
@@ -81,7 +82,7 @@ func hopByHop(name string) bool {
 // local names client fields that end here though they do not authenticate.
 func local(name string) bool {
 	switch name {
-	case "host", "expect", "accept-encoding", "forwarded", "via", "x-real-ip", "true-client-ip", "client-ip", "x-host", "x-request-id",
+	case "host", "expect", "accept-encoding", "accept-charset", "range", "if-range", "forwarded", "via", "x-real-ip", "true-client-ip", "client-ip", "x-host", "x-request-id",
 		"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "x-original-host":
 		return true
 	}
@@ -118,12 +119,15 @@ func once(name string) int {
 		"openai-organization", "openai-project"}, name)) &^ 1
 }
 
-// utf8Type reports whether a Content-Type names no character encoding or UTF-8. JSON has no other (RFC 8259 section 8.1),
-// but servers obey the parameter, and UTF-7 hides quotes.
-func utf8Type(value string) bool {
-	_, after, found := strings.Cut(strings.ToLower(value), "charset")
-	after = strings.Trim(strings.TrimLeft(after, " \t="), `"; `)
-	return !found || after == "utf-8" || after == "utf8"
+// jsonType reports whether a Content-Type is JSON, in UTF-8 if it says. Servers obey both: a form parser would find other
+// members in the same bytes, and UTF-7 hides quotes.
+func jsonType(value string) bool {
+	kind, params, _ := strings.Cut(strings.ToLower(value), ";")
+	kind = strings.TrimSpace(kind)
+	_, charset, found := strings.Cut(params, "charset")
+	charset = strings.Trim(strings.TrimLeft(charset, " \t="), `"; `)
+	return (kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) &&
+		(!found || charset == "utf-8" || charset == "utf8")
 }
 
 // token is RFC 9110 section 5.6.2.

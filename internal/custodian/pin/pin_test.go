@@ -217,7 +217,7 @@ func TestHeader(t *testing.T) {
 		"x-goog-api-key", "x", "X-Amz-Security-Token", "x", "X-Demo-Pass", "x", "x_demo_pass", "x", "Cookie", "a=b",
 		"Host", "evil", "Connection", "close, X-Gone", "X-Gone", "x", "Keep-Alive", "1", "TE", "trailers", "Trailer", "x",
 		"Transfer-Encoding", "chunked", "Upgrade", "websocket", "Expect", "100-continue", "Content-Length", "3",
-		"Accept-Encoding", "gzip", "Forwarded", "for=x", "X-Forwarded-For", "x", "Via", "x", "Reeve-Receipt", "x",
+		"Accept-Encoding", "gzip", "Accept-Charset", "utf-16", "Range", "bytes=0-9", "If-Range", "x", "Forwarded", "for=x", "X-Forwarded-For", "x", "Via", "x", "Reeve-Receipt", "x",
 		"X-HTTP-Method-Override", "DELETE", "X-Original-URL", "/admin",
 	))
 	want := fields(
@@ -229,7 +229,9 @@ func TestHeader(t *testing.T) {
 	}
 	for _, bad := range [][]string{
 		{"A B", "x"}, {"", "x"}, {"A:", "x"}, {"A", "x\r\nB: y"}, {"A", "x\x00"}, {"É", "x"},
-		{"Content-Type", "a/b", "content_type", "a/c"},
+		{"Content-Type", "application/json", "content_type", "application/json"},
+		{"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "multipart/form-data; boundary=x"}, {"Content-Type", ""},
+		{"Content-Type", "application/json; charset=utf-8; charset=utf-7"},
 		{"Content-Encoding", "gzip"},
 		{"Content-Type", "application/json; charset=utf-7"},
 		{"Content-Type", "application/json; Charset = \"utf-16\""},

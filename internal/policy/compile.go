@@ -1,10 +1,11 @@
 package policy
 
 import (
-	_ "embed"
+	_ "embed" // the schema
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -20,25 +21,24 @@ var schemaText []byte
 
 // Compile parses every unit's Cedar, validates it against the schema and refuses policies that reach beyond their unit,
 // permits that look at what only the gateway vouches for, and names of entities that the estate does not have.
-// Every refusal wraps statement.ErrRefused.
+// A refusal is a *statement.Error under the rule cedar.
 func Compile(set *statement.Set) (*Policies, error) {
 	var s schema.Schema
 	if err := s.UnmarshalCedar(schemaText); err != nil {
-		return nil, fmt.Errorf("reading the embedded schema: %w", err)
+		return nil, fmt.Errorf("reading the schema: %w", err)
 	}
 	resolved, err := s.Resolve()
 	if err != nil {
-		return nil, fmt.Errorf("resolving the embedded schema: %w", err)
+		return nil, fmt.Errorf("resolving the schema: %w", err)
 	}
-	c := &compiler{set: set, entities: entities(set), validator: validate.New(resolved)}
-	if err := c.validator.Entities(c.entities); err != nil {
-		return nil, fmt.Errorf("validating the estate's entities: %w", err)
-	}
+	c := &compiler{entities: entities(set), validator: validate.New(resolved)}
 	p := &Policies{set: set, entities: c.entities, units: map[string]*scopes{}}
-	for _, u := range set.Charter.Units {
-		p.units[u.ID] = &scopes{}
+	for i := range set.Charter.Units {
+		u := &set.Charter.Units[i]
+		c.to = newScopes(u)
+		p.units[u.ID] = c.to
 		for _, file := range slices.Sorted(maps.Keys(set.Cedar[u.ID])) {
-			if err := c.file(p.units[u.ID], u.ID, file, set.Cedar[u.ID][file]); err != nil {
+			if err := c.file(u.ID+"/"+file, set.Cedar[u.ID][file]); err != nil {
 				return nil, err
 			}
 		}
@@ -49,17 +49,18 @@ func Compile(set *statement.Set) (*Policies, error) {
 // entities are the estate's tenants, units, workloads and credentials.
 func entities(set *statement.Set) cedar.EntityMap {
 	m := cedar.EntityMap{}
-	add := func(kind cedar.EntityType, id string, attrs cedar.RecordMap, parents ...cedar.EntityUID) {
+	add := func(kind types.EntityType, id string, attrs cedar.RecordMap, parents ...cedar.EntityUID) cedar.EntityUID {
 		uid := cedar.NewEntityUID(kind, cedar.String(id))
 		m[uid] = cedar.Entity{UID: uid, Parents: cedar.NewEntityUIDSet(parents...), Attributes: cedar.NewRecord(attrs)}
+		return uid
 	}
 	for _, t := range set.Charter.Tenants {
 		add("Tenant", t, nil)
 	}
 	for _, u := range set.Charter.Units {
-		add("Unit", u.ID, nil, cedar.NewEntityUID("Tenant", cedar.String(u.Tenant)))
+		unit := add("Unit", u.ID, nil, cedar.NewEntityUID("Tenant", cedar.String(u.Tenant)))
 		for _, c := range set.Custody[u.ID].Credentials {
-			add("Credential", c.ID, cedar.RecordMap{"class": cedar.String(c.Class), "dialect": cedar.String(c.Dialect)}, cedar.NewEntityUID("Unit", cedar.String(u.ID)))
+			add("Credential", c.ID, cedar.RecordMap{"class": cedar.String(c.Class), "dialect": cedar.String(c.Dialect)}, unit)
 		}
 	}
 	for _, w := range set.Charter.Workloads {
@@ -70,90 +71,98 @@ func entities(set *statement.Set) cedar.EntityMap {
 
 // compiler holds what one Compile needs.
 type compiler struct {
-	set       *statement.Set
 	entities  cedar.EntityMap
 	validator *validate.Validator
+	to        *scopes // of the unit that is being compiled
 }
 
-// file adds the policies of one Cedar file.
-func (c *compiler) file(to *scopes, unit, file string, text []byte) error {
-	list, err := cedar.NewPolicyListFromBytes(file, text)
+// file adds the policies of one Cedar file, whose name begins with its unit.
+func (c *compiler) file(name string, text []byte) error {
+	refuse := func(at cedar.Position, format string, args ...any) error {
+		return &statement.Error{Rule: "cedar", File: name, Line: at.Line, Column: at.Column, What: fmt.Sprintf(format, args...),
+			Meaning: "A set whose policy is not understood completely is not used", Do: "Correct the policy and have it signed again"}
+	}
+	policies, err := cedar.NewPolicyListFromBytes(name, text)
 	if err != nil {
-		return &statement.Error{Rule: "cedar", File: file, What: fmt.Sprintf("the policies of %s cannot be read: %v", unit, err), Meaning: meaning, Do: do}
+		return refuse(cedar.Position{}, "%v", err)
 	}
 	seen := map[string]bool{}
-	for n, p := range list {
-		name := strconvItoa(n)
-		if id, ok := p.Annotations()["id"]; ok {
-			name = string(id)
+	for n, p := range policies {
+		id, ok := p.Annotations()["id"]
+		if !ok {
+			id = types.String(strconv.Itoa(n))
 		}
-		id := unit + "/" + file + "#" + name
-		refuse := func(format string, args ...any) error {
-			return &statement.Error{Rule: "cedar", File: file, Line: p.Position().Line, Column: p.Position().Column,
-				What: "policy " + id + " " + fmt.Sprintf(format, args...), Meaning: meaning, Do: do}
+		if id == "" || seen[string(id)] {
+			return refuse(p.Position(), "the policy has no id of its own: %q", id)
 		}
-		if seen[name] || name == "" {
-			return refuse("has no id of its own")
-		}
-		seen[name] = true
+		seen[string(id)] = true
 		node := (*ast.Policy)(p.AST())
-		if err := c.validator.Policy("", node); err != nil {
-			return refuse("does not fit the schema: %v", err)
+		if err := c.validator.Policy(string(id), node); err != nil {
+			return refuse(p.Position(), "%v", err)
 		}
-		if what := c.reach(node, unit); what != "" {
-			return refuse("%s", what)
+		if what := c.reach(node); what != "" {
+			return refuse(p.Position(), "policy %s %s", id, what)
 		}
-		to.add(policy{id: cedar.PolicyID(id), cedar: p}, scopeKey(node.Principal), scopeKey(node.Resource))
+		c.to.add(name+"#"+string(id), p)
 	}
 	return nil
 }
 
-const (
-	meaning = "A set whose policy is not understood completely is not used"
-	do      = "Correct the policy and have it signed again"
-)
-
 // reach says what a policy touches that it may not, or nothing.
-func (c *compiler) reach(p *ast.Policy, unit string) (what string) {
-	home := cedar.NewEntityUID("Unit", cedar.String(unit))
-	in := func(uid cedar.EntityUID) bool { return uid == home || c.entities[uid].Parents.Contains(home) }
-	known := func(uid cedar.EntityUID) {
-		if _, ok := c.entities[uid]; !ok && uid != use && what == "" {
-			what = fmt.Sprintf("names %s, which the estate does not have", uid)
+func (c *compiler) reach(p *ast.Policy) (what string) {
+	say := func(ok bool, format string, args ...any) {
+		if !ok && what == "" {
+			what = fmt.Sprintf(format, args...)
 		}
 	}
-	for _, uid := range scopeUIDs(p.Principal) {
-		known(uid)
-		if p.Effect == ast.EffectPermit && !in(uid) && what == "" {
-			what = fmt.Sprintf("permits %s, which is not of the unit %s", uid, unit)
-		}
+	permit := p.Effect == ast.EffectPermit
+	principal, resource := named(p.Principal), named(p.Resource)
+	for uid := range c.mentioned(p) {
+		_, known := c.entities[uid]
+		say(known || uid == use(), "names %s, which the estate does not have", uid)
 	}
-	for _, uid := range scopeUIDs(p.Resource) {
-		known(uid)
-		if !in(uid) && what == "" {
-			what = fmt.Sprintf("is about %s, which is not of the unit %s", uid, unit)
-		}
-	}
+	say(c.ours(resource), "is about %s, which does not belong to %s", resource, c.to.unit)
+	say(!permit || c.ours(principal), "permits %s, which does not belong to %s", principal, c.to.unit)
 	for _, cond := range p.Conditions {
-		plain := map[ast.IsNode]bool{}
-		_ = plain
-		ast.Inspect(ast.NewNode(cond.Body), func(n ast.IsNode) bool {
-			if v, ok := n.(ast.NodeValue); ok {
-				if uid, ok := v.Value.(types.EntityUID); ok {
-					known(uid)
-				}
+		for _, m := range contextMembers(cond.Body) {
+			say(m != "", "takes the context as a whole: name the members that it looks at")
+			say(m != "asserted" || !permit, "is a permit that looks at context.asserted: what only the gateway vouches for may narrow, in a forbid, and not open")
+			if !slices.Contains(c.to.members, m) {
+				c.to.members = append(c.to.members, m)
 			}
-			return true
-		})
-		if p.Effect == ast.EffectPermit && what == "" && looksAtAsserted(cond.Body) {
-			what = "is a permit that looks at context.asserted, which only the gateway vouches for: it may only narrow, in a forbid"
 		}
 	}
 	return what
 }
 
-// looksAtAsserted reports whether an expression can see context.asserted: by name, or by taking the context as a whole.
-func looksAtAsserted(body ast.IsNode) (found bool) {
+// ours reports whether an entity is the unit, of the unit, or none.
+func (c *compiler) ours(uid cedar.EntityUID) bool {
+	return uid == cedar.EntityUID{} || uid == c.to.unit || c.entities[uid].Parents.Contains(c.to.unit)
+}
+
+// mentioned are the entities that a policy names anywhere.
+func (c *compiler) mentioned(p *ast.Policy) map[cedar.EntityUID]bool {
+	m := map[cedar.EntityUID]bool{}
+	for _, uid := range []cedar.EntityUID{named(p.Principal), named(p.Resource)} {
+		if uid != (cedar.EntityUID{}) {
+			m[uid] = true
+		}
+	}
+	for _, cond := range p.Conditions {
+		ast.Inspect(ast.NewNode(cond.Body), func(n ast.IsNode) bool {
+			if v, ok := n.(ast.NodeValue); ok {
+				if uid, ok := v.Value.(types.EntityUID); ok {
+					m[uid] = true
+				}
+			}
+			return true
+		})
+	}
+	return m
+}
+
+// contextMembers are the members of the context that an expression looks at; an empty name is the context as a whole.
+func contextMembers(body ast.IsNode) (names []types.String) {
 	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
 		var op ast.StrOpNode
 		switch n := n.(type) {
@@ -162,16 +171,15 @@ func looksAtAsserted(body ast.IsNode) (found bool) {
 		case ast.NodeTypeHas:
 			op = n.StrOpNode
 		case ast.NodeTypeVariable:
-			found = found || n.Name == "context" // not as the base of a named attribute
-			return true
-		default:
-			return true
+			if n.Name == "context" {
+				names = append(names, "")
+			}
 		}
 		if v, ok := op.Arg.(ast.NodeTypeVariable); ok && v.Name == "context" {
-			found = found || op.Value == "asserted"
+			names = append(names, op.Value)
 			return false
 		}
 		return true
 	})
-	return found
+	return names
 }

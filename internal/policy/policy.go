@@ -2,12 +2,13 @@
 package policy
 
 import (
-	"iter"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -26,7 +27,7 @@ type Request struct {
 	Stream     bool
 	Isolation  string // host, separate-uid, one-uid or none
 	Time       time.Time
-	Asserted   map[string]string // client_ip and spend; others are passed over
+	Asserted   map[string]string // client_ip and spend, as in the schema; others are passed over
 }
 
 // Decision is the outcome. "Could not decide" is a denial with a reason, never an error.
@@ -46,7 +47,9 @@ type Policies struct {
 }
 
 // Decide evaluates the request.
-func (p *Policies) Decide(r *Request) Decision {
+func (p *Policies) Decide(r *Request) Decision { return p.decide(r, (*scopes).candidates) }
+
+func (p *Policies) decide(r *Request, choose func(*scopes, *cedar.Request) list) Decision {
 	_, home, ok := p.set.Workload(r.Workload)
 	if !ok {
 		return Decision{Reason: "unknown_workload"}
@@ -58,85 +61,98 @@ func (p *Policies) Decide(r *Request) Decision {
 	case home.ID != unit.ID: // a grant across units needs both units' consent, which no statement can give yet
 		return Decision{Reason: "cross_unit"}
 	}
-	asserted, ok := assert(r.Asserted)
+	scopes := p.units[unit.ID]
+	context, ok := r.context(scopes.members)
 	if !ok {
 		return Decision{Reason: "asserted_malformed"}
 	}
 	q := cedar.Request{
 		Principal: cedar.NewEntityUID("Workload", cedar.String(r.Workload)),
-		Action:    use,
+		Action:    use(),
 		Resource:  cedar.NewEntityUID("Credential", cedar.String(r.Credential)),
-		Context: cedar.NewRecord(cedar.RecordMap{
-			"method":     cedar.String(r.Method),
-			"path":       cedar.String(r.Path),
-			"model":      cedar.String(r.Model),
-			"max_tokens": cedar.Long(r.MaxTokens),
-			"stream":     cedar.Boolean(r.Stream),
-			"level":      cedar.Long(r.Level),
-			"proof":      cedar.String(r.Proof),
-			"isolation":  cedar.String(r.Isolation),
-			"gateway":    cedar.String(r.Gateway),
-			"time":       cedar.NewDatetime(r.Time),
-			"asserted":   asserted,
-		}),
+		Context:   context,
 	}
-	return decide(p.units[unit.ID].candidates(q.Principal, q.Resource, unit), p.entities, q)
-}
-
-// use is the only action.
-var use = cedar.NewEntityUID("Action", "use")
-
-// assert types the attributes that only the gateway vouches for. One that cannot be read denies: a forbid may need it.
-func assert(m map[string]string) (cedar.Record, bool) {
-	if len(m) == 0 {
-		return cedar.Record{}, true
+	effect, diag := cedar.Authorize(choose(scopes, &q), p.entities, q)
+	d := Decision{Reason: "no_permit"}
+	for _, r := range diag.Reasons {
+		d.Policies = append(d.Policies, string(r.PolicyID))
 	}
-	rec := cedar.RecordMap{}
-	if s, ok := m["client_ip"]; ok {
-		ip, err := parseIP(s)
-		if err != nil {
-			return cedar.Record{}, false
-		}
-		rec["client_ip"] = ip
-	}
-	if s, ok := m["spend"]; ok {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return cedar.Record{}, false
-		}
-		rec["spend"] = cedar.Long(n)
-	}
-	return cedar.NewRecord(rec), true
-}
-
-// list is an iterator over policies, as cedar.Authorize wants it.
-type list func(yield func(cedar.PolicyID, *cedar.Policy) bool)
-
-func (l list) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
-	return iter.Seq2[cedar.PolicyID, *cedar.Policy](l)
-}
-
-// decide asks Cedar about the policies of l. Any evaluation error denies.
-func decide(l list, entities cedar.EntityMap, q cedar.Request) Decision {
-	effect, diag := cedar.Authorize(l, entities, q)
-	if len(diag.Errors) > 0 {
-		d := Decision{Reason: "evaluation_error"}
+	switch {
+	case len(diag.Errors) > 0: // whatever the others say
+		d.Reason, d.Policies = "evaluation_error", nil
 		for _, e := range diag.Errors {
 			d.Policies = append(d.Policies, string(e.PolicyID))
 		}
-		slices.Sort(d.Policies)
-		return d
-	}
-	d := Decision{Allow: effect == cedar.Allow, Reason: "no_permit", Policies: make([]string, len(diag.Reasons))}
-	for i, r := range diag.Reasons {
-		d.Policies[i] = string(r.PolicyID)
-	}
-	slices.Sort(d.Policies)
-	switch {
-	case d.Allow:
-		d.Reason = "allowed"
-	case len(d.Policies) > 0:
+	case effect == cedar.Allow:
+		d.Allow, d.Reason = true, "allowed"
+	case len(diag.Reasons) > 0:
 		d.Reason = "forbidden"
 	}
+	slices.Sort(d.Policies)
 	return d
+}
+
+// use is the only action.
+func use() cedar.EntityUID { return cedar.NewEntityUID("Action", "use") }
+
+// context is the request as the schema has it, with those members only that some policy of the unit looks at: making the
+// record is the larger part of a decision. It is false when an asserted attribute cannot be read: a forbid may need it.
+func (r *Request) context(members []types.String) (_ cedar.Record, ok bool) {
+	m := make(cedar.RecordMap, len(members))
+	for _, name := range members {
+		if m[name], ok = r.member(name); !ok {
+			return cedar.Record{}, false
+		}
+	}
+	return cedar.NewRecord(m), true
+}
+
+// member is one member of the schema's context.
+func (r *Request) member(name types.String) (_ types.Value, ok bool) {
+	switch name {
+	case "method":
+		return cedar.String(r.Method), true
+	case "path":
+		return cedar.String(r.Path), true
+	case "model":
+		return cedar.String(r.Model), true
+	case "max_tokens":
+		return cedar.Long(r.MaxTokens), true
+	case "stream":
+		return cedar.Boolean(r.Stream), true
+	case "level":
+		return cedar.Long(r.Level), true
+	case "proof":
+		return cedar.String(r.Proof), true
+	case "isolation":
+		return cedar.String(r.Isolation), true
+	case "gateway":
+		return cedar.String(r.Gateway), true
+	case "time":
+		return cedar.NewDatetime(r.Time), true
+	case "asserted":
+		return r.asserted()
+	}
+	return nil, false
+}
+
+// asserted is what only the gateway vouches for.
+func (r *Request) asserted() (_ types.Value, ok bool) {
+	m := cedar.RecordMap{}
+	if s, has := r.Asserted["client_ip"]; has {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return nil, false
+		}
+		a = a.Unmap()
+		m["client_ip"] = types.IPAddr(netip.PrefixFrom(a, a.BitLen()))
+	}
+	if s, has := r.Asserted["spend"]; has {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return nil, false
+		}
+		m["spend"] = cedar.Long(n)
+	}
+	return cedar.NewRecord(m), true
 }

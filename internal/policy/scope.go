@@ -1,8 +1,7 @@
 package policy
 
 import (
-	"net/netip"
-	"strconv"
+	"iter"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -11,21 +10,13 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-func strconvItoa(n int) string { return strconv.Itoa(n) }
-
-func parseIP(s string) (types.IPAddr, error) {
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return types.IPAddr{}, err
-	}
-	return types.IPAddr(netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())), nil
-}
-
-// scopes finds the policies whose scope can match a request: cedar.Authorize goes through every policy it is given.
-// A policy is filed under the entity that its principal scope names and the one that its resource scope names; the zero
-// entity stands for a scope that names none.
+// scopes finds the policies of one unit whose scope can match a request, because cedar.Authorize goes through every policy
+// it is given. A policy is filed under the entity that its principal scope names and the one that its resource scope names;
+// the zero entity stands for a scope that names none. Statements that forbid for the whole estate will be one more scopes.
 type scopes struct {
-	by map[pair][]policy
+	unit, tenant cedar.EntityUID
+	by           map[pair][]policy
+	members      []types.String // of the context, that some policy looks at
 }
 
 type pair struct{ principal, resource cedar.EntityUID }
@@ -35,21 +26,30 @@ type policy struct {
 	cedar *cedar.Policy
 }
 
-func (s *scopes) add(p policy, principal, resource cedar.EntityUID) {
-	if s.by == nil {
-		s.by = map[pair][]policy{}
-	}
-	k := pair{principal, resource}
-	s.by[k] = append(s.by[k], p)
+func newScopes(u *statement.Unit) *scopes {
+	return &scopes{unit: cedar.NewEntityUID("Unit", cedar.String(u.ID)), tenant: cedar.NewEntityUID("Tenant", cedar.String(u.Tenant)), by: map[pair][]policy{}}
 }
 
-// candidates are the policies filed under the principal, its unit, its tenant or nothing, and likewise the resource.
-// Principal and resource are of the same unit.
-func (s *scopes) candidates(principal, resource cedar.EntityUID, unit *statement.Unit) list {
-	u, t := cedar.NewEntityUID("Unit", cedar.String(unit.ID)), cedar.NewEntityUID("Tenant", cedar.String(unit.Tenant))
+func (s *scopes) add(id string, p *cedar.Policy) {
+	node := (*ast.Policy)(p.AST())
+	k := pair{named(node.Principal), named(node.Resource)}
+	s.by[k] = append(s.by[k], policy{cedar.PolicyID(id), p})
+}
+
+// list is an iterator over policies, as cedar.Authorize wants it.
+type list func(yield func(cedar.PolicyID, *cedar.Policy) bool)
+
+// All implements cedar.PolicyIterator.
+func (l list) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return iter.Seq2[cedar.PolicyID, *cedar.Policy](l)
+}
+
+// candidates are the policies filed under the principal, its unit, its tenant or nothing, and the same of the resource.
+// Both are of this unit.
+func (s *scopes) candidates(q *cedar.Request) list {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for _, p := range [...]cedar.EntityUID{principal, u, t, {}} {
-			for _, r := range [...]cedar.EntityUID{resource, u, t, {}} {
+		for _, p := range [...]cedar.EntityUID{q.Principal, s.unit, s.tenant, {}} {
+			for _, r := range [...]cedar.EntityUID{q.Resource, s.unit, {}} { // none is about a tenant: see reach
 				for _, c := range s.by[pair{p, r}] {
 					if !yield(c.id, c.cedar) {
 						return
@@ -60,25 +60,15 @@ func (s *scopes) candidates(principal, resource cedar.EntityUID, unit *statement
 	}
 }
 
-// scopeUIDs are the entities that a scope names.
-func scopeUIDs(s ast.IsScopeNode) []cedar.EntityUID {
+// named is the entity that a principal or resource scope names, or the zero entity.
+func named(s ast.IsScopeNode) cedar.EntityUID {
 	switch s := s.(type) {
 	case ast.ScopeTypeEq:
-		return []cedar.EntityUID{s.Entity}
+		return s.Entity
 	case ast.ScopeTypeIn:
-		return []cedar.EntityUID{s.Entity}
+		return s.Entity
 	case ast.ScopeTypeIsIn:
-		return []cedar.EntityUID{s.Entity}
-	case ast.ScopeTypeInSet:
-		return s.Entities
-	}
-	return nil
-}
-
-// scopeKey is the one entity that a principal or resource scope names, or the zero entity.
-func scopeKey(s ast.IsScopeNode) cedar.EntityUID {
-	if uids := scopeUIDs(s); len(uids) == 1 {
-		return uids[0]
+		return s.Entity
 	}
 	return cedar.EntityUID{}
 }

@@ -1,4 +1,11 @@
-// Command reeve-authority is described in docs/architecture.md.
+// Command reeve-authority publishes an estate's signed statements and records, and the heartbeats that make silence visible.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"github.com/reevehq/reeve/internal/authority"
+	"github.com/reevehq/reeve/internal/process"
+)
+
+func main() { os.Exit(process.Run(authority.App())) }

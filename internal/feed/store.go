@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -133,4 +134,26 @@ func Write(path string, b []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Stamp stands for what a signed store in a folder holds: it changes when a file is put there or taken away. It is empty
+// while a change is so recent that another could hide behind the same time of modification: then look anyway.
+func Stamp(dir string) string {
+	var stamp strings.Builder
+	names := []string{"lock", "records"}
+	kinds, _ := os.ReadDir(filepath.Join(dir, "records"))
+	for _, k := range kinds {
+		names = append(names, "records/"+k.Name())
+	}
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			continue
+		}
+		if age := time.Since(info.ModTime()); age < 2*time.Second {
+			return ""
+		}
+		fmt.Fprintf(&stamp, "%s %d\n", name, info.ModTime().UnixNano())
+	}
+	return stamp.String()
 }

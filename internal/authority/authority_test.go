@@ -1,0 +1,550 @@
+package authority
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// book is a ledger that a test can hold up or break.
+type book struct {
+	mu      sync.Mutex
+	entries []entry.Entry
+	hold    chan struct{} // when not nil, Append waits until it is closed
+	waiting chan struct{} // receives when Append waits
+	broken  error
+}
+
+func (b *book) Append(e *entry.Entry, payload []byte) (ledger.Durable, error) {
+	b.mu.Lock()
+	hold, broken := b.hold, b.broken
+	b.mu.Unlock()
+	if hold != nil {
+		b.waiting <- struct{}{}
+		<-hold
+	}
+	if broken != nil {
+		return ledger.Durable{}, broken
+	}
+	return ledger.Durable{}, b.Enqueue(e, false)
+}
+
+func (b *book) Enqueue(e *entry.Entry, closing bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries = append(b.entries, *e)
+	return nil
+}
+
+// types lists what was entered.
+func (b *book) types() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []string
+	for _, e := range b.entries {
+		all = append(all, string(e.Type))
+	}
+	return strings.Join(all, " ")
+}
+
+// rig is a serving authority over a test estate.
+type rig struct {
+	*estatetest.Estate
+	*Authority
+	cfg  Config
+	book *book
+	url  string
+}
+
+func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
+	t.Helper()
+	key, err := note.NewSigner(e.Signer("feed", "a1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Estate: e, book: &book{waiting: make(chan struct{}, 100)}, cfg: Config{ID: "a1", Estate: e.Dir.Signed(), StateDir: state, Followers: 2000}}
+	r.Authority, err = open(&r.cfg, e.Pin, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Reload(true); err != nil && !strings.Contains(err.Error(), "ledger is not open") {
+		t.Fatal(err)
+	}
+	if err := r.attach(r.book); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(r.Handler())
+	t.Cleanup(srv.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	go r.beats(ctx)
+	r.url = srv.URL
+	return r
+}
+
+// heard is what a follower's callbacks were given.
+type heard chan string
+
+func (r *rig) follow(t testing.TB, custodian string) (*feed.Follower, heard) {
+	t.Helper()
+	h := make(heard, 1000)
+	ctx, cancel := context.WithCancel(context.Background())
+	f, err := feed.Follow(ctx, feed.Config{
+		URL: r.url, Pin: r.Pin, Dir: t.TempDir(), Custodian: custodian, Skew: time.Minute,
+		OnSet: func(s *statement.Set, _ statement.Store) error {
+			h <- fmt.Sprintf("set %d", s.Lock.Version)
+			return nil
+		},
+		OnRecord: func(kind string, _ *statement.Envelope) error { h <- kind; return nil },
+		OnHandover: func(_ *statement.Envelope, ciphertext []byte) error {
+			h <- "handover " + string(ciphertext)
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); f.Wait() })
+	return f, h
+}
+
+// want waits for n items and compares them, sorted.
+func (h heard) want(t testing.TB, want ...string) {
+	t.Helper()
+	var got []string
+	for range want {
+		select {
+		case s := <-h:
+			got = append(got, s)
+		case <-time.After(30 * time.Second):
+			t.Fatalf("heard %q, want %q", got, want)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func (r *rig) record(t testing.TB, kind string, v any, by ...*estate.Signer) []byte {
+	t.Helper()
+	env, err := estate.Seal(kind, v, by...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (r *rig) revocation(t testing.TB, number int64) []byte {
+	t.Helper()
+	return r.record(t, "revocation", statement.Revocation{
+		Estate: r.Estate.Set.Charter.Estate, Signer: "ada", Number: number, Target: statement.Target{Kind: "workload", ID: "research-agent"}, Reason: "test", Time: r.Now,
+	}, r.Ada)
+}
+
+func (r *rig) handover(t testing.TB, ciphertext string) []byte {
+	t.Helper()
+	sum := sha256.Sum256([]byte(ciphertext))
+	record := r.record(t, "handover", statement.Handover{
+		Estate: r.Estate.Set.Charter.Estate, Credential: "research-openai", Version: 1, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: r.Now,
+	}, r.Cora)
+	return (&feed.Frame{Record: record, Sealed: []byte(ciphertext)}).Encode()
+}
+
+func (r *rig) post(t testing.TB, path string, body []byte) (int, string) {
+	t.Helper()
+	resp, err := http.Post(r.url+path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestPublishes(t *testing.T) {
+	state := t.TempDir()
+	r := newRig(t, estatetest.New(t), state)
+	_, custodian := r.follow(t, "c1")
+	_, gateway := r.follow(t, "")
+	custodian.want(t, "set 1", "workload-key", "workload-key")
+	gateway.want(t, "set 1", "workload-key", "workload-key")
+
+	revoke := r.revocation(t, 1)
+	if status, body := r.post(t, "/v1/records", revoke); status != 200 {
+		t.Fatal(status, body)
+	}
+	custodian.want(t, "revocation")
+	gateway.want(t, "revocation")
+	if status, body := r.post(t, "/v1/handovers", r.handover(t, "ciphertext")); status != 200 {
+		t.Fatal(status, body)
+	}
+	custodian.want(t, "handover ciphertext")
+	if status, body := r.post(t, "/v1/records", revoke); status != 200 { // again: nothing happens
+		t.Fatal(status, body)
+	}
+	// The owners publish a set and a key in the folder.
+	r.Republish(t, nil, "operations")
+	r.NewKey(t, "support-agent")
+	if err := r.Reload(false); err != nil {
+		t.Fatal(err)
+	}
+	custodian.want(t, "set 2", "workload-key")
+	gateway.want(t, "set 2", "workload-key")
+	if want := "publish issue issue revoke publish publish issue"; r.book.types() != want {
+		t.Errorf("entered %q, want %q", r.book.types(), want)
+	}
+	e := r.book.entries[3]
+	sum := sha256.Sum256(revoke)
+	want := entry.Entry{
+		Type: entry.Revoke, Workload: "research-agent", Unit: "research", Tenant: e.Tenant, Actor: []string{"ada"}, Proof: "post",
+		Reason: "revocation sha256:" + hex.EncodeToString(sum[:]), Estate: e.Estate,
+	}
+	if diff := cmp.Diff(want, e); diff != "" || e.Tenant == "" || len(e.Estate) != 64 {
+		t.Error(diff)
+	}
+
+	// After a restart everything is there, nothing is entered twice, and the epoch has risen.
+	again := newRig(t, r.Estate, state)
+	_, custodian = again.follow(t, "c1")
+	custodian.want(t, "set 2", "workload-key", "workload-key", "workload-key", "revocation", "handover ciphertext")
+	if again.epoch != r.epoch+1 || again.book.types() != "" {
+		t.Errorf("epoch %d after %d, entered %q", again.epoch, r.epoch, again.book.types())
+	}
+	if again.Status().Sum != r.Status().Sum {
+		t.Error("the records differ after the restart")
+	}
+}
+
+// Nothing is passed on before its entry is durable.
+func TestEntryGates(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	_, h := r.follow(t, "c1")
+	h.want(t, "set 1", "workload-key", "workload-key")
+	r.book.mu.Lock()
+	hold := make(chan struct{})
+	r.book.hold = hold
+	r.book.mu.Unlock()
+	answered := make(chan int)
+	go func() {
+		status, _ := r.post(t, "/v1/records", r.revocation(t, 1))
+		answered <- status
+	}()
+	<-r.book.waiting
+	number := r.Status().Number
+	for r.Status().Number < number+3 { // three heartbeats pass by
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case s := <-h:
+		t.Fatalf("%s was passed on before its entry was durable", s)
+	case s := <-answered:
+		t.Fatalf("answered %d before the entry was durable", s)
+	default:
+	}
+	close(hold)
+	h.want(t, "revocation")
+	if s := <-answered; s != 200 {
+		t.Errorf("answered %d", s)
+	}
+}
+
+// A broken ledger stops what opens, never what closes; what it stopped is published when it works again.
+func TestBrokenLedger(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	_, h := r.follow(t, "c1")
+	h.want(t, "set 1", "workload-key", "workload-key")
+	r.book.mu.Lock()
+	r.book.broken = ledger.ErrFull
+	r.book.mu.Unlock()
+	_, env, err := estate.NewKey(r.Estate.Set.Charter.Estate, "support-agent", r.Now, time.Hour, r.Ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := r.post(t, "/v1/records", key); status != 503 || !strings.Contains(body, "not published") {
+		t.Errorf("a key with a full ledger: %d %s", status, body)
+	}
+	if status, body := r.post(t, "/v1/records", r.revocation(t, 1)); status != 200 {
+		t.Errorf("a revocation with a full ledger: %d %s", status, body)
+	}
+	h.want(t, "revocation")
+	r.book.mu.Lock()
+	r.book.broken = nil
+	r.book.mu.Unlock()
+	if err := r.Reload(false); err != nil {
+		t.Fatal(err)
+	}
+	h.want(t, "workload-key")
+	if want := "publish issue issue revoke issue"; r.book.types() != want {
+		t.Errorf("entered %q, want %q", r.book.types(), want)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	mallory, err := estate.NewSigner("ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	revocation := statement.Revocation{Estate: r.Estate.Set.Charter.Estate, Signer: "ada", Number: 1, Target: statement.Target{Kind: "workload", ID: "research-agent"}, Reason: "test", Time: r.Now}
+	open := revocation
+	open.Open = true
+	swapped := strings.Replace(string(r.handover(t, "one")), `"sealed":"b25l"`, `"sealed":"dHdv"`, 1)
+	if status, _ := r.post(t, "/v1/handovers", []byte(swapped)); status != 400 {
+		t.Errorf("swapped ciphertext: %d", status)
+	}
+	if status, _ := r.post(t, "/v1/handovers", r.handover(t, "one")); status != 200 {
+		t.Fatal(status)
+	}
+	for name, c := range map[string]struct {
+		path, body string
+		want       int
+	}{
+		"empty":                         {"/v1/records", "", 400},
+		"not a record":                  {"/v1/records", "{}", 400},
+		"too large":                     {"/v1/records", strings.Repeat(" ", feed.MaxRecord+1), 413},
+		"unknown kind":                  {"/v1/records", string(r.record(t, "wish", map[string]string{}, r.Ada)), 400},
+		"heartbeat":                     {"/v1/records", string(r.record(t, "heartbeat", map[string]string{}, r.Ada)), 400},
+		"unknown signer":                {"/v1/records", string(r.record(t, "revocation", revocation, mallory)), 403},
+		"not the owner":                 {"/v1/records", string(r.record(t, "revocation", revocation, r.Bea)), 403},
+		"reopened by one":               {"/v1/records", string(r.record(t, "revocation", open, r.Ada)), 403},
+		"handover without ciphertext":   {"/v1/records", string(r.record(t, "handover", statement.Handover{Credential: "x"}, r.Cora)), 400},
+		"handover not a frame":          {"/v1/handovers", "{", 400},
+		"handover of nothing":           {"/v1/handovers", "{}", 400},
+		"same version, another content": {"/v1/handovers", string(r.handover(t, "two")), 409},
+		"set by post":                   {"/v1/handovers", `{"set":{"a":"YQ=="}}`, 400},
+	} {
+		status, body := r.post(t, c.path, []byte(c.body))
+		if status != c.want || !strings.Contains(body, `"error"`) {
+			t.Errorf("%s: %d %s, want %d", name, status, body, c.want)
+		}
+	}
+	if want := "publish issue issue publish"; r.book.types() != want {
+		t.Errorf("entered %q, want %q", r.book.types(), want)
+	}
+	resp, err := http.Get(r.url + "/v1/records")
+	if err != nil || resp.StatusCode != 405 {
+		t.Errorf("GET of records: %v %v", resp, err)
+	}
+}
+
+// A refused set leaves the older one in force, with the reason in the status.
+func TestRefusedSetKeepsTheOld(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	r.Republish(t, nil, "operations")
+	file := filepath.Join(r.Dir.Signed(), "operations", "2", "operations.yaml")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.look(true)
+	if s := r.Status(); s.Lock != 1 || !strings.Contains(s.Refusal, "operations/2/operations.yaml") {
+		t.Errorf("status %+v", s)
+	}
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.look(true)
+	if s := r.Status(); s.Lock != 2 || s.Refusal != "" {
+		t.Errorf("status %+v", s)
+	}
+	// The folder is restored to an earlier state: refused, also by the next run.
+	if err := os.RemoveAll(filepath.Join(r.Dir.Signed(), "lock", "2")); err != nil {
+		t.Fatal(err)
+	}
+	r.look(true)
+	if s := r.Status(); s.Lock != 2 || s.Refusal == "" {
+		t.Errorf("status %+v", s)
+	}
+	key, err := note.NewSigner(r.Signer("feed", "a1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := open(&r.cfg, r.Pin, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Reload(true); !errors.Is(err, statement.ErrRefused) {
+		t.Errorf("the next run took the earlier state: %v", err)
+	}
+}
+
+// A follower that does not keep up loses its stream and nobody else does.
+func TestSlowFollowerIsDropped(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	var dropped []string
+	join := func(name string) *follower {
+		f, _, err := r.join(httptest.NewRequest("GET", feed.Path, nil), func() { dropped = append(dropped, name) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	join("slow")
+	quick := join("quick")
+	for range queue + 1 {
+		if err := r.beat(); err != nil {
+			t.Fatal(err)
+		}
+		<-quick.lines
+	}
+	if diff := cmp.Diff([]string{"slow"}, dropped); diff != "" || r.Status().Followers != 1 || r.count.dropped.Value() != 1 {
+		t.Errorf("%s %+v", diff, r.Status())
+	}
+}
+
+// More followers than the limit get 503, and a place that becomes free is given again.
+func TestFollowersAreBounded(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	r.limit = 1
+	first, err := http.Get(r.url + feed.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Body.Close()
+	second, err := http.Get(r.url + feed.Path)
+	if err != nil || second.StatusCode != 503 || second.Header.Get("Retry-After") == "" {
+		t.Errorf("second of one: %v %v", second, err)
+	}
+	first.Body.Close()
+	for r.Status().Followers > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	third, err := http.Get(r.url + feed.Path)
+	if err != nil || third.StatusCode != 200 {
+		t.Errorf("after the first has gone: %v %v", third, err)
+	}
+	third.Body.Close()
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	good := App().Default
+	good.ID, good.StateDir, good.TilesDir, good.Estate, good.FeedKey, good.LogKey = "a1", "s", "t", "e", "f", "l"
+	good.EstateTrust = Trust{Estate: "demo", RootKeys: []string{"k"}}
+	good.Witnesses = []Witness{{URL: "http://127.0.0.1:7802"}}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"id": func(c *Config) { c.ID = "" }, "state": func(c *Config) { c.StateDir = "" }, "trust": func(c *Config) { c.EstateTrust.RootKeys = nil },
+		"witnesses": func(c *Config) { c.Witnesses = nil }, "followers": func(c *Config) { c.Followers = 0 },
+	} {
+		bad := good
+		change(&bad)
+		if bad.check() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// BenchmarkFanOut measures from the POST of a record to its arrival at the last of 1,000 bare streams: the authority's part.
+func BenchmarkFanOut(b *testing.B) {
+	r := newRig(b, estatetest.New(b), b.TempDir())
+	var all []heard
+	for range 1000 {
+		resp, err := http.Get(r.url + feed.Path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { resp.Body.Close() })
+		h := make(heard, 1000)
+		all = append(all, h)
+		go func() {
+			lines := bufio.NewReader(resp.Body)
+			for {
+				line, err := lines.ReadSlice('\n')
+				if err != nil && err != bufio.ErrBufferFull {
+					return
+				}
+				if bytes.HasPrefix(line, []byte(`{"record"`)) {
+					h <- "record"
+				}
+			}
+		}()
+	}
+	for _, h := range all {
+		h.want(b, "record", "record")
+	}
+	measure(b, r, all)
+}
+
+// BenchmarkRecord measures from the POST of a record to the callback of the last of 1,000 followers, all in this process:
+// each verifies the record, and every heartbeat.
+func BenchmarkRecord(b *testing.B) {
+	r := newRig(b, estatetest.New(b), b.TempDir())
+	var all []heard
+	for range 1000 {
+		_, h := r.follow(b, "")
+		all = append(all, h)
+	}
+	for _, h := range all {
+		h.want(b, "set 1", "workload-key", "workload-key")
+	}
+	measure(b, r, all)
+}
+
+func measure(b *testing.B, r *rig, all []heard) {
+	var median, last []time.Duration
+	for number := int64(1); b.Loop(); number++ {
+		record := r.revocation(b, number)
+		done := make(chan time.Duration, len(all))
+		start := time.Now()
+		for _, h := range all {
+			go func() { <-h; done <- time.Since(start) }()
+		}
+		if status, body := r.post(b, "/v1/records", record); status != 200 {
+			b.Fatal(status, body)
+		}
+		var times []time.Duration
+		for range all {
+			times = append(times, <-done)
+		}
+		slices.Sort(times)
+		median, last = append(median, times[len(times)/2]), append(last, times[len(times)-1])
+	}
+	slices.Sort(median)
+	slices.Sort(last)
+	b.ReportMetric(float64(median[len(median)/2].Microseconds())/1000, "ms-median-follower")
+	b.ReportMetric(float64(last[len(last)/2].Microseconds())/1000, "ms-last-follower")
+}

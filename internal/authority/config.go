@@ -1,0 +1,100 @@
+package authority
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Config is authority.yaml. Paths are absolute or relative to the working directory.
+type Config struct {
+	ID     string `yaml:"id"`     // as the charter's service keys name it
+	Listen string `yaml:"listen"` // host:port of the stream and of records; what is served is signed or public
+	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
+
+	StateDir   string `yaml:"state_dir"`   // mode 0700: epoch, records received, write-ahead log
+	TilesDir   string `yaml:"tiles_dir"`   // the published log, readable by the auditor
+	TilesGroup int    `yaml:"tiles_group"` // numeric group of the published log; 0 leaves the process's own
+
+	Estate      string `yaml:"estate"` // the signed store (estate/.signed); only read
+	EstateTrust Trust  `yaml:"estate_trust"`
+
+	FeedKey   string    `yaml:"feed_key"` // file with the note signer key of heartbeats, mode 0600
+	LogKey    string    `yaml:"log_key"`  // file with the ledger's note signer key, mode 0600
+	Witnesses []Witness `yaml:"witnesses"`
+
+	Followers int `yaml:"followers"` // streams at once; more get 503
+}
+
+// Trust is what the authority believes before it has read anything.
+type Trust struct {
+	Estate        string   `yaml:"estate"`
+	CharterSHA256 string   `yaml:"charter_sha256"` // hex, of the first charter's manifest; or RootKeys
+	RootKeys      []string `yaml:"root_keys"`      // base64 Ed25519 public keys, at least the root threshold
+	MinCharter    int64    `yaml:"min_charter"`    // lowest charter version that is accepted
+}
+
+// Witness cosigns the ledger.
+type Witness struct {
+	ID  string `yaml:"id"`  // process id of its keys in the charter
+	URL string `yaml:"url"` // submission prefix of C2SP tlog-witness
+}
+
+// App is the process.
+func App() process.App[Config] {
+	return process.App[Config]{
+		Name:    "reeve-authority",
+		Default: Config{Listen: "127.0.0.1:7801", Followers: 4096},
+		Check:   (*Config).check,
+		Ops:     func(c *Config) string { return c.Ops },
+		Confine: (*Config).confine,
+		Run:     run,
+	}
+}
+
+// check refuses a configuration that cannot work.
+func (c *Config) check() error {
+	for _, f := range []struct{ name, value string }{
+		{"id", c.ID}, {"listen", c.Listen}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir}, {"estate", c.Estate},
+		{"estate_trust.estate", c.EstateTrust.Estate}, {"feed_key", c.FeedKey}, {"log_key", c.LogKey},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%s is missing", f.name)
+		}
+	}
+	switch {
+	case c.EstateTrust.CharterSHA256 == "" && len(c.EstateTrust.RootKeys) == 0:
+		return errors.New("estate_trust needs charter_sha256 or root_keys: without them any estate would be believed")
+	case len(c.Witnesses) == 0:
+		return errors.New("witnesses is empty: a ledger that nobody cosigns proves nothing; name the auditor's URL")
+	case c.Followers < 1:
+		return errors.New("followers must be at least 1")
+	}
+	return nil
+}
+
+func (c *Config) pin(demo bool) statement.Pin {
+	t := c.EstateTrust
+	return statement.Pin{Estate: t.Estate, CharterSHA256: t.CharterSHA256, RootKeys: t.RootKeys, MinCharter: t.MinCharter, AllowDemo: demo}
+}
+
+// confine is what the authority may still do once it runs. No path leads to a secret that is not its own.
+func (c *Config) confine() confine.Profile {
+	p := confine.Profile{
+		ReadOnly:   []string{c.Estate},
+		ReadWrite:  []string{c.StateDir, c.TilesDir},
+		ConnectAny: true, // witnesses come with the configuration, by name
+		Datagrams:  true,
+	}
+	if _, port, err := net.SplitHostPort(c.Listen); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			p.Bind = append(p.Bind, uint16(n))
+		}
+	}
+	return p
+}

@@ -1,0 +1,141 @@
+package authority
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Status is the answer of GET /v1/status.
+type Status struct {
+	Estate    string `json:"estate"`
+	Authority string `json:"authority"`
+	Epoch     int64  `json:"epoch"`
+	Number    int64  `json:"number"`      // of the newest heartbeat
+	Lock      int64  `json:"lock"`        // version published; 0 for none
+	LockHash  string `json:"lock_hash"`   // hex
+	Records   int    `json:"records"`     // published, handovers not counted
+	Sum       string `json:"records_sum"` // as in heartbeats
+	Followers int    `json:"followers"`
+	Refusal   string `json:"refusal,omitempty"` // why what lies in the signed store is not published
+}
+
+// Status reports what is published.
+func (a *Authority) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Status{Estate: a.pin.Estate, Authority: a.id, Epoch: a.epoch, Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), Followers: len(a.followers), Refusal: a.refusal}
+	if a.set != nil {
+		s.Lock, s.LockHash = a.set.Lock.Version, hex.EncodeToString(a.set.LockHash[:])
+	}
+	return s
+}
+
+// Accepted is the answer to a record.
+type Accepted struct {
+	ID      string `json:"id"`                // hex SHA-256 of the record's file
+	Receipt string `json:"receipt,omitempty"` // of its ledger entry; left out when it was published before
+}
+
+// bodyTimeout bounds the reading of a record.
+const bodyTimeout = 10 * time.Second
+
+// Handler serves the stream, records and status.
+func (a *Authority) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+feed.Path, a.stream)
+	mux.HandleFunc("POST /v1/records", func(w http.ResponseWriter, r *http.Request) {
+		if b, ok := body(w, r, feed.MaxRecord); ok {
+			a.post(w, &feed.Frame{Record: b})
+		}
+	})
+	mux.HandleFunc("POST /v1/handovers", func(w http.ResponseWriter, r *http.Request) {
+		b, ok := body(w, r, 2*(feed.MaxRecord+feed.MaxSealed))
+		if !ok {
+			return
+		}
+		frame, err := feed.ParseFrame(b)
+		if err == nil && frame.Record == nil {
+			err = feed.ErrFrame
+		}
+		if err != nil {
+			fault(w, http.StatusBadRequest, "want {\"record\": …, \"sealed\": …}, each base64", err)
+			return
+		}
+		a.post(w, frame)
+	})
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, a.Status()) })
+	return a.logged(mux)
+}
+
+func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
+	receipt, err := a.Take(frame, "post")
+	if err != nil {
+		fault(w, statusOf(err), "record not published", err)
+		return
+	}
+	sum := sha256.Sum256(frame.Record)
+	answer(w, http.StatusOK, Accepted{hex.EncodeToString(sum[:]), receipt})
+}
+
+// statusOf maps an error to the HTTP status of its answer.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, feed.ErrFrame):
+		return http.StatusBadRequest
+	case errors.Is(err, statement.ErrRefused):
+		return http.StatusForbidden
+	case errors.Is(err, ErrOther):
+		return http.StatusConflict
+	}
+	return http.StatusServiceUnavailable // no set yet, ledger or disk: the sender tries again
+}
+
+func body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+		fault(w, http.StatusInternalServerError, "the connection cannot be bounded", err)
+		return nil, false
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		fault(w, http.StatusRequestEntityTooLarge, "the body is too large", err)
+	case err != nil:
+		fault(w, http.StatusBadRequest, "the body could not be read", err)
+	}
+	return b, err == nil
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+func fault(w http.ResponseWriter, status int, what string, err error) {
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	answer(w, status, map[string]string{"error": what})
+}
+
+// logged writes one line per request when it has ended, without bodies or queries.
+func (a *Authority) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, start := rand.Text(), time.Now()
+		w.Header().Set("X-Request-Id", id)
+		seen := &observed{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(seen, r)
+		a.log.LogAttrs(context.Background(), 0, "access", attrs(id, r, seen, time.Since(start))...)
+	})
+}

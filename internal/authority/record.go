@@ -1,0 +1,212 @@
+package authority
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+var (
+	// ErrNoSet is returned while there is no verified set to judge a record by.
+	ErrNoSet = errors.New("the authority has no verified statement set yet; see its /readyz")
+	// ErrOther is returned for a handover whose version was handed over before with other content.
+	ErrOther = errors.New("this version was handed over before with other content; give the secret the next version")
+)
+
+// Take verifies a record that came by channel ("post"), keeps it, writes its ledger entry and publishes it. It returns the
+// entry's receipt, empty when the record was published before or, for what closes, when the ledger failed.
+func (a *Authority) Take(frame *feed.Frame, channel string) (receipt string, err error) {
+	a.admit.Lock()
+	defer a.admit.Unlock()
+	r, err := a.take(frame, channel)
+	if err != nil {
+		a.count.refused.Inc()
+		return "", err
+	}
+	return r.receipt, nil
+}
+
+// take is Take for who holds admit.
+func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
+	sum := sha256.Sum256(frame.Record)
+	set := a.Set()
+	if r := a.published(sum); r != nil {
+		return r, nil
+	}
+	env, kind, err := feed.ParseRecord(frame.Record)
+	if err != nil {
+		return nil, err
+	}
+	if set == nil {
+		return nil, ErrNoSet
+	}
+	v, err := a.verify(set, kind, env, frame.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	if a.Status().Records >= feed.MaxRecords {
+		return nil, fmt.Errorf("the estate has %d records, which is the limit: %w", feed.MaxRecords, feed.ErrFrame)
+	}
+	if channel != "folder" {
+		if err := a.keep(kind, v, frame, sum); err != nil {
+			return nil, err
+		}
+	}
+	r := &record{line: frame.Encode()}
+	if h, ok := v.(*statement.Handover); ok {
+		r.custodian = h.Custodian
+	}
+	e := describe(set, v)
+	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
+	e.Reason = kind + " sha256:" + hex.EncodeToString(sum[:])
+	e.Actor = signers(&set.Charter, env)
+	if r.receipt, err = a.enter(sum, e, frame.Record, e.Type == entry.Revoke); err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.records[sum] = r
+	if r.custodian == "" {
+		a.sums.Add(sum)
+	}
+	a.broadcast(r.line, r.custodian)
+	a.count.published.Inc()
+	return r, nil
+}
+
+func (a *Authority) published(sum id) *record {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.records[sum]
+}
+
+// verify opens a record and returns it as its type of package statement.
+func (a *Authority) verify(set *statement.Set, kind string, env *statement.Envelope, sealed []byte) (any, error) {
+	now := a.clock()
+	switch kind {
+	case "revocation":
+		return opened(set.OpenRevocation(env, now))
+	case "workload-key":
+		return opened(set.OpenWorkloadKey(env, now))
+	case "retirement":
+		return opened(set.OpenRetirement(env, now))
+	case "extension":
+		var to statement.Extension
+		if err := json.Unmarshal(env.Payload, &to); err != nil {
+			return nil, fmt.Errorf("%w: extension: %v", feed.ErrFrame, err)
+		}
+		return opened(set.OpenExtension(env, to.Custodian, now))
+	case "handover":
+		var to statement.Handover
+		if err := json.Unmarshal(env.Payload, &to); err != nil {
+			return nil, fmt.Errorf("%w: handover: %v", feed.ErrFrame, err)
+		}
+		if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != to.SHA256 {
+			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)
+		}
+		return opened(set.OpenHandover(env, to.Custodian, now))
+	}
+	return nil, fmt.Errorf("%w: records of kind %q are not known to this release", feed.ErrFrame, kind)
+}
+
+// opened makes a typed nil an untyped one.
+func opened[T any](v *T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// keep writes a record that came by POST to the authority's own store, so that a restart still has it.
+func (a *Authority) keep(kind string, v any, frame *feed.Frame, sum id) error {
+	if h, ok := v.(*statement.Handover); ok {
+		for _, store := range []statement.Dir{a.received(), statement.Dir(a.estate)} {
+			if old, err := store.ReadFile(feed.SealedPath(h)); err == nil && string(old) != string(frame.Sealed) {
+				return ErrOther
+			}
+		}
+		if err := feed.Write(filepath.Join(string(a.received()), feed.SealedPath(h)), frame.Sealed); err != nil {
+			return fmt.Errorf("keeping the ciphertext: %w", err)
+		}
+	}
+	err := feed.Write(filepath.Join(string(a.received()), "records", kind, hex.EncodeToString(sum[:])+".json"), frame.Record)
+	if err != nil && kind == "revocation" { // closing does not wait for a disk
+		a.log.Error("a revocation is published, but a restart will not have it: send it again then", "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the record: %w", err)
+	}
+	return nil
+}
+
+// describe is the ledger entry of a record: what it is about, in the words of the estate.
+func describe(set *statement.Set, v any) *entry.Entry {
+	e := new(entry.Entry)
+	var unit *statement.Unit
+	switch v := v.(type) {
+	case *statement.Revocation:
+		if e.Type = entry.Revoke; v.Open {
+			e.Type = entry.Unfreeze
+		}
+		switch v.Target.Kind {
+		case "workload":
+			e.Workload = v.Target.ID
+			_, unit, _ = set.Workload(v.Target.ID)
+		case "credential":
+			e.Credential = v.Target.ID
+			_, unit, _ = set.Credential(v.Target.ID)
+		case "gateway":
+			e.Gateway = v.Target.ID
+		case "unit":
+			if i := slices.IndexFunc(set.Charter.Units, func(u statement.Unit) bool { return u.ID == v.Target.ID }); i >= 0 {
+				unit = &set.Charter.Units[i]
+			}
+		}
+	case *statement.WorkloadKey:
+		e.Type, e.Workload = entry.Issue, v.Workload
+		_, unit, _ = set.Workload(v.Workload)
+	case *statement.Handover:
+		e.Type, e.Credential, e.Lease = entry.Publish, v.Credential, fmt.Sprint(v.Version)
+		_, unit, _ = set.Credential(v.Credential)
+	case *statement.Extension:
+		e.Type = entry.BreakGlass
+	default:
+		e.Type = entry.Publish
+	}
+	if unit != nil {
+		e.Unit, e.Tenant = unit.ID, unit.Tenant
+	}
+	return e
+}
+
+// signers names the people whose signatures on the record hold, sorted. Who else is named in it counts for nothing.
+func signers(c *statement.Charter, env *statement.Envelope) []string {
+	signed := statement.PAE(env.PayloadType, env.Payload)
+	var people []string
+	for _, p := range c.People {
+		for _, k := range p.Keys {
+			public, err := base64.StdEncoding.DecodeString(k.Public)
+			if err != nil || k.Type != "ed25519" || len(public) != ed25519.PublicKeySize {
+				continue
+			}
+			if slices.ContainsFunc(env.Signatures, func(s statement.Signature) bool {
+				return s.KeyID == k.ID && ed25519.Verify(public, signed, s.Sig)
+			}) {
+				people = append(people, p.ID)
+			}
+		}
+	}
+	slices.Sort(people)
+	return slices.Compact(people)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand"
 	"strings"
 	"testing"
@@ -174,10 +175,11 @@ func TestDeltasWithoutDelay(t *testing.T) {
 	}
 	step(broke, long+strings.Repeat(other, 2*patience)+broke)
 	step(b, "")
+	empty := chat(0, `""`) // no progress
 	for range patience - 1 {
-		step(other, "")
+		step(empty, "")
 	}
-	step(other, b+strings.Repeat(other, patience))
+	step(other, b+strings.Repeat(empty, patience-1)+other)
 	if _, err := s.Write([]byte(chat(0, quote(demo[4:])))); !errors.Is(err, ErrReflected) || out.String() != want {
 		t.Errorf("%v, released %q", err, out.String()[len(want):])
 	}
@@ -206,6 +208,19 @@ func TestDeltasLong(t *testing.T) {
 	if !errors.Is(err, ErrBounds) || out.Len() != 0 {
 		t.Errorf("an event without end: %v after %d bytes", err, n)
 	}
+}
+
+func TestDeltasMany(t *testing.T) {
+	s := compiled(t, demo).Stream(io.Discard, "text/event-stream")
+	for n := range maxChannels + 1 {
+		if _, err := s.Write([]byte(shapes()["chat"](n, quote("demo")))); err != nil {
+			if n < maxChannels || !errors.Is(err, ErrBounds) {
+				t.Errorf("text %d: %v", n, err)
+			}
+			return
+		}
+	}
+	t.Error("texts without bound")
 }
 
 func TestDeltasAgainstOracle(t *testing.T) {

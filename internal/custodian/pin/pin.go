@@ -123,9 +123,6 @@ func Public(public, prefix string) string {
 // refusal.
 func (p *Pin) Target(method, public string) (string, error) {
 	target := Public(public, p.Credential.Destination.Prefix)
-	if !strings.HasPrefix(public, "/") {
-		return "", refuse("the request target is not a path; absolute and asterisk forms are not passed on")
-	}
 	if len(target) > MaxTarget {
 		return "", refuse("the path and query are longer than %d bytes", MaxTarget)
 	}

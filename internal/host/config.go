@@ -32,16 +32,26 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		gatewayUID = own
 	}
 	configs := map[string]yaml.MapSlice{
-		Custodian: {
-			{Key: "id", Value: e.IDs.Custodian}, {Key: "ops", Value: "unix:" + d.Socket(Custodian, "ops")},
-			{Key: "state_dir", Value: d.Join(Custodian)}, {Key: "tiles_dir", Value: d.Join("tiles", Custodian)},
-			{Key: "estate_trust", Value: believed}, {Key: "authority", Value: authority},
-			{Key: "hop", Value: yaml.MapSlice{{Key: "socket", Value: d.Hop()},
+		Gateway: append(d.common(Gateway, e.IDs.Gateway, believed),
+			yaml.MapItem{Key: "listen", Value: Local(d.Run.Ports.Gateway)},
+			yaml.MapItem{Key: "authority", Value: authority},
+			yaml.MapItem{Key: "hop", Value: yaml.MapSlice{{Key: "socket", Value: d.Hop()}}},
+			yaml.MapItem{Key: "log_key", Value: d.Join(Gateway, "log.key")},
+			yaml.MapItem{Key: "witnesses", Value: witnesses}),
+		Custodian: append(d.common(Custodian, e.IDs.Custodian, believed),
+			yaml.MapItem{Key: "authority", Value: authority},
+			yaml.MapItem{Key: "hop", Value: yaml.MapSlice{{Key: "socket", Value: d.Hop()},
 				{Key: "gateways", Value: []yaml.MapSlice{{{Key: "id", Value: e.IDs.Gateway}, {Key: "uid", Value: gatewayUID}}}}}},
-			{Key: "admin", Value: d.Socket(Custodian, "admin")},
-			{Key: "identity", Value: yaml.MapSlice{{Key: "file", Value: d.Join(Custodian, "identity.age")}}},
-			{Key: "log_key", Value: d.Join(Custodian, "log.key")}, {Key: "witnesses", Value: witnesses},
-		},
+			yaml.MapItem{Key: "admin", Value: d.Socket(Custodian, "admin")},
+			yaml.MapItem{Key: "identity", Value: yaml.MapSlice{{Key: "file", Value: d.Join(Custodian, "identity.age")}}},
+			yaml.MapItem{Key: "log_key", Value: d.Join(Custodian, "log.key")},
+			yaml.MapItem{Key: "witnesses", Value: witnesses}),
+		Authority: append(d.common(Authority, e.IDs.Authority, believed),
+			yaml.MapItem{Key: "listen", Value: Local(d.Run.Ports.Authority)},
+			yaml.MapItem{Key: "estate", Value: d.Join("estate", ".signed")},
+			yaml.MapItem{Key: "feed_key", Value: d.Join(Authority, "feed.key")},
+			yaml.MapItem{Key: "log_key", Value: d.Join(Authority, "log.key")},
+			yaml.MapItem{Key: "witnesses", Value: witnesses}),
 	}
 	for process, c := range configs {
 		b, err := yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
@@ -53,4 +63,13 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		}
 	}
 	return nil
+}
+
+// common are the members that every configuration has.
+func (d *Dir) common(process, id string, believed Trust) yaml.MapSlice {
+	return yaml.MapSlice{
+		{Key: "id", Value: id}, {Key: "ops", Value: "unix:" + d.Socket(process, "ops")},
+		{Key: "state_dir", Value: d.Join(process)}, {Key: "tiles_dir", Value: d.Join("tiles", process)},
+		{Key: "estate_trust", Value: believed},
+	}
 }

@@ -70,7 +70,9 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newCredentialCmd(),
 		newDemoCmd(),
+		newDoctorCmd(),
 		newDownCmd(),
+		newFreezeCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 	}

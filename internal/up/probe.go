@@ -20,8 +20,8 @@ type Health struct {
 	Error   string            `json:"error,omitempty"`
 }
 
-// waits are the reasons that are not empty, for a person.
-func (h *Health) waits() string {
+// Waits are the reasons that are not empty, for a person.
+func (h *Health) Waits() string {
 	if h.Error != "" {
 		return h.Error
 	}

@@ -88,7 +88,7 @@ func (s *Status) Check() error {
 	}
 	for _, p := range s.Processes {
 		if !p.Ready {
-			return fmt.Errorf("the %s is not ready: %s; its log: %s", p.Name, p.waits(), p.Log)
+			return fmt.Errorf("the %s is not ready: %s; its log: %s", p.Name, p.Waits(), p.Log)
 		}
 	}
 	return nil

@@ -202,7 +202,7 @@ func (s *supervisor) waits(ctx context.Context) []string {
 	var all []string
 	for _, c := range s.children {
 		if h := Probe(ctx, s.dir, c.Name); !h.Ready {
-			all = append(all, fmt.Sprintf("  %-10s %s", c.Name, h.waits()))
+			all = append(all, fmt.Sprintf("  %-10s %s", c.Name, h.Waits()))
 		}
 	}
 	return all

@@ -73,6 +73,7 @@ func commands() []*cobra.Command {
 		newDoctorCmd(),
 		newDownCmd(),
 		newFreezeCmd(),
+		newInitCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 	}

@@ -78,7 +78,7 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	if err := issue(d, set, signers[0], now); err != nil {
 		return err
 	}
-	if err := d.WriteConfigs(host.Estate{Pin: pin, Set: set, IDs: Processes}); err != nil {
+	if err := d.WriteConfigs(host.Estate{Pin: pin, Charter: &set.Charter, IDs: Processes}); err != nil {
 		return err
 	}
 	return d.Finish(pin)

@@ -11,9 +11,9 @@ import (
 
 // Estate is what the processes' configurations take from the estate.
 type Estate struct {
-	Pin statement.Pin
-	Set *statement.Set
-	IDs IDs
+	Pin     statement.Pin
+	Charter *statement.Charter
+	IDs     IDs
 }
 
 type witness struct {
@@ -23,7 +23,7 @@ type witness struct {
 // WriteConfigs writes every process's configuration file. The processes read them strictly, so a mistake here stops them with
 // file, line and column.
 func (d *Dir) WriteConfigs(e Estate) error {
-	believed := Trust{Estate: e.Pin.Estate, CharterSHA256: e.Pin.CharterSHA256}
+	believed := TrustOf(e.Pin)
 	authority := "http://" + Local(d.Run.Ports.Authority)
 	witnesses := []witness{{"http://" + Local(d.Run.Ports.Auditor)}}
 	own := os.Geteuid()

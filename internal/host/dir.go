@@ -63,13 +63,18 @@ type Run struct {
 
 // Trust is what is believed before anything was read. It stands in every process's configuration under the same name.
 type Trust struct {
-	Estate        string `yaml:"estate"`
-	CharterSHA256 string `yaml:"charter_sha256"` // hex, of the first charter's manifest
+	Estate        string   `yaml:"estate"`
+	CharterSHA256 string   `yaml:"charter_sha256,omitempty"` // hex, of the first charter's manifest; or RootKeys
+	RootKeys      []string `yaml:"root_keys,omitempty"`      // base64 Ed25519 public keys of the root quorum
 }
+
+// TrustOf is a pin as it stands in configurations.
+func TrustOf(p statement.Pin) Trust { return Trust{p.Estate, p.CharterSHA256, p.RootKeys} }
 
 // Pin is the pin that an operator's commands verify the estate against.
 func (d *Dir) Pin() statement.Pin {
-	return statement.Pin{Estate: d.Run.Trust.Estate, CharterSHA256: d.Run.Trust.CharterSHA256, AllowDemo: d.Run.Demo}
+	t := d.Run.Trust
+	return statement.Pin{Estate: t.Estate, CharterSHA256: t.CharterSHA256, RootKeys: t.RootKeys, AllowDemo: d.Run.Demo}
 }
 
 // Moved is the folder below which state goes that the processes' users could not reach.
@@ -209,7 +214,7 @@ func (d *Dir) layOut() error {
 
 // Finish writes run.yaml: from now on the directory holds the estate that pin names.
 func (d *Dir) Finish(pin statement.Pin) error {
-	d.Run.Trust = Trust{pin.Estate, pin.CharterSHA256}
+	d.Run.Trust = TrustOf(pin)
 	b, err := yaml.Marshal(d.Run)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestCreateAndOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := Open(path, t.TempDir())
-	if err != nil || again.Run != d.Run || again.State != d.State {
+	if err != nil || !reflect.DeepEqual(again.Run, d.Run) || again.State != d.State {
 		t.Fatalf("open: %+v, %v; want %+v", again, err, d)
 	}
 	if _, err := Create(path, t.TempDir(), true, 0); err == nil {

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/reevehq/reeve/internal/founding"
+	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/secret"
+)
+
+func newInitCmd() *cobra.Command {
+	var a founding.Answers
+	var policy, operations, lifecycle, passphrases string
+	var port int
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Draft a real estate: three people, a unit, a workload, a provider; nothing is signed yet",
+		Long: "Draft a real estate in --dir and make the keys of this host's processes. What the flags leave open is asked on the\n" +
+			"terminal. An owner is ID, who gets a new key file under a passphrase, or ID=KEY with his own Ed25519 public key in base64.",
+		Example: "  reeve init --dir ./acme\n" +
+			"  reeve init --dir ./acme --estate acme --unit research --provider anthropic \\\n" +
+			"    --policy ada --operations bea --lifecycle cora --passphrase-file FILE",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.Policy, a.Operations, a.Lifecycle = owner(policy), owner(operations), owner(lifecycle)
+			if err := (&interview{cmd: cmd}).fill(&a); err != nil {
+				return failed(err)
+			}
+			if err := a.Complete(); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return failed(found(cmd, &a, port, passphrases))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&a.Estate, "estate", "", "the estate's `id`, such as your company's name")
+	f.StringVar(&a.Tenant, "tenant", "", "the tenant, the border of isolation (default: the estate's id)")
+	f.StringVar(&a.Unit, "unit", "", "the first business unit")
+	f.StringVar(&a.Workload, "workload", "", "the first workload (default UNIT-agent)")
+	f.StringVar(&policy, "policy", "", "the policy owner: `ID` or ID=KEY")
+	f.StringVar(&operations, "operations", "", "the operations owner: `ID` or ID=KEY")
+	f.StringVar(&lifecycle, "lifecycle", "", "the credentials' lifecycle owner: `ID` or ID=KEY")
+	f.StringVar(&a.Provider, "provider", "", "openai, anthropic or openai-compatible")
+	f.StringVar(&a.Name, "name", "", "what clients put before the model (default openai, anthropic or compatible)")
+	f.StringVar(&a.Origin, "origin", "", "of an openai-compatible provider: https://host[:port]")
+	f.StringVar(&a.Prefix, "prefix", "", "path before /v1 at an openai-compatible provider, such as /api")
+	f.StringVar(&a.URL, "url", "", "the gateway's public URL (default: its port here)")
+	f.StringVar(&a.Isolation, "isolation", "separate-uid", "the weakest isolation level that is accepted: host, separate-uid, one-uid or none")
+	f.StringVar(&passphrases, "passphrase-file", "", "`file` with one passphrase for all new keys, instead of asking")
+	f.IntVar(&port, "port", host.DefaultPort, "first port of the processes; 0 takes any free ones")
+	return cmd
+}
+
+// owner reads ID or ID=KEY.
+func owner(s string) founding.Person {
+	id, key, _ := strings.Cut(s, "=")
+	return founding.Person{ID: id, Public: key}
+}
+
+// found makes the estate and prints what comes next.
+func found(cmd *cobra.Command, a *founding.Answers, port int, passphrases string) error {
+	bin, err := binaries()
+	if err != nil {
+		return err
+	}
+	for _, p := range []founding.Person{a.Policy, a.Operations, a.Lifecycle} {
+		if err := founding.CheckPublic(p.Public); p.Public != "" && err != nil {
+			return err
+		}
+	}
+	if _, err := host.Open(dirFlag(cmd), bin); !errors.Is(err, host.ErrNone) {
+		if err == nil {
+			err = fmt.Errorf("%s holds an estate already", dirFlag(cmd))
+		}
+		return err
+	}
+	d, err := host.Create(dirFlag(cmd), bin, false, port)
+	if err != nil {
+		return err
+	}
+	if a.URL == "" {
+		a.URL = "http://" + host.Local(d.Run.Ports.Gateway)
+	}
+	if err := founding.Found(d, a, askPassphrase(passphrases), time.Now()); err != nil {
+		return err
+	}
+	printNext(cmd.OutOrStdout(), d, a)
+	return nil
+}
+
+// askPassphrase asks twice on the terminal, or takes the file's first line for every key.
+func askPassphrase(file string) func(person string) (secret.Value, error) {
+	return func(person string) (secret.Value, error) {
+		if file != "" {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				return secret.Value{}, fmt.Errorf("reading the passphrase: %w", err)
+			}
+			line, _, _ := strings.Cut(string(b), "\n")
+			return secret.New([]byte(line)), nil
+		}
+		first, err := askSecret(fmt.Sprintf("Passphrase for %s's new key: ", person))
+		if err != nil {
+			return first, err
+		}
+		again, err := askSecret("The same again: ")
+		if err != nil {
+			return again, err
+		}
+		if !first.Equal(again.Reveal()) {
+			return secret.Value{}, errors.New("the two passphrases differ")
+		}
+		return first, nil
+	}
+}
+
+// interview asks what the flags leave open, when there is a terminal.
+type interview struct {
+	cmd *cobra.Command
+	in  *bufio.Reader
+}
+
+func (i *interview) fill(a *founding.Answers) error {
+	for _, q := range []struct {
+		answer       *string
+		flag, prompt string
+	}{
+		{&a.Estate, "estate", "Estate id, such as your company's name"},
+		{&a.Unit, "unit", "First business unit"},
+		{&a.Policy.ID, "policy", "Policy owner, who decides what workloads may do (id)"},
+		{&a.Operations.ID, "operations", "Operations owner, who runs the gateway (id)"},
+		{&a.Lifecycle.ID, "lifecycle", "Lifecycle owner, who hands over and revokes the keys (id)"},
+		{&a.Provider, "provider", "Provider (" + strings.Join(founding.Providers(), ", ") + ")"},
+	} {
+		if err := i.ask(q.answer, q.flag, q.prompt); err != nil {
+			return err
+		}
+	}
+	for _, p := range []*founding.Person{&a.Policy, &a.Operations, &a.Lifecycle} {
+		if p.Public == "" {
+			*p = owner(p.ID) // an answer may be ID=KEY too
+		}
+	}
+	if a.Provider == "openai-compatible" {
+		return i.ask(&a.Origin, "origin", "Its origin, https://host[:port]")
+	}
+	return nil
+}
+
+func (i *interview) ask(answer *string, flag, prompt string) error {
+	if *answer != "" {
+		return nil
+	}
+	f, ok := i.cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return &exitError{exitUsage, fmt.Errorf("--%s is missing, and there is no terminal to ask on", flag)}
+	}
+	if i.in == nil {
+		i.in = bufio.NewReader(f)
+	}
+	fmt.Fprintf(i.cmd.OutOrStdout(), "%s: ", prompt)
+	line, err := i.in.ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if *answer = strings.TrimSpace(line); *answer == "" {
+		return fmt.Errorf("--%s: %w", flag, founding.ErrAnswer)
+	}
+	return nil
+}
+
+// printNext tells the owners what to do now, in order.
+func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
+	dir := host.Shown(d.Path)
+	fmt.Fprintf(w, "The draft of the estate %s is in %s. Nothing is signed yet.\n\n", a.Estate, host.Shown(d.Path+"/estate"))
+	made := slices.DeleteFunc([]founding.Person{a.Policy, a.Operations, a.Lifecycle}, func(p founding.Person) bool { return p.Public != "" })
+	step := 0
+	next := func(format string, v ...any) {
+		step++
+		fmt.Fprintf(w, "%d. "+format+"\n", append([]any{step}, v...)...)
+	}
+	for _, p := range made {
+		next("Give %s the key file %s, and delete it here.", p.ID, host.Shown(d.Path+"/people/"+p.ID+".key"))
+	}
+	next("Read the files in %s, put them under version control, change what you like.", host.Shown(d.Path+"/estate"))
+	next("Sign every statement, each by an author and one holder of its role:\n     reeve estate sign --help")
+	next("Publish what is signed:\n     reeve estate publish --dir %s", dir)
+	next("%s hands the provider's key over; no command shows it again:\n     reeve credential put %s --dir %s < key.txt", a.Lifecycle.ID, a.Credential(), dir)
+	next("%s issues the workload its key, which is shown once:\n     reeve workload issue %s --dir %s", a.Policy.ID, a.Workload, dir)
+	next("Start the processes, here:\n     reeve up --dir %s\n   or each under an init system, with its configuration: %s, …", dir, host.Shown(d.Config(host.Custodian)))
+}

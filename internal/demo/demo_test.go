@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/handover"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/verify"
 )
 
 var start = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -143,5 +144,17 @@ func TestUpstreamAcceptsWhatWasHandedOver(t *testing.T) {
 	}
 	if c, _, _ := set.Credential("research-openai"); c.Destination.CA != string(s.CA().PEM) {
 		t.Error("the custody record pins another CA")
+	}
+}
+
+func TestTrustFileIsAccepted(t *testing.T) {
+	d := create(t)
+	b, err := os.ReadFile(d.Trust())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := verify.ParseTrust(b)
+	if err != nil || len(trust.Logs) != 3 || len(trust.Witnesses) != 1 {
+		t.Errorf("%+v, %v", trust, err)
 	}
 }

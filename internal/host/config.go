@@ -1,12 +1,15 @@
 package host
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/verify"
 )
 
 // Estate is what the processes' configurations take from the estate.
@@ -17,6 +20,7 @@ type Estate struct {
 }
 
 type witness struct {
+	ID  string `yaml:"id,omitempty"`
 	URL string `yaml:"url"`
 }
 
@@ -25,7 +29,7 @@ type witness struct {
 func (d *Dir) WriteConfigs(e Estate) error {
 	believed := TrustOf(e.Pin)
 	authority := "http://" + Local(d.Run.Ports.Authority)
-	witnesses := []witness{{"http://" + Local(d.Run.Ports.Auditor)}}
+	witnesses := []witness{{URL: "http://" + Local(d.Run.Ports.Auditor)}}
 	own := os.Geteuid()
 	gatewayUID := UID(Gateway)
 	if gatewayUID < 0 {
@@ -51,7 +55,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 			yaml.MapItem{Key: "estate", Value: d.Join("estate", ".signed")},
 			yaml.MapItem{Key: "feed_key", Value: d.Join(Authority, "feed.key")},
 			yaml.MapItem{Key: "log_key", Value: d.Join(Authority, "log.key")},
-			yaml.MapItem{Key: "witnesses", Value: witnesses}),
+			yaml.MapItem{Key: "witnesses", Value: []witness{{ID: e.IDs.Auditor, URL: witnesses[0].URL}}}),
 	}
 	for process, c := range configs {
 		b, err := yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
@@ -61,6 +65,28 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		if err := os.WriteFile(d.Config(process), b, 0o600); err != nil {
 			return fmt.Errorf("writing the %s's configuration: %w", process, err)
 		}
+	}
+	return d.writeTrust(e.Charter)
+}
+
+// writeTrust writes trust.json: the keys of the charter that receipts and logs are checked with.
+func (d *Dir) writeTrust(c *statement.Charter) error {
+	t := verify.Trust{Estate: c.Estate, Need: c.Witnesses.Need}
+	for _, k := range c.ServiceKeys {
+		name, _, _ := strings.Cut(k.Key, "+")
+		switch k.Use {
+		case "log":
+			t.Logs = append(t.Logs, verify.Log{Process: k.Process, Origin: name, Key: k.Key})
+		case "witness":
+			t.Witnesses = append(t.Witnesses, verify.Witness{Name: name, Key: k.Key})
+		}
+	}
+	b, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.Trust(), append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the trust file: %w", err)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (l *Log) commit(g *group) error {
 			continue
 		}
 		body := l.scratch[1:]
-		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > l.cfg.SegmentSize || v.reserve && !it.closing {
+		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > v.room || v.reserve && !it.closing {
 			if err := l.flush(buf); err != nil {
 				return err
 			}
@@ -189,11 +189,14 @@ func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
 		}
 	}
 	v.number, v.file, v.off, v.reserve = s.number, s.file, 0, s.reserve
-	buf, err := appendHeader(buf, v.state(v.number, v.reserve))
-	if err != nil {
+	var err error
+	if v.room, err = v.file.Size(); err != nil {
 		return buf, err
 	}
-	if int64(len(buf)) > l.cfg.SegmentSize/2 {
+	if buf, err = appendHeader(buf, v.state(v.number, v.reserve)); err != nil {
+		return buf, err
+	}
+	if int64(len(buf)) > v.room/2 {
 		return buf, fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.tenants))
 	}
 	if v.reserve && !closing {

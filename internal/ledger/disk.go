@@ -22,6 +22,7 @@ type disk interface {
 type file interface {
 	io.ReaderAt
 	io.WriterAt
+	Size() (int64, error)
 	Sync() error // fdatasync: contents and what is needed to read them back
 	Close() error
 }
@@ -68,6 +69,14 @@ func (d osDisk) list() ([]string, error) {
 func (d osDisk) space() (free, total uint64, err error) { return diskSpace(string(d)) }
 
 type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
 
 func (f osFile) Sync() error { return fdatasync(f.File) }
 

@@ -61,7 +61,7 @@ func (c *Config) setDefaults() error {
 	if c.SegmentSize == 0 {
 		c.SegmentSize = 16 << 20
 	}
-	if c.SegmentSize < 4*entry.MaxLen || c.SegmentSize > 1<<30 || c.SegmentSize%8 != 0 {
+	if c.SegmentSize < 4*entry.MaxLen || c.SegmentSize > maxSegment || c.SegmentSize%8 != 0 {
 		return fmt.Errorf("ledger: segment size %d is not a multiple of 8 between 256 KiB and 1 GiB", c.SegmentSize)
 	}
 	if c.Interval == 0 {

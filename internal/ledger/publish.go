@@ -185,7 +185,7 @@ func (p *publisher) read(l *Log, size int64) error {
 		n := 0
 		if p.file != nil {
 			var rerr error
-			n, rerr = p.file.ReadAt(buf[:min(int64(len(buf)), l.cfg.SegmentSize-p.off)], p.off)
+			n, rerr = p.file.ReadAt(buf, p.off)
 			if rerr != nil && rerr != io.EOF {
 				return rerr
 			}
@@ -224,7 +224,7 @@ func (p *publisher) nextSegment(l *Log) error {
 	if err != nil {
 		return fmt.Errorf("after entry %d: %w", p.tree.Size-1, err)
 	}
-	b, err := readSegment(f, l.cfg.SegmentSize)
+	b, err := readSegment(f)
 	if err != nil {
 		f.Close()
 		return err

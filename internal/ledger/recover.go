@@ -20,18 +20,20 @@ import (
 // volume is one log of the chain of logs that a ledger is: a new one begins at each rotation. Its origin is the key's
 // name, with "/<n>" for the nth successor.
 type volume struct {
-	n      int
-	origin string
-	id     string // log id
-	key    Key
-	signer note.Signer
-	disk   disk
-	tiles  string // directory
+	n        int
+	origin   string
+	id       string // log id
+	verifier string // note verifier key
+	key      Key
+	signer   note.Signer
+	disk     disk
+	tiles    string // directory
 
 	// The writer owns what follows.
 	number  int64 // active segment
 	file    file
 	off     int64 // where its next record goes
+	room    int64 // its size in bytes
 	reserve bool  // the active segment is for closing entries only
 	tree    tree  // all that was written
 	chain   [sha256.Size]byte
@@ -58,7 +60,7 @@ func newVolume(cfg *Config, n int) (*volume, error) {
 		return nil, err
 	}
 	return &volume{
-		n: n, origin: origin, id: entry.LogID(key.Verifier()), key: key, signer: signer,
+		n: n, origin: origin, verifier: key.Verifier(), id: entry.LogID(key.Verifier()), key: key, signer: signer,
 		disk: cfg.disk(n), tiles: tiles,
 		chain: firstChain(origin), tenants: map[string]int64{}, oldest: 1,
 		spares: make(chan spare), stop: make(chan struct{}),
@@ -89,7 +91,7 @@ type walScan struct {
 
 // scan reads every segment and follows the chain. each, if not nil, sees every good entry in order.
 // Errors are damage that cannot be a torn write.
-func (v *volume) scan(size, want int64, each func(e *entry.Entry)) (*walScan, error) {
+func (v *volume) scan(want int64, each func(e *entry.Entry)) (*walScan, error) {
 	names, err := v.disk.list()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -108,7 +110,7 @@ func (v *volume) scan(size, want int64, each func(e *entry.Entry)) (*walScan, er
 		if err != nil {
 			return nil, err
 		}
-		b, err := readSegment(f, size)
+		b, err := readSegment(f)
 		f.Close()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", segmentName(n), err)
@@ -216,7 +218,7 @@ func (v *volume) readCheckpoint(path string) (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, err
 	}
-	verifier, err := note.NewVerifier(v.key.Verifier())
+	verifier, err := note.NewVerifier(v.verifier)
 	if err != nil {
 		return checkpoint{}, err
 	}
@@ -253,23 +255,16 @@ func checkpointText(origin string, t tlog.Tree) []byte {
 }
 
 // recover brings a volume to the state after its last durable entry. It zeroes a torn tail and never touches anything else.
-func (v *volume) recover(size int64, signed checkpoint, each func(e *entry.Entry)) error {
-	s, err := v.scan(size, signed.N, each)
+func (v *volume) recover(signed checkpoint, each func(e *entry.Entry)) error {
+	s, err := v.scan(signed.N, each)
 	if err != nil {
 		return &DamagedError{v.origin, err.Error()}
 	}
-	switch {
-	case s.acked:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log breaks after entry %d, and later records prove that more was durable", s.tree.Size-1)}
-	case s.tree.Size < signed.N:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.tree.Size, signed.N)}
-	case signed.N > 0 && !s.reached:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log begins at entry %d, after the last signed checkpoint of %d entries: the published tree is older than the log", s.first.Tree.Size, signed.N)}
-	case signed.N > 0 && s.rootAt != signed.Hash:
-		return &DamagedError{v.origin, fmt.Sprintf("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)}
+	if err := v.matches(s, signed); err != nil {
+		return err
 	}
 	if s.tail {
-		if err := v.dropTail(size, s); err != nil {
+		if err := v.dropTail(s); err != nil {
 			return fmt.Errorf("clearing a torn write: %w", err)
 		}
 	}
@@ -283,12 +278,30 @@ func (v *volume) recover(size int64, signed checkpoint, each func(e *entry.Entry
 		if v.file, err = v.disk.open(segmentName(v.number)); err != nil {
 			return err
 		}
+		if v.room, err = v.file.Size(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matches holds what the segments have against the last signed checkpoint.
+func (v *volume) matches(s *walScan, signed checkpoint) error {
+	switch {
+	case s.acked:
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log breaks after entry %d, and later records prove that more was durable", s.tree.Size-1)}
+	case s.tree.Size < signed.N:
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.tree.Size, signed.N)}
+	case signed.N > 0 && !s.reached:
+		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log begins at entry %d, after the last signed checkpoint of %d entries: the published tree is older than the log", s.first.Tree.Size, signed.N)}
+	case signed.N > 0 && s.rootAt != signed.Hash:
+		return &DamagedError{v.origin, fmt.Sprintf("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)}
 	}
 	return nil
 }
 
 // dropTail zeroes what follows the last good record, and removes segments after it whose header is torn.
-func (v *volume) dropTail(size int64, s *walScan) error {
+func (v *volume) dropTail(s *walScan) error {
 	for i := len(s.segments) - 1; i > s.active; i-- {
 		if err := v.disk.remove(segmentName(s.segments[i])); err != nil {
 			return err
@@ -303,5 +316,9 @@ func (v *volume) dropTail(size int64, s *walScan) error {
 		return err
 	}
 	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
 	return zero(f, s.off, size)
 }

@@ -46,7 +46,7 @@ func (l *Log) openVolume(n int) error {
 	if err != nil {
 		return &DamagedError{v.origin, err.Error()}
 	}
-	err = v.recover(l.cfg.SegmentSize, signed, func(e *entry.Entry) {
+	err = v.recover(signed, func(e *entry.Entry) {
 		if e.Seq >= cosigned.N {
 			l.age.add(e.Seq, e.Seq+1, e.TimeNS)
 		}

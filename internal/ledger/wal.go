@@ -21,6 +21,7 @@ const (
 	recordPrefix  = 56 // length, checksum, sequence number, durable size, chain
 	domainRecord  = "reeve-wal-record-v1\x00"
 	segmentPrefix = "wal-"
+	maxSegment    = 1 << 30
 	reserveName   = "reserve" // a zeroed segment kept for closing entries on a full disk
 )
 
@@ -158,7 +159,11 @@ func firstChain(origin string) [sha256.Size]byte {
 }
 
 // readSegment returns a segment's bytes.
-func readSegment(f file, size int64) ([]byte, error) {
+func readSegment(f file) ([]byte, error) {
+	size, err := f.Size()
+	if err != nil || size > maxSegment {
+		return nil, fmt.Errorf("WAL segment of %d bytes: %w", size, err)
+	}
 	b := make([]byte, size)
 	n, err := f.ReadAt(b, 0)
 	if err == io.EOF && n == len(b) {

@@ -28,6 +28,9 @@ type Report struct {
 	Findings []string    `json:"findings,omitempty"` // what does not hold
 	Unknown  []string    `json:"unknown,omitempty"`  // what cannot be known from what was given
 	Level    Level       `json:"level"`              // proven for every log: Included, or Cosigned (but for the tails)
+
+	// Incomplete names intervals of logs that were retired as damaged: what happened then cannot be known.
+	Incomplete []string `json:"incomplete,omitempty"`
 }
 
 // LogReport is one log of the chain.
@@ -60,6 +63,9 @@ type audit struct {
 	rep   *Report
 	open  map[intentID]bool // intents without an outcome so far
 }
+
+// rotated is the reason in a successor's first entry when nothing was wrong with the log before it.
+const rotated = "rotated"
 
 // maxFindings bounds a report: a wholly broken log does not need a million lines.
 const maxFindings = 100
@@ -375,11 +381,18 @@ func (a *audit) link(before published, prev *Checkpoint, d published, c *Checkpo
 	}
 	root, _ := base64.StdEncoding.DecodeString(e.PrevRoot) // Parse has checked it
 	old := &Checkpoint{Tree: tlog.Tree{N: e.PrevSize, Hash: tlog.Hash(root)}}
-	if err := before.extends(prev, old); err != nil {
+	err = before.extends(prev, old)
+	if e.Reason != rotated {
+		a.rep.Incomplete = append(a.rep.Incomplete, fmt.Sprintf("%s was retired as damaged at %d entries, of which %d are here (%s): what happened from there to the start of %s is not known",
+			prev.Log.Origin, e.PrevSize, prev.N, e.Reason, c.Log.Origin))
+		if e.PrevSize > prev.N {
+			return // the very loss for which it was retired
+		}
+	}
+	if err != nil {
 		a.finding("%s: the log that its first entry names: %v", c.Log.Origin, err)
-	} else if e.PrevSize < prev.N {
-		a.unknown("%s was retired at %d entries (%s): the interval from there to the start of %s is incomplete, its %d further entries are evidence that no successor vouches for",
-			prev.Log.Origin, e.PrevSize, e.Reason, c.Log.Origin, prev.N-e.PrevSize)
+	} else if e.Reason == rotated && e.PrevSize < prev.N {
+		a.finding("%s was rotated at %d entries, but has %d", prev.Log.Origin, e.PrevSize, prev.N)
 	}
 }
 

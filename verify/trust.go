@@ -253,7 +253,7 @@ func (t *Trust) Checkpoint(raw []byte) (*Checkpoint, error) {
 	origin, _, _ := bytes.Cut(raw, []byte("\n"))
 	l, ok := t.byOrigin(string(origin))
 	if !ok {
-		return nil, undecided("no key for log %q in the trust file", origin)
+		return nil, fails("no key for log %q in the trust file: the checkpoint was altered, or is of another estate", origin)
 	}
 	v, err := NewVerifier(l.Key)
 	if err != nil {

@@ -228,10 +228,10 @@ func (v *volume) prepare(size int64) {
 	}
 }
 
-// prepare makes segments for the current volume until its stopPreparing.
+// prepare makes segments for the current volume until its stopPreparing. Calling it again does nothing.
 func (l *Log) prepare() {
 	v := l.vol
-	v.preparing.Go(func() { v.prepare(l.cfg.SegmentSize) })
+	v.starting.Do(func() { v.preparing.Go(func() { v.prepare(l.cfg.SegmentSize) }) })
 }
 
 // stopPreparing ends prepare and waits for it.

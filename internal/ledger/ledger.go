@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 var (
@@ -47,6 +48,9 @@ type Config struct {
 	Heartbeat   time.Duration // between heartbeat entries; 0 means none
 	MaxSize     int64         // entries after which the log is rotated; 0 means 100 million
 	Monthly     bool          // rotate when the (UTC) month changes
+
+	// Retire verifies a signed retirement that an operator left in Dir for a damaged log; nil refuses every one.
+	Retire func(envelope []byte) (*statement.Retirement, error)
 
 	Clock  func() time.Time // nil means time.Now
 	Logger *slog.Logger     // nil means none
@@ -180,8 +184,14 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.openVolume(n); err != nil {
+	retired, err := l.retire(n)
+	if err != nil {
 		return nil, err
+	}
+	if !retired {
+		if err := l.openVolume(n); err != nil {
+			return nil, err
+		}
 	}
 	if n > 0 && l.vol.tree.Size == 0 && l.pub.signed.raw == nil {
 		// A rotation was interrupted before the successor's first entry was durable: the log before it goes on.
@@ -366,6 +376,9 @@ func (l *Log) Close() error {
 const closeTimeout = 2 * time.Second
 
 func (l *Log) release() error {
+	if l.vol != nil {
+		l.vol.stopPreparing()
+	}
 	var closers []io.Closer
 	if l.lock != nil {
 		closers = append(closers, l.lock)

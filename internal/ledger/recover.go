@@ -44,6 +44,7 @@ type volume struct {
 
 	spares    chan spare // from prepare to the writer
 	stop      chan struct{}
+	starting  sync.Once
 	stopping  sync.Once
 	preparing sync.WaitGroup
 }

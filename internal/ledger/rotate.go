@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,11 +15,28 @@ import (
 	"github.com/reevehq/reeve/entry"
 )
 
-// rotateRequest is a file in Config.Dir with which the directory's owner asks a running ledger to rotate.
-const rotateRequest = "rotate"
+// Requests are files in Config.Dir: only who may write there can make one.
+const (
+	rotateRequest = "rotate"      // empty: a running ledger rotates
+	retireRequest = "retire.json" // a signed statement.Retirement: the next Open closes the log that it names
+)
 
 // rotateTimeout bounds how long appends wait for the final checkpoint's cosignatures.
 const rotateTimeout = 5 * time.Second
+
+// rotated is the reason in a successor's first entry when nothing was wrong with the log before it.
+const rotated = "rotated"
+
+// RequestRotation asks the process that has the ledger in dir open to rotate it with its next publication.
+func RequestRotation(dir string) error {
+	return writeFile(filepath.Join(dir, rotateRequest), nil, 0o600, 0, false)
+}
+
+// RequestRetirement leaves a signed retirement (a DSSE envelope) for the process that owns the ledger in dir: its next
+// start verifies it, closes the damaged log that it names and begins a successor.
+func RequestRetirement(dir string, envelope []byte) error {
+	return writeFile(filepath.Join(dir, retireRequest), envelope, 0o600, 0, true)
+}
 
 // Rotate ends the current log with a signed and cosigned checkpoint and begins its successor, whose first entry names it.
 // Appends wait meanwhile. Where the final checkpoint cannot be cosigned, nothing changes and an error says why.
@@ -30,11 +48,6 @@ func (l *Log) Rotate() error {
 	case <-l.stop:
 		return l.Err()
 	}
-}
-
-// RequestRotation asks the process that has the ledger in dir open to rotate it within its next publications.
-func RequestRotation(dir string) error {
-	return writeFile(filepath.Join(dir, rotateRequest), nil, 0o600, 0, false)
 }
 
 // due reports whether the log should be rotated now.
@@ -53,7 +66,8 @@ func (l *Log) due() bool {
 // turn rotates the log; the writer calls it between two groups.
 func (l *Log) turn() error {
 	old := l.vol
-	if l.size.Load() == 0 {
+	size := l.size.Load()
+	if size == 0 {
 		return errors.New("not rotated: the log is empty")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), rotateTimeout)
@@ -61,50 +75,82 @@ func (l *Log) turn() error {
 	if err := l.publish(ctx); err != nil {
 		return fmt.Errorf("not rotated: %w", err)
 	}
-	if size, cosigned := l.size.Load(), l.pub.cosigned.Load(); size != cosigned {
+	if cosigned := l.pub.cosigned.Load(); size != cosigned {
 		return fmt.Errorf("not rotated: %d of %d entries are cosigned; the witnesses must be reachable", cosigned, size)
 	}
 	if err := l.pub.syncAll(); err != nil {
 		return fmt.Errorf("not rotated: %w", err)
 	}
-	last := tlog.Tree{N: old.tree.Size, Hash: old.tree.root()}
-	if err := l.succeed(old, last, "rotated", nil); err != nil {
+	old.stopPreparing()
+	if err := l.succeed(old.n, old.origin, tlog.Tree{N: size, Hash: old.tree.root()}, rotated); err != nil {
 		l.halt(fmt.Errorf("rotating: %w", err))
 		return err
 	}
 	// The old log's entries are all published, synced and cosigned.
-	if err := os.RemoveAll(filepath.Join(l.cfg.dir(old.n), "wal")); err != nil {
+	if err := errors.Join(old.file.Close(), os.RemoveAll(filepath.Join(l.cfg.dir(old.n), "wal"))); err != nil {
 		l.cfg.Logger.Warn("the closed log's write-ahead log stays", "err", err)
 	}
 	os.Remove(filepath.Join(l.cfg.Dir, rotateRequest))
-	l.cfg.Logger.Info("ledger rotated", "from", old.origin, "size", last.N, "to", l.vol.origin)
-	return nil
+	l.cfg.Logger.Info("ledger rotated", "from", old.origin, "size", size, "to", l.vol.origin)
+	return l.publish(ctx)
 }
 
-// succeed begins the volume after old with a leaf that names old's origin and prev.
-func (l *Log) succeed(old *volume, prev tlog.Tree, reason string, actors []string) error {
+// succeed begins the volume after n with a leaf that names n's origin and the tree that is vouched for.
+func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error {
 	l.pub.mu.Lock()
-	old.stopPreparing()
-	if old.file != nil {
-		old.file.Close()
-	}
 	l.age.reset()
 	l.pub.v, l.pub.known, l.pub.seen = nil, nil, nil
-	err := l.openVolume(old.n + 1)
+	err := l.openVolume(n + 1)
 	l.pub.mu.Unlock()
-	if err != nil {
+	if err != nil || l.vol.tree.Size > 0 {
 		return err
 	}
+	g := &group{items: []item{{closing: true, e: &entry.Entry{
+		Type: entry.Retire, Reason: reason, PrevLog: origin, PrevSize: prev.N, PrevRoot: base64.StdEncoding.EncodeToString(prev.Hash[:]),
+	}}}}
 	l.prepare()
-	e := &entry.Entry{
-		Type: entry.Retire, Reason: reason, Actor: actors,
-		PrevLog: old.origin, PrevSize: prev.N, PrevRoot: base64.StdEncoding.EncodeToString(prev.Hash[:]),
+	return errors.Join(l.commit(g), g.items[0].err)
+}
+
+// retire handles a request to close the log of volume n. It reports whether a successor was begun.
+func (l *Log) retire(n int) (bool, error) {
+	path := filepath.Join(l.cfg.Dir, retireRequest)
+	envelope, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	g := &group{items: []item{{e: e, closing: true}}, done: make(chan struct{})}
-	if err := errors.Join(l.commit(g), g.items[0].err); err != nil {
-		return err
+	if err != nil {
+		return false, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), rotateTimeout)
-	defer cancel()
-	return l.publish(ctx)
+	if l.cfg.Retire == nil {
+		return false, fmt.Errorf("%s asks to retire the ledger, but this process cannot verify it", path)
+	}
+	r, err := l.cfg.Retire(envelope)
+	if err != nil {
+		return false, fmt.Errorf("%s does not hold, so the ledger is not retired; remove it or have it signed by two owners of different roles: %w", path, err)
+	}
+	root, err := tlog.ParseHash(r.Root)
+	if err != nil {
+		return false, fmt.Errorf("%s: root: %w", path, err)
+	}
+	begun := false
+	for m := n; m >= max(n-1, 0); m-- { // n may be the successor that a crash interrupted
+		v, err := publicVolume(l.cfg.Key.Verifier(), m)
+		if err != nil {
+			return false, err
+		}
+		if v.id != r.Log {
+			continue
+		}
+		if err := l.succeed(m, v.origin, tlog.Tree{N: r.Size, Hash: root}, r.Reason); err != nil {
+			return false, err
+		}
+		begun = true
+		l.cfg.Logger.Warn("ledger retired", "from", v.origin, "size", r.Size, "reason", r.Reason, "to", l.vol.origin)
+		break
+	}
+	if !begun {
+		return false, fmt.Errorf("%s names log %s, which is not the current one", path, r.Log)
+	}
+	return true, os.Rename(path, filepath.Join(l.cfg.dir(l.vol.n), retireRequest)) // kept as evidence
 }

@@ -1,0 +1,191 @@
+package ledger
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Folders in a backup.
+const (
+	backupState = "ledger"
+	backupTiles = "tiles"
+)
+
+// Backup writes a tar archive of the ledger in dir and what it published in tiles, which may be in use meanwhile. The
+// archive holds every entry that was durable when Backup began, and perhaps later ones.
+//
+// A restored backup is an older state of the log: where a witness has seen more, the ledger refuses to start from it.
+func Backup(dir, tiles string, w io.Writer) error {
+	t := tar.NewWriter(w)
+	// The checkpoints are read first and the tree last, so that no checkpoint speaks of entries that the archive lacks.
+	checkpoints, err := readAll(dir, tiles)
+	if err != nil {
+		return fmt.Errorf("backing up: %w", err)
+	}
+	err = errors.Join(backupTree(t, dir, backupState), backupTree(t, tiles, backupTiles))
+	for _, c := range checkpoints {
+		err = errors.Join(err, addFile(t, c.name, c.data))
+	}
+	if err = errors.Join(err, t.Close()); err != nil {
+		return fmt.Errorf("backing up: %w", err)
+	}
+	return nil
+}
+
+type namedFile struct {
+	name string
+	data []byte
+}
+
+func isCheckpoint(name string) bool {
+	return path.Base(name) == cosignedFile || path.Base(name) == signedFile
+}
+
+// readAll reads every checkpoint below both directories.
+func readAll(dir, tiles string) (files []namedFile, err error) {
+	for prefix, root := range map[string]string{backupState: dir, backupTiles: tiles} {
+		for _, pattern := range []string{"*", "*/*"} {
+			names, _ := fs.Glob(os.DirFS(root), pattern) // the pattern is well formed
+			for _, name := range names {
+				if !isCheckpoint(name) {
+					continue
+				}
+				b, err := os.ReadFile(filepath.Join(root, name))
+				if err != nil {
+					return nil, err
+				}
+				files = append(files, namedFile{path.Join(prefix, name), b})
+			}
+		}
+	}
+	return files, nil
+}
+
+// backupTree adds a directory's files but for checkpoints. Write-ahead log segments go last to first: what a segment
+// holds when it is read, the segments before it hold then too.
+func backupTree(t *tar.Writer, root, prefix string) error {
+	var names []string
+	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(root, p)
+		if base := filepath.Base(p); !isCheckpoint(name) && name != "lock" && name != rotateRequest && !strings.HasSuffix(base, ".new") && !strings.HasPrefix(base, "tmp-") {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(names)
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a partial tile that became full, or a segment that is no longer needed
+		}
+		if err != nil {
+			return err
+		}
+		if _, ok := segmentNumber(filepath.Base(name)); ok && prefix == backupState {
+			cutSegment(b)
+		}
+		if err := addFile(t, path.Join(prefix, filepath.ToSlash(name)), b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutSegment zeroes what follows the last whole record of a segment that was read while it was written.
+func cutSegment(b []byte) {
+	_, off, err := parseHeader(b)
+	if err != nil {
+		clear(b)
+		return
+	}
+	for {
+		_, n, ok := parseRecord(b[off:])
+		if !ok {
+			clear(b[off:])
+			return
+		}
+		off += n
+	}
+}
+
+func addFile(t *tar.Writer, name string, b []byte) error {
+	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(b)), Mode: 0o600}); err != nil {
+		return err
+	}
+	_, err := io.Copy(t, bytes.NewReader(b))
+	return err
+}
+
+// Restore unpacks a backup into dir and tiles, neither of which may hold a ledger. Nothing is checked here: Open does.
+func Restore(r io.Reader, dir, tiles string) error {
+	roots := map[string]*os.Root{}
+	for prefix, target := range map[string]string{backupState: dir, backupTiles: tiles} {
+		if names, err := os.ReadDir(target); err == nil && len(names) > 0 {
+			return fmt.Errorf("restoring: %s is not empty; move it away first, it may be evidence", target)
+		}
+		if err := os.MkdirAll(target, 0o750); err != nil {
+			return err
+		}
+		root, err := os.OpenRoot(target)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		roots[prefix] = root
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	t := tar.NewReader(r)
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("restoring: %w", err)
+		}
+		prefix, name, _ := strings.Cut(h.Name, "/")
+		root := roots[prefix]
+		if root == nil || h.Typeflag != tar.TypeReg {
+			return fmt.Errorf("restoring: %q is no part of a ledger's backup", h.Name)
+		}
+		if err := restoreFile(root, name, prefix == backupState, t); err != nil {
+			return fmt.Errorf("restoring: %w", err)
+		}
+	}
+}
+
+func restoreFile(root *os.Root, name string, private bool, r io.Reader) error {
+	dirMode, mode := fs.FileMode(0o750), fs.FileMode(0o640)
+	if private {
+		dirMode, mode = 0o700, 0o600
+	}
+	if err := root.MkdirAll(path.Dir(name), dirMode); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+}

@@ -1,0 +1,226 @@
+package ledger
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// memory is a witness that remembers, as C2SP tlog-witness says.
+type memory struct {
+	last tlog.Tree
+	away bool
+}
+
+func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.Hash) ([]byte, error) {
+	if m.away {
+		return nil, errors.New("away")
+	}
+	text, _, _ := strings.Cut(string(raw), "\n\n")
+	origin, _, _ := strings.Cut(text, "\n")
+	t, err := parseCheckpoint(origin, text+"\n")
+	if err != nil {
+		return nil, err
+	}
+	if old != m.last.N || t.N < m.last.N {
+		return nil, &ConflictError{m.last.N}
+	}
+	if old > 0 {
+		if err := tlog.CheckTree(proof, t.N, t.Hash, old, m.last.Hash); err != nil && t.N > old {
+			return nil, err
+		}
+		if t.N == old && t.Hash != m.last.Hash {
+			return nil, &ConflictError{m.last.N}
+		}
+	}
+	m.last = t
+	return []byte("— w1 " + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 76)) + "\n"), nil
+}
+
+func appendN(t testing.TB, l *Log, n int) {
+	t.Helper()
+	for range n {
+		if _, err := l.Append(intent(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRotation(t *testing.T) {
+	cfg := testConfig(t)
+	w := &memory{}
+	cfg.Witnesses, cfg.Interval = []Witness{w}, 10*time.Millisecond
+	l := open(t, cfg)
+	appendN(t, l, 300)
+	w.away = true
+	if err := l.Rotate(); err == nil || l.Origin() != "reeve/test/c1" {
+		t.Fatalf("rotated without witnesses: %v", err)
+	}
+	appendN(t, l, 1)
+	w.away = false
+	if err := RequestRotation(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	for l.Origin() == "reeve/test/c1" || l.Status().Size == 0 {
+		if w.last.N > 0 {
+			w.last = tlog.Tree{} // this witness keeps one log only
+		}
+		time.Sleep(time.Millisecond)
+	}
+	d, err := l.Append(intent(), nil)
+	if err != nil || d.Seq() != 1 || d.Log() == "" {
+		t.Fatalf("after rotation: %d, %v", d.Seq(), err)
+	}
+	if err := l.Close(); !errors.Is(err, nil) {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "0", "wal")); !os.IsNotExist(err) {
+		t.Fatal("the closed log's write-ahead log is still there")
+	}
+	// An interrupted rotation: the successor has no entry yet.
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "2", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.last = tlog.Tree{}
+	l = open(t, cfg)
+	if d, err := l.Append(intent(), nil); err != nil || d.Seq() != 2 || l.Origin() != "reeve/test/c1/1" {
+		t.Fatalf("%s: %d, %v", l.Origin(), d.Seq(), err)
+	}
+}
+
+func TestRolledBackAndRetired(t *testing.T) {
+	cfg := testConfig(t)
+	w := &memory{}
+	cfg.Witnesses = []Witness{w}
+	l := open(t, cfg)
+	appendN(t, l, 10)
+	var snapshot bytes.Buffer
+	if err := Backup(cfg.Dir, cfg.Tiles, &snapshot); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 10)
+	l.Close()
+	if w.last.N != 20 {
+		t.Fatal(w.last.N)
+	}
+	cfg.Dir, cfg.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
+	if err := Restore(bytes.NewReader(snapshot.Bytes()), cfg.Dir, cfg.Tiles); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(bytes.NewReader(snapshot.Bytes()), cfg.Dir, cfg.Tiles); err == nil {
+		t.Fatal("restored over a ledger")
+	}
+	_, err := Open(context.Background(), cfg)
+	if !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "reeve ledger retire") || !strings.Contains(err.Error(), "20") {
+		t.Fatalf("a restored snapshot: %v", err)
+	}
+	// The way back.
+	v, err := publicVolume(cfg.Key.Verifier(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &statement.Retirement{Estate: "test", Log: v.id, Size: 20, Root: w.last.Hash.String(), Reason: "an old snapshot was restored"}
+	if err := RequestRetirement(cfg.Dir, []byte("signed")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), cfg); err == nil {
+		t.Fatal("a retirement that nobody verified was obeyed")
+	}
+	cfg.Retire = func([]byte) (*statement.Retirement, error) { return nil, errors.New("one signature") }
+	if _, err := Open(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), "one signature") {
+		t.Fatal(err)
+	}
+	cfg.Retire = func(b []byte) (*statement.Retirement, error) {
+		if string(b) != "signed" {
+			t.Error(string(b))
+		}
+		return r, nil
+	}
+	w.last = tlog.Tree{} // it knows nothing of the successor
+	l = open(t, cfg)
+	if l.Origin() != "reeve/test/c1/1" || l.Status().Size != 1 {
+		t.Fatalf("%+v", l.Status())
+	}
+	appendN(t, l, 3)
+	l.Close()
+	l = open(t, cfg)
+	if l.Status().Size != 4 {
+		t.Fatalf("%+v", l.Status())
+	}
+}
+
+// TestLiveBackup takes backups while entries are written; each must open and hold all that was durable when it began.
+func TestLiveBackup(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentSize, cfg.Interval = 512<<10, 5*time.Millisecond
+	l := open(t, cfg)
+	stop := make(chan struct{})
+	for range 8 {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					l.Append(intent(), nil)
+				}
+			}
+		}()
+	}
+	defer close(stop)
+	for range 10 {
+		time.Sleep(20 * time.Millisecond)
+		before := l.Status().Size
+		var b bytes.Buffer
+		if err := Backup(cfg.Dir, cfg.Tiles, &b); err != nil {
+			t.Fatal(err)
+		}
+		again := cfg
+		again.Dir, again.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
+		if err := Restore(&b, again.Dir, again.Tiles); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(context.Background(), again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Status(); s.Size < before {
+			t.Fatalf("the backup holds %d entries, %d were durable", s.Size, before)
+		}
+		r.Close()
+	}
+}
+
+func TestRestoreStaysInside(t *testing.T) {
+	for _, name := range []string{"../x", "ledger/../../x", "ledger//etc/x", "other/x"} {
+		var b bytes.Buffer
+		if err := writeTar(&b, name); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		err := Restore(&b, filepath.Join(dir, "a", "ledger"), filepath.Join(dir, "a", "tiles"))
+		if _, serr := os.Stat(filepath.Join(dir, "x")); err == nil && serr == nil {
+			t.Errorf("%s: written outside", name)
+		}
+		if _, serr := os.Stat(filepath.Join(dir, "a", "x")); serr == nil {
+			t.Errorf("%s: written outside", name)
+		}
+	}
+}
+
+func writeTar(w io.Writer, name string) error {
+	t := tar.NewWriter(w)
+	return errors.Join(addFile(t, name, []byte("x")), t.Close())
+}

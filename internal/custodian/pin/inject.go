@@ -64,20 +64,6 @@ func (p *Pin) AppendTarget(dst []byte, target string, v secret.Value) []byte {
 	return dst
 }
 
-// AppendField appends the header field that carries the secret, "Name: value" CR LF, or nothing when it goes into the
-// query. The caller wipes the bytes after use.
-func (p *Pin) AppendField(dst []byte, v secret.Value) []byte {
-	switch p.Credential.Inject.As {
-	case "bearer":
-		dst = append(dst, "Authorization: Bearer "...)
-	case "header":
-		dst = append(append(dst, p.Credential.Inject.Name...), ": "...)
-	default:
-		return dst
-	}
-	return append(append(dst, v.Reveal()...), "\r\n"...)
-}
-
 // Field returns the header field that carries the secret; its name is empty when the secret goes into the query. The caller
 // wipes the value after use.
 func (p *Pin) Field(v secret.Value) (name string, value []byte) {

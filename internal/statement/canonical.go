@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
+	"strconv"
 	"unicode/utf8"
 )
 
-// Canonical returns v as RFC 8785 JSON. v must hold objects with ASCII member names, arrays, strings, booleans and integers
-// below 2^53 only.
+// Canonical returns v as RFC 8785 JSON. v may hold objects with ASCII member names, arrays, strings without U+2028, U+2029
+// and U+FFFD, booleans and integers below 2^53: encoding/json then writes the canonical form of its own generic tree.
 func Canonical(v any) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -23,82 +21,61 @@ func Canonical(v any) ([]byte, error) {
 	if err := dec.Decode(&tree); err != nil {
 		return nil, err
 	}
-	return appendCanonical(nil, tree)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(tree); err != nil {
+		return nil, err
+	}
+	b := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	for _, s := range []string{`\u2028`, `\u2029`, `\ufffd`} {
+		if bytes.Contains(b, []byte(s)) {
+			return nil, fmt.Errorf("the text has %s", s)
+		}
+	}
+	return b, integers(tree)
 }
 
-func appendCanonical(b []byte, v any) (_ []byte, err error) {
-	switch v := v.(type) {
-	case nil:
-		return append(b, "null"...), nil
-	case bool:
-		return fmt.Append(b, v), nil
-	case string:
-		return appendString(b, v), nil
+// integers refuses numbers that a reader with IEEE 754 doubles would change.
+func integers(tree any) (err error) {
+	switch v := tree.(type) {
 	case json.Number:
-		n, err := v.Int64()
-		if err != nil || n <= -1<<53 || n >= 1<<53 {
-			return nil, fmt.Errorf("%s is not an integer below 2^53", v)
+		n, bad := strconv.ParseInt(v.String(), 10, 64)
+		if bad != nil || n <= -1<<53 || n >= 1<<53 {
+			return fmt.Errorf("%s is not an integer below 2^53", v)
 		}
-		return fmt.Append(b, n), nil
 	case []any:
-		b = append(b, '[')
-		for i, e := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			if b, err = appendCanonical(b, e); err != nil {
-				return nil, err
+		for _, e := range v {
+			if err == nil {
+				err = integers(e)
 			}
 		}
-		return append(b, ']'), nil
 	case map[string]any:
-		b = append(b, '{')
-		for i, k := range slices.Sorted(maps.Keys(v)) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(appendString(b, k), ':')
-			if b, err = appendCanonical(b, v[k]); err != nil {
-				return nil, err
+		for _, e := range v {
+			if err == nil {
+				err = integers(e)
 			}
 		}
-		return append(b, '}'), nil
 	}
-	return nil, fmt.Errorf("%T has no canonical form", v)
-}
-
-// appendString writes a JSON string with the escapes of RFC 8785, section 3.2.2.2.
-func appendString(b []byte, s string) []byte {
-	const short = "\"\"\\\\\bb\ff\nn\rr\tt" // pairs of character and escape
-	b = append(b, '"')
-	for i := range len(s) {
-		c := s[i]
-		if k := strings.IndexByte(short, c); k >= 0 && (c < 0x20 || c == '"' || c == '\\') {
-			b = append(b, '\\', short[k|1])
-		} else if c < 0x20 {
-			b = fmt.Appendf(b, "\\u%04x", c)
-		} else {
-			b = append(b, c)
-		}
-	}
-	return append(b, '"')
+	return err
 }
 
 // decode reads canonical JSON into v. Anything that v would not encode back to the same bytes is refused: unknown,
 // duplicate and missing members, other spellings of a name, spaces, trailing data.
 func decode(file string, data []byte, v any) error {
-	if !utf8.Valid(data) {
-		return refuse("json", "the file is not UTF-8").in(file)
+	err := json.Unmarshal(data, v)
+	if err == nil && !utf8.Valid(data) {
+		err = fmt.Errorf("it is not UTF-8")
 	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return refuse("json", "%s", err).in(file)
+	again, bad := Canonical(v)
+	if err == nil {
+		err = bad
 	}
-	again, err := Canonical(v)
+	if err == nil && !bytes.Equal(data, again) {
+		err = fmt.Errorf("it is not the canonical form (RFC 8785) of exactly the expected members")
+	}
 	if err != nil {
-		return refuse("json", "%s", err).in(file)
-	}
-	if !bytes.Equal(data, again) {
-		return refuse("json", "the JSON is not the canonical form (RFC 8785) of exactly the expected members").in(file)
+		return refuse("json", "the JSON cannot be read: %v", err).in(file)
 	}
 	return nil
 }

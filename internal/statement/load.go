@@ -100,7 +100,7 @@ type signed struct {
 	files map[string][]byte
 }
 
-func (g *signed) signers(c *Charter) map[string]*Person {
+func (g *signed) signers(c *Charter) signers {
 	return c.signers(PayloadType, g.raw, g.sigs)
 }
 

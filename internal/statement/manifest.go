@@ -88,8 +88,8 @@ const maxSignatures = 64
 
 // signers returns the people of the charter whose signatures over the payload hold. A signature by a key that the charter
 // does not have, or that does not hold, counts for nothing.
-func (c *Charter) signers(payloadType string, payload []byte, sigs []Signature) map[string]*Person {
-	got := make(map[string]*Person)
+func (c *Charter) signers(payloadType string, payload []byte, sigs []Signature) signers {
+	got := make(signers)
 	pae := PAE(payloadType, payload)
 	for i := range c.People {
 		p := &c.People[i]

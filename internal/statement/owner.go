@@ -8,8 +8,11 @@ import (
 
 // Live reports whether the person is here and attested at t.
 func (p *Person) Live(t time.Time) bool {
-	return (p.Left.IsZero() || t.Before(p.Left)) && t.Before(p.AttestedUntil)
+	return p.here(t) && t.Before(p.AttestedUntil)
 }
+
+// here reports whether the person has not left at t.
+func (p *Person) here(t time.Time) bool { return p.Left.IsZero() || t.Before(p.Left) }
 
 // person returns the person, or nil.
 func (c *Charter) person(id string) *Person {
@@ -40,7 +43,7 @@ func (c *Charter) holds(person string, r role, t time.Time) bool {
 	switch r.name {
 	case "root":
 		p := c.person(person)
-		return p != nil && slices.Contains(c.Roles.Root, person) && (p.Left.IsZero() || t.Before(p.Left))
+		return p != nil && slices.Contains(c.Roles.Root, person) && p.here(t)
 	case "operations":
 		list = c.Roles.Operations
 	case "policy":
@@ -52,6 +55,16 @@ func (c *Charter) holds(person string, r role, t time.Time) bool {
 		p := c.acting(id, t)
 		return p != nil && p.ID == person
 	})
+}
+
+// anyHolds reports whether one of the people holds the role at t.
+func (c *Charter) anyHolds(people signers, r role, t time.Time) bool {
+	for id := range people {
+		if c.holds(id, r, t) {
+			return true
+		}
+	}
+	return false
 }
 
 // roles returns which of the three owner roles the person holds at t, in the unit or, when unit is empty, in any.
@@ -71,7 +84,7 @@ func (c *Charter) roles(person, unit string, t time.Time) (held []string) {
 }
 
 // two reports whether among the people are two distinct ones who hold two different owner roles at t.
-func (c *Charter) two(people map[string]*Person, unit string, t time.Time) bool {
+func (c *Charter) two(people signers, unit string, t time.Time) bool {
 	for a := range people {
 		for b := range people {
 			for _, ra := range c.roles(a, unit, t) {
@@ -93,7 +106,7 @@ func (c *Charter) threshold(role string) int {
 }
 
 // checkAuthor checks that the author is a live person and signed.
-func (c *Charter) checkAuthor(m *Manifest, signed map[string]*Person) error {
+func (c *Charter) checkAuthor(m *Manifest, signed signers) error {
 	if p := c.person(m.Author); p == nil || !p.Live(m.Created) {
 		return authorError(m, "is not a live person of the charter")
 	}
@@ -105,7 +118,7 @@ func (c *Charter) checkAuthor(m *Manifest, signed map[string]*Person) error {
 
 // checkApprovers checks that enough holders of the role signed. The author does not count, except in the root quorum,
 // which is never he alone.
-func (c *Charter) checkApprovers(m *Manifest, signed map[string]*Person, r role) error {
+func (c *Charter) checkApprovers(m *Manifest, signed signers, r role) error {
 	var approvers []string
 	for id := range signed {
 		if (id != m.Author || r.name == "root") && c.holds(id, r, m.Created) {
@@ -127,7 +140,7 @@ func authorError(m *Manifest, what string) *Error {
 }
 
 // approveLock checks that the author and one other person signed, two of the signers holding two different owner roles.
-func (c *Charter) approveLock(m *Manifest, signed map[string]*Person) error {
+func (c *Charter) approveLock(m *Manifest, signed signers) error {
 	if signed[m.Author] == nil || !signed[m.Author].Live(m.Created) {
 		return authorError(m, "is not a live person who signed it")
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -108,7 +109,9 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 		return e, err
 	}
 	for _, w := range e.Plan.Charter.Workloads {
-		e.NewKey(t, w.ID)
+		if slices.Contains(w.Issuers, "reeve") {
+			e.NewKey(t, w.ID)
+		}
 	}
 	return e, nil
 }
@@ -144,6 +147,11 @@ func (e *Estate) Signer(use, process string) string {
 		alg = 4
 	}
 	return estate.NoteSigner(e.name(use, process), alg, e.Service[use+" "+process])
+}
+
+// Sign is a service's plain Ed25519 signature over a DSSE payload.
+func (e *Estate) Sign(use, process, payloadType string, payload []byte) []byte {
+	return ed25519.Sign(e.Service[use+" "+process], statement.PAE(payloadType, payload))
 }
 
 // Republish writes the plan again after edit, has the named statements and a new lock signed by all, and publishes.

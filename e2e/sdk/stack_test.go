@@ -43,11 +43,19 @@ type stack struct {
 	seen *upstream.Seen // what the upstream saw
 }
 
-// newStack runs the real gateway handler and the real hop in this process. The custodian's side is scripted: it swaps the key,
-// refuses more than 100,000 tokens as the demo's policy does, and passes everything else through.
+// newStack is a stack on the demo upstream.
 func newStack(t testing.TB) *stack {
 	t.Helper()
 	up, origin, client := newUpstream(t)
+	s := wire(t, origin, client)
+	s.seen = up.Seen()
+	return s
+}
+
+// wire runs the real gateway handler and the real hop in this process. The custodian's side is scripted: it swaps the key,
+// refuses more than 100,000 tokens as the demo's policy does, and passes everything else through to origin.
+func wire(t testing.TB, origin string, client *http.Client) *stack {
+	t.Helper()
 	e := estatetest.New(t)
 	c := &custodian{origin: origin, client: client}
 	dir, err := os.MkdirTemp("", "hop") // short: a socket's path has at most 107 bytes
@@ -77,7 +85,7 @@ func newStack(t testing.TB) *stack {
 		cancel()
 		server.Shutdown(done)
 	})
-	return &stack{url: front.URL, key: string(e.Keys["research-agent"].Reveal()), live: c.live.Load, seen: up.Seen()}
+	return &stack{url: front.URL, key: string(e.Keys["research-agent"].Reveal()), live: c.live.Load}
 }
 
 // newUpstream serves the demo upstream and returns its origin and a client that trusts it.

@@ -125,6 +125,9 @@ func TestRenew(t *testing.T) {
 		if !keysLast(estate.Dir(d.Join("estate")), set, now.Add(margin)) {
 			t.Errorf("%s later: a workload has no key", later)
 		}
+		if !secretsLast(estate.Dir(d.Join("estate")), set, now.Add(margin)) {
+			t.Errorf("%s later: a secret is too old", later)
+		}
 	}
 	if after, err := os.ReadFile(d.Env()); err != nil || string(after) == string(before) {
 		t.Errorf("env still has the old key, %v", err)

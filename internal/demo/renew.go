@@ -12,13 +12,13 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-// Renew signs anew what would run out within a week: attestations, statements, the lock, and the workloads' keys. The owners'
-// files are taken as they stand, so that an edited demo stays edited. It reports whether it changed anything.
+// Renew signs anew what would run out within a week: attestations, statements, the lock, the workloads' keys and the upstream's.
+// The owners' files are taken as they stand, so that an edited demo stays edited. It reports whether it changed anything.
 func Renew(d *host.Dir, now time.Time) (bool, error) {
 	dir := estate.Dir(d.Join("estate"))
 	pin := d.Pin()
 	set, err := statement.Load(dir.Store(), pin, nil, now.Add(margin))
-	if err == nil && keysLast(dir, set, now.Add(margin)) {
+	if err == nil && keysLast(dir, set, now.Add(margin)) && secretsLast(dir, set, now.Add(margin)) {
 		return false, nil
 	}
 	signers, err := openPeople(d)
@@ -28,6 +28,11 @@ func Renew(d *host.Dir, now time.Time) (bool, error) {
 	if set == nil {
 		if set, err = resign(dir, pin, signers, now); err != nil {
 			return false, fmt.Errorf("signing the demo estate anew: %w", err)
+		}
+	}
+	if !secretsLast(dir, set, now.Add(margin)) {
+		if err := handOver(d, dir, set, signers[2], now, RandomKey); err != nil {
+			return false, err
 		}
 	}
 	if keysLast(dir, set, now.Add(margin)) {
@@ -108,6 +113,29 @@ func keysLast(dir estate.Dir, set *statement.Set, t time.Time) bool {
 	for _, w := range set.Charter.Workloads {
 		if !good[w.ID] {
 			return false
+		}
+	}
+	return true
+}
+
+// secretsLast reports whether every credential's secret was handed over so lately that it may be used at t.
+func secretsLast(dir estate.Dir, set *statement.Set, t time.Time) bool {
+	records, err := estate.ReadRecords(dir.Store(), "handover")
+	if err != nil {
+		return false
+	}
+	made := map[string]time.Time{}
+	for _, env := range records {
+		h, err := set.OpenHandover(env, Processes.Custodian, t)
+		if err == nil && h.Created.After(made[h.Credential]) {
+			made[h.Credential] = h.Created
+		}
+	}
+	for _, u := range set.Charter.Units {
+		for _, c := range set.Custody[u.ID].Credentials {
+			if t.Sub(made[c.ID]) > time.Duration(c.MaxLifetime) {
+				return false
+			}
 		}
 	}
 	return true

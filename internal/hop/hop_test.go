@@ -141,9 +141,17 @@ func TestRefusal(t *testing.T) {
 // Whatever ends a stream but END is ErrBroken, and what came before it is still delivered.
 func TestBroken(t *testing.T) {
 	for name, h := range map[string]Handler{
-		"break":       func(ctx context.Context, _ Peer, o *Open, w *Writer) { w.Head(200, nil); w.Write([]byte("part")); w.Break("upstream cut") },
-		"return":      func(ctx context.Context, _ Peer, o *Open, w *Writer) { w.Head(200, nil); w.Write([]byte("part")) },
-		"panic":       func(ctx context.Context, _ Peer, o *Open, w *Writer) { w.Head(200, nil); w.Write([]byte("part")); panic("x") },
+		"break": func(ctx context.Context, _ Peer, o *Open, w *Writer) {
+			w.Head(200, nil)
+			w.Write([]byte("part"))
+			w.Break("upstream cut")
+		},
+		"return": func(ctx context.Context, _ Peer, o *Open, w *Writer) { w.Head(200, nil); w.Write([]byte("part")) },
+		"panic": func(ctx context.Context, _ Peer, o *Open, w *Writer) {
+			w.Head(200, nil)
+			w.Write([]byte("part"))
+			panic("x")
+		},
 		"return bare": func(ctx context.Context, _ Peer, o *Open, w *Writer) {},
 		"lost": func(ctx context.Context, _ Peer, o *Open, w *Writer) {
 			w.Head(200, nil)

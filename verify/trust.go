@@ -360,3 +360,6 @@ func (t *Trust) Receipt(s string) (*entry.Receipt, Log, error) {
 	}
 	return r, l, nil
 }
+
+// ID is the log id.
+func (c *Checkpoint) ID() string { return entry.LogID(c.Log.Key) }

@@ -74,7 +74,10 @@ func commands() []*cobra.Command {
 		newDownCmd(),
 		newFreezeCmd(),
 		newInitCmd(),
+		newLedgerCmd(),
+		newReceiptCmd(),
 		newStatusCmd(),
 		newUpCmd(),
+		newVerifyCmd(),
 	}
 }

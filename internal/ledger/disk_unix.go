@@ -18,6 +18,15 @@ func diskSpace(dir string) (free, total uint64, err error) {
 	return uint64(s.Bavail) * uint64(s.Bsize), uint64(s.Blocks) * uint64(s.Bsize), nil
 }
 
+// sameOwner gives path to the user who owns dir: root may ask a process of another user.
+func sameOwner(path, dir string) error {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return err
+	}
+	return os.Chown(path, int(s.Uid), int(s.Gid))
+}
+
 // lockDir keeps a second process out of a ledger until the file is closed.
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

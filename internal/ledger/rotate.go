@@ -35,7 +35,8 @@ func RequestRotation(dir string) error {
 // RequestRetirement leaves a signed retirement (a DSSE envelope) for the process that owns the ledger in dir: its next
 // start verifies it, closes the damaged log that it names and begins a successor.
 func RequestRetirement(dir string, envelope []byte) error {
-	return writeFile(filepath.Join(dir, retireRequest), envelope, 0o600, 0, true)
+	path := filepath.Join(dir, retireRequest)
+	return errors.Join(writeFile(path, envelope, 0o600, 0, true), sameOwner(path, dir))
 }
 
 // Rotate ends the current log with a signed and cosigned checkpoint and begins its successor, whose first entry names it.

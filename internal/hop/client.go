@@ -1,30 +1,29 @@
 package hop
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 const (
-	dialTimeout  = 5 * time.Second         // connecting, TLS and preface together
-	firstBackoff = 20 * time.Millisecond   // after one failed dial; doubles
-	lastBackoff  = 1000 * time.Millisecond // at most
+	firstBackoff = 20 * time.Millisecond // after a failed dial; doubles with each
+	lastBackoff  = time.Second
 )
 
 // ClientConfig is what a Client is made of.
 type ClientConfig struct {
 	// Dial connects to the custodian: Unix(path), or a TLS dialer with ClientTLS for another host. Required.
 	Dial   func(ctx context.Context) (net.Conn, error)
-	Conns  int // connections kept, 2 by default
+	Conns  int // connections kept: 2
 	Limits Limits
-	Admit  func() bool // asked before each stream; false refuses it as overloaded. Nil admits all
 }
 
 // Unix returns a dial function for a socket path.
@@ -37,60 +36,40 @@ func Unix(path string) func(context.Context) (net.Conn, error) {
 
 // Client is a gateway's end: a few connections, many streams. Safe for concurrent use.
 type Client struct {
-	cfg     ClientConfig
-	slots   []slot
-	next    atomic.Uint32
-	streams atomic.Int64
-	chunks  sync.Pool // *chunk
-	ctx     context.Context
-	cancel  context.CancelFunc
+	cfg   ClientConfig
+	group group // all connections, those too that only finish their streams
 
-	mu     sync.Mutex
-	conns  map[*clientConn]struct{} // all that live, drained ones included
-	closed bool
-	idle   chan struct{} // closed when closed and the last connection is gone
+	mu      sync.Mutex
+	open    []*clientConn // those that take new streams
+	next    int           // takes turns through open
+	dialing chan struct{} // closed when the dial in flight is done; nil when none is
+	err     error         // of the last dial
+	delay   time.Duration // after it, before the next one
+	until   time.Time
 }
 
 // NewClient returns a client that dials when it is first used.
 func NewClient(cfg ClientConfig) *Client {
-	cfg.Limits = cfg.Limits.withDefaults()
-	if cfg.Conns <= 0 {
-		cfg.Conns = 2
-	}
-	c := &Client{cfg: cfg, slots: make([]slot, cfg.Conns), conns: map[*clientConn]struct{}{}, idle: make(chan struct{})}
-	c.chunks.New = func() any { return new(chunk) }
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	return c
+	cfg.Limits, cfg.Conns = cfg.Limits.withDefaults(), cmp.Or(cfg.Conns, 2)
+	return &Client{cfg: cfg}
 }
 
 // Do sends the request and returns when the response's head is there. The error is a *Refusal, ErrUnavailable (nothing was
 // sent), ErrBroken (what happened upstream is not known) or ctx's. Cancelling ctx sends CANCEL, in Do at once and later
 // when Body is read or closed. The caller closes Body.
 func (c *Client) Do(ctx context.Context, o *Open) (*Response, error) {
-	if int64(len(o.Body)) > c.cfg.Limits.Body {
-		return nil, tooLarge("The request body", int64(len(o.Body)), c.cfg.Limits.Body)
-	}
-	if c.cfg.Admit != nil && !c.cfg.Admit() {
-		return nil, overloaded("The gateway has too many files open")
-	}
-	if c.streams.Add(1) > int64(c.cfg.Limits.Streams) {
-		c.streams.Add(-1)
-		return nil, overloaded("The gateway has too many requests in flight")
+	if l := &c.cfg.Limits; len(o.Body) > l.Body {
+		return nil, tooLarge("The request body", len(o.Body), l.Body)
 	}
 	for try := 0; ; try++ {
 		cc, err := c.pick(ctx)
 		if err != nil {
-			c.streams.Add(-1)
 			return nil, err
 		}
 		// A custodian that says that it did not take the stream up has sent nothing: that one case is tried again.
 		r, err := cc.do(ctx, o)
-		if err == nil {
-			return r, nil
-		}
 		if try == 2 || !errors.Is(err, ErrUnavailable) {
-			c.streams.Add(-1)
-			return nil, err
+			return r, err
 		}
 	}
 }
@@ -102,165 +81,101 @@ func (c *Client) Ready(ctx context.Context) error {
 }
 
 // Close ends all connections at once: streams in flight return ErrBroken.
-func (c *Client) Close() error {
-	done, cancel := context.WithCancel(context.Background())
+func (c *Client) Close() {
+	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	c.Shutdown(done)
-	return nil
+	c.group.shutdown(now)
 }
 
 // Shutdown refuses new streams, lets those in flight finish until ctx ends, and closes the connections.
-func (c *Client) Shutdown(ctx context.Context) error {
-	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		if len(c.conns) == 0 {
-			close(c.idle)
-		}
-	}
-	for cc := range c.conns {
-		cc.drain(maxStream)
-	}
-	c.mu.Unlock()
-	c.cancel()
-	select {
-	case <-c.idle:
-		return nil
-	case <-ctx.Done():
-	}
-	c.mu.Lock()
-	for cc := range c.conns {
-		cc.mu.Lock()
-		cc.fail(net.ErrClosed)
-		cc.mu.Unlock()
-	}
-	c.mu.Unlock()
-	<-c.idle
-	return ctx.Err()
-}
+func (c *Client) Shutdown(ctx context.Context) error { return c.group.shutdown(ctx) }
 
-// slot is the place of one of the client's connections.
-type slot struct {
-	mu      sync.Mutex
-	conn    *clientConn   // the last one; nil before the first
-	dialing chan struct{} // closed when the dial in flight is done; nil when none is
-	err     error         // of the last dial
-	delay   time.Duration // before the next one
-	until   time.Time
-}
-
-// live returns the slot's connection if it takes new streams. Holds s.mu.
-func (s *slot) live() *clientConn {
-	if s.conn == nil || s.conn.drained.Load() {
-		return nil
-	}
-	return s.conn
-}
-
-// pick returns a connection that takes new streams. One missing connection of several is dialled on the side.
+// pick returns a connection that takes new streams. A missing one is dialled on the side while others are there.
 func (c *Client) pick(ctx context.Context) (*clientConn, error) {
-	first := int(c.next.Add(1))
-	for i := range c.slots {
-		s := &c.slots[(first+i)%len(c.slots)]
-		s.mu.Lock()
-		cc := s.live()
-		if cc == nil {
-			c.dial(s)
+	for {
+		c.mu.Lock()
+		var cc *clientConn
+		for cc == nil && len(c.open) > 0 {
+			c.next = (c.next + 1) % len(c.open)
+			if cc = c.open[c.next]; cc.drained.Load() {
+				c.open, cc = append(c.open[:c.next:c.next], c.open[c.next+1:]...), nil
+			}
 		}
-		s.mu.Unlock()
+		if len(c.open) < c.cfg.Conns && c.dialing == nil && !time.Now().Before(c.until) {
+			c.dialing = make(chan struct{})
+			go c.dial()
+		}
+		dialing, err := c.dialing, c.err
+		c.mu.Unlock()
 		if cc != nil {
 			return cc, nil
 		}
-	}
-	s := &c.slots[first%len(c.slots)]
-	s.mu.Lock()
-	dialing := s.dialing
-	s.mu.Unlock()
-	if dialing != nil {
+		if dialing == nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
 		select {
 		case <-dialing:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if cc := s.live(); cc != nil {
-		return cc, nil
-	}
-	return nil, fmt.Errorf("%w: %w", ErrUnavailable, s.err)
 }
 
-// dial starts a dial unless one is in flight or the last failed a moment ago. Holds s.mu.
-func (c *Client) dial(s *slot) {
-	if s.dialing != nil || time.Now().Before(s.until) {
+// dial adds a connection, or sets when to try again.
+func (c *Client) dial() {
+	cc, err := c.meet()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.dialing)
+	c.dialing, c.err = nil, err
+	if err != nil {
+		c.delay = min(max(2*c.delay, firstBackoff), lastBackoff)
+		c.until = time.Now().Add(c.delay)
 		return
 	}
-	done := make(chan struct{})
-	s.dialing = done
-	go func() {
-		cc, err := c.connect()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		defer close(done)
-		s.dialing, s.conn, s.err = nil, cc, err
-		if err != nil {
-			s.delay = min(max(2*s.delay, firstBackoff), lastBackoff)
-			s.until = time.Now().Add(s.delay)
-			return
-		}
-		s.delay = 0
-		go cc.write()
-		go cc.serve()
-	}()
+	c.delay = 0
+	c.open = append(c.open, cc)
 }
 
-func (c *Client) connect() (*clientConn, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, dialTimeout)
+// meet connects and exchanges prefaces.
+func (c *Client) meet() (*clientConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), meetTimeout)
 	defer cancel()
 	nc, err := c.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline()
-	nc.SetDeadline(deadline)
-	b := appendPreface(make([]byte, 0, prefaceSize), 0, c.cfg.Limits.Window)
-	if _, err = nc.Write(b); err == nil {
-		_, err = io.ReadFull(nc, b[:prefaceSize])
-	}
+	cc := &clientConn{streams: map[uint32]*stream{}}
+	cc.init(nc, &c.cfg.Limits)
+	err = cc.greet(statusReady, c.cfg.Limits.Window)
 	var version, status byte
 	if err == nil {
-		version, status, _, err = parsePreface(b)
+		version, status, _, err = cc.greeting()
 	}
 	switch {
 	case err != nil:
+		err = fmt.Errorf("the custodian closed the connection: it is closing, has too many, or is another program: %w", err)
 	case status == statusPeer:
 		err = errors.New("the custodian does not know this gateway: its uid or key is not in the custodian's configuration")
 	case version != Version || status == statusVersion:
 		err = fmt.Errorf("the custodian speaks hop version %d and this gateway %d: install the same release on both", version, Version)
-	case status != statusReady:
-		err = errors.New("the custodian is closing or has too many connections")
-	}
-	cc := &clientConn{client: c, streams: map[uint32]*stream{}}
-	cc.init(nc, &c.cfg.Limits)
-	nc.SetDeadline(time.Time{})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil && c.closed {
+	case !c.group.add(cc, math.MaxInt):
 		err = net.ErrClosed
 	}
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
-	c.conns[cc] = struct{}{}
+	go func() {
+		defer c.group.remove(cc)
+		cc.serve()
+	}()
 	return cc, nil
 }
 
 // clientConn is one connection of the client.
 type clientConn struct {
 	conn
-	client *Client
 
 	// Under mu.
 	streams map[uint32]*stream
@@ -276,155 +191,113 @@ type stream struct {
 	resp Response
 
 	// Under c.mu.
-	headed      bool
-	trailers    bool
-	trailer     []Field
-	first, last *chunk // unread bytes
-	unread      int
-	credit      int   // bytes read and not yet given back to the custodian's window
-	err         error // why nothing more comes; io.EOF for the clean end
+	headed    bool
+	trailered bool
+	trailer   []Field
+	buf       []byte // what has come, from off on unread
+	off       int
+	read      int       // bytes read and not yet given back to the custodian's window
+	err       error     // why nothing more comes; io.EOF for the clean end
+	small     [512]byte // the first buf: an event fits
 }
 
-// chunk is a piece of an answer that waits to be read.
-type chunk struct {
-	next       *chunk
-	start, end int
-	buf        [4096 - 32]byte
-}
-
+// do sends o as one stream and waits for its head.
 func (c *clientConn) do(ctx context.Context, o *Open) (*Response, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	s := &stream{c: c, ctx: ctx, wake: make(chan struct{}, 1)}
+	s.buf = s.small[:0]
+	room := func() bool { return !c.full(s.wake) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.drained.Load() && c.full(s.wake) {
-		if err := c.wait(s); err != nil {
-			return nil, err
-		}
+	if err := s.until(room); err != nil {
+		return nil, err
 	}
 	if c.drained.Load() {
 		return nil, fmt.Errorf("%w: the connection has just ended", ErrUnavailable)
 	}
-	start := len(c.out)
-	c.out = appendOpen(begin(c.out, frameOpen, c.last+1), o)
-	if size := len(c.out) - start - headerSize; size > c.limits.Header || len(o.Header)+len(o.Asserted) > c.limits.Fields {
-		c.out = c.out[:start]
-		return nil, tooLarge("The request's header", int64(size), int64(c.limits.Header))
+	if err := c.put(frameOpen, c.last+1, max(len(o.Header), len(o.Asserted)), func(b []byte) []byte { return appendOpen(b, o) }); err != nil {
+		return nil, &Refusal{Code: "too_large", Status: 431, Message: "The request's header is beyond the limits. Nothing was sent. Send less in it."}
 	}
-	finish(c.out, start)
 	c.last++
 	s.id = c.last
 	c.streams[s.id] = s
-	if c.last == maxStream {
+	if c.last == maxNumber {
 		c.drained.Store(true)
 	}
-	for body := o.Body; len(body) > 0 && s.err == nil; {
-		if c.full(s.wake) {
-			c.work.Signal()
-			if err := c.wait(s); err != nil {
-				c.abandon(s, err)
-			}
-			continue
-		}
-		n := min(len(body), maxBody)
-		c.body(s.id, body[:n])
-		body = body[n:]
+	for body := o.Body; len(body) > 0 && s.until(room) == nil; {
+		body = body[c.body(s.id, body):]
 	}
 	if s.err == nil {
-		c.simple(frameEnd, s.id)
+		c.put(frameEnd, s.id, 0, nil)
 	}
-	for !s.headed && s.err == nil {
-		if err := c.wait(s); err != nil {
-			c.abandon(s, err)
-		}
-	}
-	if !s.headed {
+	if s.until(func() bool { return s.headed }); !s.headed {
 		return nil, s.err
 	}
 	s.resp.Body, s.resp.Trailer = s, s.trailerFields
 	return &s.resp, nil
 }
 
-// wait lets mu go until s is woken or its context ends.
-func (c *clientConn) wait(s *stream) error {
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	select {
-	case <-s.wake:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
+// until lets c.mu go until ok holds or the stream ends. Its context's end ends it.
+func (s *stream) until(ok func() bool) error {
+	for s.err == nil && !ok() {
+		s.c.mu.Unlock()
+		select {
+		case <-s.wake:
+			s.c.mu.Lock()
+		case <-s.ctx.Done():
+			s.c.mu.Lock()
+			s.c.abandon(s, s.ctx.Err())
+		}
 	}
+	return s.err
 }
 
 // abandon ends s from this side: the custodian is told, and what still comes is dropped. Holds mu.
 func (c *clientConn) abandon(s *stream, err error) {
+	if s.err == nil && s.id != 0 {
+		c.put(frameCancel, s.id, 0, nil)
+	}
 	if s.err == nil {
-		c.simple(frameCancel, s.id)
-		c.end(s, err)
+		c.over(s, err)
 	}
-	for s.first != nil {
-		c.drop(s)
-	}
+	s.buf, s.off = nil, 0
 }
 
-// end takes s out of the connection. Holds mu.
-func (c *clientConn) end(s *stream, err error) {
+// over takes s out of the connection. Holds mu.
+func (c *clientConn) over(s *stream, err error) {
 	s.err = err
 	delete(c.streams, s.id)
-	if s.headed {
-		c.client.streams.Add(-1) // otherwise Do counts it down
-	}
+	c.settle()
+	wake(s.wake)
+}
+
+// settle ends a drained connection after its last stream. Holds mu.
+func (c *clientConn) settle() {
 	if c.drained.Load() && len(c.streams) == 0 {
 		c.finish = true
 		c.work.Signal()
 	}
-	wake(s.wake)
 }
 
-// drop gives the first chunk back. Holds mu.
-func (c *clientConn) drop(s *stream) {
-	k := s.first
-	if s.first = k.next; s.first == nil {
-		s.last = nil
-	}
-	s.unread -= k.end - k.start
-	k.next, k.start, k.end = nil, 0, 0
-	c.client.chunks.Put(k)
-}
-
-// Read implements io.Reader for Response.Body. With an empty p it waits until there is something to read, so that whoever
-// waits needs no buffer.
-func (s *stream) Read(p []byte) (n int, err error) {
+// Read implements io.Reader for Response.Body.
+func (s *stream) Read(p []byte) (int, error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.first == nil && s.err == nil {
-		if err := c.wait(s); err != nil {
-			c.abandon(s, err)
+	s.until(func() bool { return s.off < len(s.buf) || len(p) == 0 })
+	n := copy(p, s.buf[s.off:])
+	s.off += n
+	if s.off == len(s.buf) {
+		s.buf, s.off = s.buf[:0], 0
+		if cap(s.buf) > 16<<10 {
+			s.buf = s.small[:0] // a stream that has become quiet keeps little
 		}
-	}
-	for s.first != nil && n < len(p) {
-		k := s.first
-		m := copy(p[n:], k.buf[k.start:k.end])
-		k.start, s.unread, n = k.start+m, s.unread-m, n+m
-		if k.start == k.end {
-			c.drop(s)
-		}
-	}
-	if s.err != nil {
-		if s.first == nil {
+		if s.err != nil {
 			return n, s.err
 		}
-		return n, nil
 	}
-	if s.credit += n; s.credit >= c.limits.Window/2 && c.err == nil {
-		start := len(c.out)
-		c.out = finish(binary.BigEndian.AppendUint32(begin(c.out, frameWindow, s.id), uint32(s.credit)), start)
-		c.queued()
-		s.credit = 0
+	if s.read += n; s.read >= c.limits.Window/2 && s.err == nil {
+		c.put(frameWindow, s.id, 0, func(b []byte) []byte { return binary.AppendUvarint(b, uint64(s.read)) })
+		s.read = 0
 	}
 	return n, nil
 }
@@ -443,113 +316,87 @@ func (s *stream) trailerFields() []Field {
 	return s.trailer
 }
 
-// serve reads until the connection ends and then breaks its streams.
+// store keeps p until it is read. Holds c.mu.
+func (s *stream) store(p []byte) {
+	if len(s.buf)+len(p) > cap(s.buf) {
+		s.buf, s.off = s.buf[:copy(s.buf, s.buf[s.off:])], 0
+	}
+	s.buf = append(s.buf, p...)
+	wake(s.wake)
+}
+
+// serve runs the connection until it ends and then breaks its streams.
 func (c *clientConn) serve() {
+	go c.write()
 	err := c.read(false, c.take)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.fail(err)
 	for _, s := range c.streams {
-		c.end(s, fmt.Errorf("%w: the connection to the custodian ended: %w", ErrBroken, c.err))
-	}
-	c.mu.Unlock()
-	c.client.mu.Lock()
-	defer c.client.mu.Unlock()
-	delete(c.client.conns, c)
-	if c.client.closed && len(c.client.conns) == 0 {
-		close(c.client.idle)
+		c.over(s, fmt.Errorf("%w: the connection to the custodian ended: %w", ErrBroken, c.err))
 	}
 }
 
-// drain stops new streams and fails those above last, which the custodian will not take up.
-func (c *clientConn) drain(last uint32) {
+// drain implements ender.
+func (c *clientConn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drained.Store(true)
-	for id, s := range c.streams {
-		if id > last {
-			c.end(s, fmt.Errorf("%w: the custodian is closing", ErrUnavailable))
-		}
-	}
-	if len(c.streams) == 0 {
-		c.finish = true
-		c.work.Signal()
-	}
+	c.settle()
 }
 
 // take handles one frame of the custodian.
 func (c *clientConn) take(h header, p []byte) error {
-	if h.kind == frameGoaway {
-		if len(p) < 4 {
-			return violation("GOAWAY cut short")
-		}
-		c.drain(binary.BigEndian.Uint32(p))
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[h.stream]
-	if s == nil {
-		if h.stream > c.last {
-			return violation("stream %d was never opened", h.stream)
-		}
+	switch {
+	case h.kind == frameGoaway:
+		return c.goaway(p)
+	case h.stream > c.last:
+		return violation("stream %d was never opened", h.stream)
+	case s == nil:
 		return nil // abandoned; what was on the way is dropped
-	}
-	switch h.kind {
-	case frameHead:
+	case h.kind == frameHead && !s.headed:
 		status, fields, err := decodeHead(p, c.limits)
-		if err != nil || s.headed {
-			return violation("HEAD on stream %d", h.stream)
-		}
-		s.headed, s.resp.Status, s.resp.Header = true, status, fields
+		s.headed, s.resp.Status, s.resp.Header = err == nil, status, fields
 		wake(s.wake)
-		return nil
-	case frameError:
-		r, err := decodeRefusal(p)
-		if err != nil {
-			return err
-		}
-		if r.Code == codeBroken || s.headed {
-			c.end(s, fmt.Errorf("%w: %s", ErrBroken, r.Message))
-		} else {
-			c.end(s, r)
-		}
-		return nil
-	}
-	if !s.headed || s.trailers && h.kind != frameEnd {
-		return violation("frame type %d on stream %d out of order", h.kind, h.stream)
-	}
-	switch h.kind {
-	case frameBody:
-		if s.unread+s.credit+len(p) > c.limits.Window {
-			return violation("stream %d went beyond its window", h.stream)
-		}
-		c.store(s, p)
-		wake(s.wake)
-	case frameTrailer:
-		fields, err := decodeFields(p, c.limits)
-		s.trailer, s.trailers = fields, true
 		return err
-	case frameEnd:
-		c.end(s, io.EOF)
+	case h.kind == frameError:
+		r, err := decodeRefusal(p)
+		if err == nil && !s.headed && r.Code != codeBroken {
+			c.over(s, r)
+		} else if err == nil {
+			c.over(s, fmt.Errorf("%w: %s", ErrBroken, r.Message))
+		}
+		return err
+	case h.kind == frameBody && s.headed && !s.trailered && len(s.buf)-s.off+s.read+len(p) <= c.limits.Window:
+		s.store(p)
+		return nil
+	case h.kind == frameTrailer && s.headed && !s.trailered:
+		fields, err := decodeTrailer(p, c.limits)
+		s.trailer, s.trailered = fields, true
+		return err
+	case h.kind == frameEnd && s.headed:
+		c.over(s, io.EOF)
+		return nil
 	}
-	return nil
+	return violation("frame of type %d on stream %d out of order or beyond its window", h.kind, h.stream)
 }
 
-// store keeps p until it is read. Holds mu.
-func (c *clientConn) store(s *stream, p []byte) {
-	s.unread += len(p)
-	for len(p) > 0 {
-		if s.last == nil || s.last.end == len(s.last.buf) {
-			k := c.client.chunks.Get().(*chunk)
-			if s.last == nil {
-				s.first = k
-			} else {
-				s.last.next = k
-			}
-			s.last = k
-		}
-		n := copy(s.last.buf[s.last.end:], p)
-		s.last.end += n
-		p = p[n:]
+// goaway fails the streams that the custodian will not take up. Holds mu.
+func (c *clientConn) goaway(p []byte) error {
+	d := decoder{rest: string(p)}
+	last := uint32(d.number())
+	if err := d.end(); err != nil {
+		return err
 	}
+	c.drained.Store(true)
+	for id, s := range c.streams {
+		if id > last {
+			c.over(s, fmt.Errorf("%w: it is closing", ErrUnavailable))
+		}
+	}
+	c.settle()
+	return nil
 }

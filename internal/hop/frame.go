@@ -7,40 +7,37 @@ import (
 	"strings"
 )
 
-// Version is the protocol's version byte. Both ends must speak the same one.
-const Version = 1
-
 const (
+	// Version is the protocol's version byte. Both ends must speak the same one.
+	Version = 1
+
 	magic       = "REEVEHOP"
 	prefaceSize = 16
 	headerSize  = 8
 	// maxBody is the largest payload of one BODY frame in bytes: small enough that streams take turns.
 	maxBody = 32 << 10
-	// maxWindow is the most that a stream may be allowed to send, in bytes.
-	maxWindow = 1<<31 - 1
-	// maxStream is the last stream id of a connection; the client then dials another.
-	maxStream = 1<<31 - 1
+	// maxNumber is the largest number in a payload: four varint bytes. It bounds bodies, windows and stream ids.
+	maxNumber = 1<<28 - 1
 )
 
-// Frame types. docs/formats/hop.md has the payloads.
+// Frame types: up to frameWindow from the client, up to frameGoaway from the server, then from both.
 const (
-	frameOpen    byte = 1
-	frameBody    byte = 2
-	frameEnd     byte = 3
-	frameCancel  byte = 4
-	frameWindow  byte = 5
-	frameHead    byte = 6
-	frameTrailer byte = 7
-	frameError   byte = 8
-	frameGoaway  byte = 9
+	frameOpen byte = 1 + iota
+	frameCancel
+	frameWindow
+	frameHead
+	frameTrailer
+	frameError
+	frameGoaway
+	frameBody
+	frameEnd
 )
 
 // Status byte of the server's preface.
 const (
-	statusReady   byte = 0
-	statusPeer    byte = 1 // this peer is not known
-	statusVersion byte = 2 // the client's version is not spoken here
-	statusBusy    byte = 3 // too many connections, or closing
+	statusReady   byte = iota
+	statusPeer         // this peer is not known
+	statusVersion      // the client's version is not spoken here
 )
 
 // codeBroken in an ERROR frame means that the stream broke off; every other code is a Refusal.
@@ -63,160 +60,117 @@ func parseHeader(b []byte) header {
 	return header{b[0], int(b[1])<<16 | int(b[2])<<8 | int(b[3]), binary.BigEndian.Uint32(b[4:])}
 }
 
-// check refuses what no peer may send, before any payload is read. fromClient tells the direction.
-func (h header) check(l *Limits, fromClient bool) error {
-	limit, client, server := 0, false, false
-	switch h.kind {
-	case frameOpen:
-		limit, client = l.Header, true
+// limit is the largest payload of a frame type in bytes.
+func (l *Limits) limit(kind byte) int {
+	switch kind {
 	case frameBody:
-		limit, client, server = maxBody, true, true
-	case frameEnd:
-		client, server = true, true
-	case frameCancel:
-		client = true
+		return maxBody
+	case frameEnd, frameCancel:
+		return 0
 	case frameWindow:
-		limit, client = 4, true
-	case frameHead, frameTrailer, frameError:
-		limit, server = l.Header, true
-	case frameGoaway:
-		limit, server = l.Header, true
-	default:
-		return violation("unknown frame type %d", h.kind)
+		return 4
 	}
-	switch {
-	case fromClient && !client || !fromClient && !server:
-		return violation("frame type %d in the wrong direction", h.kind)
-	case h.size > limit:
-		return violation("frame type %d has %d bytes, at most %d are allowed", h.kind, h.size, limit)
-	case (h.kind == frameGoaway) != (h.stream == 0) || h.stream > maxStream:
-		return violation("frame type %d on stream %d", h.kind, h.stream)
+	return l.Header
+}
+
+// check refuses what no peer may send, before any payload is read.
+func (h header) check(l *Limits, fromClient bool) error {
+	known := h.kind >= frameOpen && h.kind <= frameEnd
+	direction := h.kind > frameGoaway || (h.kind <= frameWindow) == fromClient
+	stream := h.stream <= maxNumber && (h.stream == 0) == (h.kind == frameGoaway)
+	if !known || !direction || !stream || h.size > l.limit(h.kind) {
+		return violation("frame of type %d with %d bytes on stream %d may not be sent", h.kind, h.size, h.stream)
 	}
 	return nil
 }
 
-// begin appends a frame's header with the length left open; finish fills it in.
-func begin(b []byte, kind byte, stream uint32) []byte {
-	return binary.BigEndian.AppendUint32(append(b, kind, 0, 0, 0), stream)
-}
-
-func finish(b []byte, start int) []byte {
-	n := len(b) - start - headerSize
-	b[start+1], b[start+2], b[start+3] = byte(n>>16), byte(n>>8), byte(n)
-	return b
-}
-
-func appendPreface(b []byte, status byte, window int) []byte {
-	b = append(append(b, magic...), Version, status, 0, 0)
-	return binary.BigEndian.AppendUint32(b, uint32(window))
-}
-
-// parsePreface reads the other end's 16 bytes. The version is judged by the caller, who may have to answer first.
-func parsePreface(b []byte) (version, status byte, window int, err error) {
-	w := binary.BigEndian.Uint32(b[12:])
-	if string(b[:8]) != magic || w > maxWindow {
-		return 0, 0, 0, violation("the other end does not speak this protocol")
-	}
-	return b[8], b[9], int(w), nil
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func appendPairs(b []byte, fields []Field) []byte {
-	for i := range fields {
-		b = appendString(appendString(b, fields[i].Name), fields[i].Value)
+func appendText(b []byte, texts ...string) []byte {
+	for _, s := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	return b
 }
 
 func appendFields(b []byte, fields []Field) []byte {
-	return appendPairs(binary.AppendUvarint(b, uint64(len(fields))), fields)
+	b = binary.AppendUvarint(b, uint64(len(fields)))
+	for i := range fields {
+		b = appendText(b, fields[i].Name, fields[i].Value)
+	}
+	return b
 }
 
-// appendOpen writes the proof first, so that the receiver can copy it apart from what it keeps longer.
+// appendOpen puts the proof first, so that the receiver can copy it apart from what it keeps longer.
 func appendOpen(b []byte, o *Open) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(len(o.Body)))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(o.Proof.Value)))
-	b = append(b, o.Proof.Value...)
-	for _, s := range [...]string{o.Proof.Kind, o.RequestID, o.Credential, o.Method, o.Path, o.URL} {
-		b = appendString(b, s)
-	}
-	b = binary.AppendUvarint(b, uint64(len(o.Header)))
-	b = binary.AppendUvarint(b, uint64(len(o.Asserted)))
-	return appendPairs(appendPairs(b, o.Header), o.Asserted)
+	b = append(binary.AppendUvarint(b, uint64(len(o.Proof.Value))), o.Proof.Value...)
+	b = binary.AppendUvarint(b, uint64(len(o.Body)))
+	b = appendText(b, o.Proof.Kind, o.RequestID, o.Credential, o.Method, o.Path, o.URL)
+	return appendFields(appendFields(b, o.Header), o.Asserted)
 }
 
 // decodeOpen fills o but for its body, whose length it returns.
-func decodeOpen(p []byte, o *Open, l *Limits) (body int64, err error) {
-	if len(p) < 8 {
-		return 0, violation("OPEN cut short")
-	}
-	body = int64(binary.BigEndian.Uint32(p))
-	proof := int64(binary.BigEndian.Uint32(p[4:]))
-	if p = p[8:]; proof > int64(len(p)) {
+func decodeOpen(p []byte, o *Open, l *Limits) (body int, err error) {
+	proof, n := number(p)
+	if n == 0 || proof > len(p)-n {
 		return 0, violation("OPEN cut short")
 	}
 	if proof > 0 {
-		o.Proof.Value = append([]byte(nil), p[:proof]...)
+		o.Proof.Value = append([]byte(nil), p[n:n+proof]...)
 	}
-	d := decoder{rest: string(p[proof:])}
+	d := decoder{rest: string(p[n+proof:])}
+	body = d.number()
 	for _, s := range [...]*string{&o.Proof.Kind, &o.RequestID, &o.Credential, &o.Method, &o.Path, &o.URL} {
 		*s = d.text()
 	}
-	header, asserted := d.count(l), d.count(l)
-	fields := d.pairs(header + asserted)
-	if err := d.end(); err != nil {
-		return 0, err
-	}
-	o.Header, o.Asserted = fields[:header:header], fields[header:]
-	return body, nil
+	o.Header, o.Asserted = d.fields(l), d.fields(l)
+	return body, d.end()
 }
 
 func appendHead(b []byte, status int, fields []Field) []byte {
-	return appendFields(binary.BigEndian.AppendUint16(b, uint16(status)), fields)
+	return appendFields(binary.AppendUvarint(b, uint64(status)), fields)
 }
 
 func decodeHead(p []byte, l *Limits) (status int, fields []Field, err error) {
-	if len(p) < 2 {
-		return 0, nil, violation("HEAD cut short")
-	}
-	status = int(binary.BigEndian.Uint16(p))
-	if status < 200 || status > 999 {
-		return 0, nil, violation("HEAD with status %d", status)
-	}
-	fields, err = decodeFields(p[2:], l)
-	return status, fields, err
+	d := decoder{rest: string(p)}
+	status, fields = d.number(), d.fields(l)
+	d.bad = d.bad || status < 200 || status > 999
+	return status, fields, d.end()
 }
 
-func decodeFields(p []byte, l *Limits) ([]Field, error) {
+func decodeTrailer(p []byte, l *Limits) ([]Field, error) {
 	d := decoder{rest: string(p)}
-	fields := d.pairs(d.count(l))
-	return fields, d.end()
+	return d.fields(l), d.end()
 }
 
 func appendRefusal(b []byte, r *Refusal) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(r.Status))
-	b = binary.BigEndian.AppendUint32(b, uint32(max(r.RetryAfter, 0)))
 	sent := byte(0)
 	if r.Sent {
 		sent = 1
 	}
-	return appendString(appendString(appendString(append(b, sent), r.Code), r.Message), r.Receipt)
+	b = binary.AppendUvarint(append(b, sent), uint64(r.Status))
+	b = binary.AppendUvarint(b, uint64(min(max(r.RetryAfter, 0), maxNumber)))
+	return appendText(b, r.Code, r.Message, r.Receipt)
 }
 
 func decodeRefusal(p []byte) (*Refusal, error) {
-	if len(p) < 7 {
-		return nil, violation("ERROR cut short")
-	}
-	r := &Refusal{Status: int(binary.BigEndian.Uint16(p)), RetryAfter: int(binary.BigEndian.Uint32(p[2:])), Sent: p[6] == 1}
-	d := decoder{rest: string(p[7:])}
-	r.Code, r.Message, r.Receipt = d.text(), d.text(), d.text()
-	if p[6] > 1 || r.Status < 400 || r.Status > 599 {
-		d.bad = true
-	}
+	d := decoder{rest: string(p)}
+	sent := d.number()
+	r := &Refusal{Sent: sent == 1, Status: d.number(), RetryAfter: d.number(), Code: d.text(), Message: d.text(), Receipt: d.text()}
+	d.bad = d.bad || sent > 1 || r.Status < 400 || r.Status > 599
 	return r, d.end()
+}
+
+// number reads an unsigned varint of at most four bytes in its shortest form, and returns how many it took, 0 for a fault.
+func number[T string | []byte](b T) (v, n int) {
+	for i := 0; i < 4 && i < len(b); i++ {
+		v |= int(b[i]&0x7f) << (7 * i)
+		if b[i] < 0x80 {
+			if b[i] == 0 && i > 0 {
+				return 0, 0
+			}
+			return v, i + 1
+		}
+	}
+	return 0, 0
 }
 
 // decoder takes a payload apart. All strings share the memory of rest; after a fault everything is empty.
@@ -225,28 +179,16 @@ type decoder struct {
 	bad  bool
 }
 
-// number reads an unsigned varint of at most 4 bytes in its shortest form.
 func (d *decoder) number() int {
-	v := 0
-	for i := 0; i < 4 && i < len(d.rest); i++ {
-		c := d.rest[i]
-		v |= int(c&0x7f) << (7 * i)
-		if c < 0x80 {
-			if c == 0 && i > 0 {
-				break
-			}
-			d.rest = d.rest[i+1:]
-			return v
-		}
-	}
-	d.bad, d.rest = true, ""
-	return 0
+	v, n := number(d.rest)
+	d.bad = d.bad || n == 0
+	d.rest = d.rest[n:]
+	return v
 }
 
 func (d *decoder) text() string {
 	n := d.number()
-	if n > len(d.rest) {
-		d.bad, d.rest = true, ""
+	if d.bad = d.bad || n > len(d.rest); d.bad {
 		return ""
 	}
 	s := d.rest[:n]
@@ -254,27 +196,17 @@ func (d *decoder) text() string {
 	return s
 }
 
-func (d *decoder) count(l *Limits) int {
+func (d *decoder) fields(l *Limits) []Field {
 	n := d.number()
-	if n > l.Fields {
-		d.bad, d.rest = true, ""
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) pairs(n int) []Field {
-	if n == 0 || 2*n > len(d.rest) { // each field takes two bytes at least
-		d.bad = d.bad || n > 0
+	if d.bad = d.bad || n > l.Fields || 2*n > len(d.rest); d.bad || n == 0 { // each takes two bytes at least
 		return nil
 	}
 	fields := make([]Field, n)
 	for i := range fields {
-		fields[i].Name, fields[i].Value = d.text(), d.text()
-		// A line break or NUL here would become another field in the HTTP/1.1 message that either end writes.
-		if strings.ContainsAny(fields[i].Name, "\r\n\x00") || strings.ContainsAny(fields[i].Value, "\r\n\x00") {
-			d.bad = true
-		}
+		f := &fields[i]
+		f.Name, f.Value = d.text(), d.text()
+		// A line break or NUL would become another field in the HTTP/1.1 message that either end writes.
+		d.bad = d.bad || strings.ContainsAny(f.Name, "\r\n\x00") || strings.ContainsAny(f.Value, "\r\n\x00")
 	}
 	return fields
 }

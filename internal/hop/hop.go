@@ -6,6 +6,7 @@
 package hop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -49,52 +50,37 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
 
-// ErrBroken is a stream that ended before its end: never to be shown to a client as a clean end. What the upstream did
-// is not known.
-var ErrBroken = errors.New("stream broken off")
+var (
+	// ErrBroken is a stream that ended before its end: never to be shown to a client as a clean end. What the upstream did
+	// is not known.
+	ErrBroken = errors.New("stream broken off")
+	// ErrUnavailable means that no custodian could be reached, or that it did not take the stream up: nothing was sent.
+	ErrUnavailable = errors.New("custodian unavailable")
+	// ErrTooLarge means that a header, a trailer or a refusal is beyond Limits and was not sent.
+	ErrTooLarge = errors.New("hop: beyond the limits of one frame")
+)
 
-// ErrUnavailable means that no custodian could be reached, or that it did not take the stream up: nothing was sent.
-var ErrUnavailable = errors.New("custodian unavailable")
-
-// Peer is who is at the other end of a connection, as the kernel or TLS says.
-type Peer struct {
-	UID, PID int    // of a Unix socket (PID 0 where the kernel does not tell); -1 for TLS
-	Key      string // Pin of a TLS peer's key; empty for a Unix socket
-	Name     string // gateway id from the server's configuration
-}
-
-// Limits bound what one end accepts. Zero values take the default given.
+// Limits bound what one end sends and accepts; both ends must have the same Header and Fields. Zero values take the default given.
 type Limits struct {
-	Streams int   // streams in flight, over all connections: 16384. Above it: overloaded, 503
-	Conns   int   // connections that a server keeps: 256
-	Body    int64 // bytes of one request body: 32 MiB. Above it: too_large, 413
-	Memory  int64 // bytes of all request bodies in flight at a server: 512 MiB. Above it: overloaded, 503
-	Header  int   // bytes of one OPEN, HEAD, TRAILER, ERROR or GOAWAY payload: 128 KiB
-	Fields  int   // header fields in one payload: 256
-	Window  int   // bytes of one answer that a client holds unread: 256 KiB
+	Streams int // streams in flight, over all connections: 16384. Above it: overloaded, 503
+	Conns   int // connections that a server keeps: 256
+	Body    int // bytes of one request body: 32 MiB, at most 256 MiB. Above it: too_large, 413
+	Memory  int // bytes of all request bodies in flight at a server: 512 MiB. Above it: overloaded, 503
+	Header  int // bytes of one OPEN, HEAD, TRAILER, ERROR or GOAWAY payload: 128 KiB, at most 16 MiB
+	Fields  int // header fields in one list: 256
+	Window  int // bytes of one answer that a client holds unread: 256 KiB, at most 256 MiB
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(p *int, v int) {
-		if *p <= 0 {
-			*p = v
-		}
+	return Limits{
+		Streams: cmp.Or(l.Streams, 16384),
+		Conns:   cmp.Or(l.Conns, 256),
+		Body:    min(cmp.Or(l.Body, 32<<20), maxNumber),
+		Memory:  cmp.Or(l.Memory, 512<<20),
+		Header:  min(cmp.Or(l.Header, 128<<10), 1<<24-1),
+		Fields:  cmp.Or(l.Fields, 256),
+		Window:  min(cmp.Or(l.Window, 256<<10), maxNumber),
 	}
-	set(&l.Streams, 16384)
-	set(&l.Conns, 256)
-	set(&l.Header, 128<<10)
-	set(&l.Fields, 256)
-	set(&l.Window, 256<<10)
-	l.Header = min(l.Header, 1<<24-1)
-	l.Window = min(l.Window, maxWindow)
-	if l.Body <= 0 {
-		l.Body = 32 << 20
-	}
-	if l.Memory <= 0 {
-		l.Memory = 512 << 20
-	}
-	l.Body = min(l.Body, 1<<32-1)
-	return l
 }
 
 func overloaded(what string) *Refusal {
@@ -102,6 +88,7 @@ func overloaded(what string) *Refusal {
 		Message: what + ". Nothing was sent. Try again shortly; if it stays, raise the limit or add a process."}
 }
 
-func tooLarge(what string, size, limit int64) *Refusal {
-	return &Refusal{Code: "too_large", Status: 413, Message: fmt.Sprintf("%s has %d bytes and at most %d are taken. Nothing was sent. Send less, or raise the limit.", what, size, limit)}
+func tooLarge(what string, size, limit int) *Refusal {
+	return &Refusal{Code: "too_large", Status: 413,
+		Message: fmt.Sprintf("%s has %d bytes and at most %d are taken. Nothing was sent. Send less, or raise the limit.", what, size, limit)}
 }

@@ -123,9 +123,6 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("response %+v, trailer %s", r, d)
 		}
 	}
-	if n := p.Client.streams.Load(); n != 0 {
-		t.Errorf("client counts %d streams after all ended", n)
-	}
 }
 
 func TestRefusal(t *testing.T) {
@@ -165,7 +162,7 @@ func TestBroken(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-			w.c.nc.Close()
+			w.c.Close()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

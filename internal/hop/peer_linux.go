@@ -1,27 +1,12 @@
 package hop
 
-import (
-	"net"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// kernelPeer asks the kernel who opened the other end of a Unix socket.
-func kernelPeer(nc *net.UnixConn) (Peer, error) {
-	raw, err := nc.SyscallConn()
+// credentials asks the kernel who opened the other end of a Unix socket.
+func credentials(fd int) (uid, pid int, err error) {
+	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return Peer{}, err
+		return 0, 0, err
 	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return Peer{}, err
-	}
-	return Peer{UID: int(cred.Uid), PID: int(cred.Pid)}, nil
+	return int(c.Uid), int(c.Pid), nil
 }

@@ -198,7 +198,7 @@ type stream struct {
 	off       int
 	read      int       // bytes read and not yet given back to the custodian's window
 	err       error     // why nothing more comes; io.EOF for the clean end
-	small     [512]byte // the first buf: an event fits
+	small     [256]byte // the first buf: an event fits
 }
 
 // do sends o as one stream and waits for its head.
@@ -278,12 +278,13 @@ func (c *clientConn) settle() {
 	}
 }
 
-// Read implements io.Reader for Response.Body.
+// Read implements io.Reader for Response.Body. With an empty p it waits until there is something to read, so that a reader
+// of many idle streams needs no buffer for each.
 func (s *stream) Read(p []byte) (int, error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.until(func() bool { return s.off < len(s.buf) || len(p) == 0 })
+	s.until(func() bool { return s.off < len(s.buf) })
 	n := copy(p, s.buf[s.off:])
 	s.off += n
 	if s.off == len(s.buf) {

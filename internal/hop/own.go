@@ -18,7 +18,7 @@ func (l own) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if unix, ok := nc.(*net.UnixConn); ok {
-			if peer, err := kernelPeer(unix); err == nil && (peer.UID == os.Getuid() || peer.UID == 0) {
+			if peer, err := identify(unix); err == nil && (peer.UID == os.Getuid() || peer.UID == 0) {
 				return nc, nil
 			}
 		}

@@ -57,6 +57,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 			yaml.MapItem{Key: "log_key", Value: d.Join(Authority, "log.key")},
 			yaml.MapItem{Key: "witnesses", Value: []witness{{ID: e.IDs.Auditor, URL: witnesses[0].URL}}}),
 	}
+	configs[Auditor] = d.auditor(e)
 	for process, c := range configs {
 		b, err := yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
 		if err != nil {
@@ -69,7 +70,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 	return d.writeTrust(e.Charter)
 }
 
-// writeTrust writes trust.json: the keys of the charter that receipts and logs are checked with.
+// writeTrust writes trust.json, the keys of the charter that receipts and logs are checked with, and the auditor's copy of it.
 func (d *Dir) writeTrust(c *statement.Charter) error {
 	t := verify.Trust{Estate: c.Estate, Need: c.Witnesses.Need}
 	for _, k := range c.ServiceKeys {
@@ -85,13 +86,28 @@ func (d *Dir) writeTrust(c *statement.Charter) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.Trust(), append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing the trust file: %w", err)
+	for _, path := range []string{d.Trust(), d.Join(Auditor, "trust.json")} {
+		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+			return fmt.Errorf("writing the trust file: %w", err)
+		}
 	}
 	return nil
 }
 
-// common are the members that every configuration has.
+// auditor is the auditor's configuration: it has no ledger and trusts keys, not an estate.
+func (d *Dir) auditor(e Estate) yaml.MapSlice {
+	source := func(process, id string) yaml.MapSlice {
+		return yaml.MapSlice{{Key: "process", Value: id}, {Key: "tiles", Value: d.Join("tiles", process)}}
+	}
+	return yaml.MapSlice{
+		{Key: "id", Value: e.IDs.Auditor}, {Key: "listen", Value: Local(d.Run.Ports.Auditor)},
+		{Key: "ops", Value: "unix:" + d.Socket(Auditor, "ops")}, {Key: "state_dir", Value: d.Join(Auditor)},
+		{Key: "trust", Value: d.Join(Auditor, "trust.json")}, {Key: "witness_key", Value: d.Join(Auditor, "witness.key")},
+		{Key: "logs", Value: []yaml.MapSlice{source(Gateway, e.IDs.Gateway), source(Custodian, e.IDs.Custodian), source(Authority, e.IDs.Authority)}},
+	}
+}
+
+// common are the members that the other configurations share.
 func (d *Dir) common(process, id string, believed Trust) yaml.MapSlice {
 	return yaml.MapSlice{
 		{Key: "id", Value: id}, {Key: "ops", Value: "unix:" + d.Socket(process, "ops")},

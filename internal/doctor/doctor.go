@@ -388,10 +388,10 @@ func (x *examination) ledger() {
 	lag := time.Duration(c.Ledger.LagMS) * time.Millisecond
 	_, extended := c.Extensions["witness"]
 	switch {
+	case lag > fuse && !extended:
+		x.add("ledger", Fails, strings.TrimSuffix(fmt.Sprintf("the oldest entry without cosignature is %s old, at most %s: %s", lag.Round(time.Second), fuse, c.Ledger.Error), ": "), "start the auditor, or see why the custodian does not reach it")
 	case c.Ledger.Error != "":
 		x.add("ledger", Fails, c.Ledger.Error, "see to the disk, then start the custodian anew; it refuses to use what it cannot write down")
-	case lag > fuse && !extended:
-		x.add("ledger", Fails, fmt.Sprintf("the oldest entry without cosignature is %s old, at most %s", lag.Round(time.Second), fuse), "start the auditor, or see why the custodian does not reach it")
 	default:
 		x.ok("ledger", "%d entries, %d of them cosigned", c.Ledger.Size, c.Ledger.Cosigned)
 	}

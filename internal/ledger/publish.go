@@ -280,8 +280,14 @@ func (p *publisher) makeDir(l *Log, dir string) error {
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return err
 	}
-	if err := os.Chmod(dir, 0o750); err != nil { // the umask may have taken the group's bits
+	info, err := os.Stat(dir)
+	if err != nil {
 		return err
+	}
+	if info.Mode().Perm() != 0o750 { // the umask took the group's bits; a chmod that is not needed would take the set-group bit
+		if err := os.Chmod(dir, 0o750); err != nil {
+			return err
+		}
 	}
 	if l.cfg.Group > 0 {
 		return os.Chown(dir, -1, l.cfg.Group)

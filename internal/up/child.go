@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -127,7 +128,7 @@ func (c *Child) Death() error {
 	return fmt.Errorf("the %s (pid %d) ended by itself: %s\nIts last log lines, from %s:\n%s", c.Name, c.PID, how, c.Log, indent(tail(c.Log, 8)))
 }
 
-// tail returns the last n lines of a file, of its last 64 KiB.
+// tail returns the last n lines of a file or, when the runtime wrote why it stopped, n lines from there on; of its last 64 KiB.
 func tail(path string, n int) []byte {
 	f, err := os.Open(path)
 	if err != nil {
@@ -141,6 +142,11 @@ func tail(path string, n int) []byte {
 	var buf bytes.Buffer
 	buf.ReadFrom(f)
 	lines := bytes.SplitAfter(bytes.TrimRight(buf.Bytes(), "\n"), []byte("\n"))
+	for i, line := range slices.Backward(lines) {
+		if bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: ")) || bytes.HasPrefix(line, []byte("SIG")) {
+			return bytes.Join(lines[i:min(i+n, len(lines))], nil)
+		}
+	}
 	return bytes.Join(lines[max(0, len(lines)-n):], nil)
 }
 

@@ -47,6 +47,7 @@ func Look(ctx context.Context, d *host.Dir) Status {
 	for i := range order {
 		name := order[len(order)-1-i]
 		p := Process{Name: name, Listen: listen[name], Log: host.Shown(d.Path + "/" + name + "/log"), PID: r.Children[name]}
+		p.Health = Health{Error: "not running"}
 		if on {
 			p.Health = Probe(ctx, d, name)
 			p.User = userOf(name)

@@ -172,15 +172,15 @@ func (s *supervisor) spec(name string) Spec {
 func (s *supervisor) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ready, errLate)
 	defer cancel()
-	began, told := time.Now(), ""
+	tell := time.Now().Add(time.Second)
 	for {
 		waits := s.waits(ctx)
 		if len(waits) == 0 {
 			return nil
 		}
-		if text := strings.Join(waits, "\n"); time.Since(began) > time.Second && text != told {
-			fmt.Fprintf(s.Out, "Waiting for:\n%s\n", text)
-			told = text
+		if time.Now().After(tell) {
+			fmt.Fprintf(s.Out, "Waiting for:\n%s\n", strings.Join(waits, "\n"))
+			tell = time.Now().Add(10 * time.Second)
 		}
 		select {
 		case <-ctx.Done():

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"sync"
@@ -57,8 +56,9 @@ func (c *call) answer(resp *hop.Response) *dialect.Fault {
 
 // checkType refuses answers that SDKs take for an empty success: a page instead of JSON, anything but events instead of events.
 func (c *call) checkType(status int, h http.Header) (events bool, f *dialect.Fault) {
-	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	events = err == nil && kind == "text/event-stream"
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	events = kind == "text/event-stream"
 	if status >= 300 || events {
 		return events, nil
 	}

@@ -113,11 +113,12 @@ func (g *Gateway) ConnState(_ net.Conn, s http.ConnState) {
 
 // call is one request on its way through the gateway.
 type call struct {
-	g     *Gateway
-	w     http.ResponseWriter
-	r     *http.Request
-	start time.Time
-	id    string
+	g      *Gateway
+	w      http.ResponseWriter
+	r      *http.Request
+	start  time.Time
+	id     string
+	client string // IP address, or empty
 
 	dialect dialect.Dialect
 	route   *dialect.Route
@@ -138,7 +139,7 @@ type call struct {
 
 // ServeHTTP serves one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{g: g, w: w, r: r, start: time.Now(), id: ask(r.Header)}
+	c := &call{g: g, w: w, r: r, start: time.Now(), id: ask(r.Header), client: client(r)}
 	w.Header()[requestID] = []string{c.id}
 	g.metrics.flight.Add(1)
 	defer c.done()
@@ -231,19 +232,19 @@ func cutPrefix(path string) (rest, prefix string) {
 // room refuses what this process cannot take on now.
 func (c *call) room() *dialect.Fault {
 	c.force = c.g.force.Load()
-	f := &dialect.Fault{Status: http.StatusServiceUnavailable, RetryAfter: 1}
+	code, message := "", ""
 	switch {
 	case c.force == nil:
-		f.Code, f.Message = "not_ready", "This gateway has no verified statements yet. Nothing was sent. Operators see /readyz on its ops listener."
+		code, message = "not_ready", "This gateway has no verified statements yet. Nothing was sent. Operators see /readyz on its ops listener."
 	case c.g.draining.Load():
-		f.Code, f.Message = "draining", "This gateway is closing. Nothing was sent. Try again."
+		code, message = "draining", "This gateway is closing. Nothing was sent. Try again."
 	case c.g.cfg.Conns > 0 && c.g.conns.Load() > c.g.cfg.Conns:
-		f.Code, f.Message = "overloaded", "This gateway has as many connections as its limit of open files allows. Nothing was sent. Try again shortly."
+		code, message = "overloaded", "This gateway has as many connections as its limit of open files allows. Nothing was sent. Try again shortly."
 	default:
 		return nil
 	}
 	c.w.Header().Set("Connection", "close")
-	return f
+	return &dialect.Fault{Status: http.StatusServiceUnavailable, Code: code, Message: message, RetryAfter: 1}
 }
 
 // authenticate finds out which workload calls.
@@ -295,8 +296,8 @@ func (c *call) forward() *dialect.Fault {
 		Header:    forward(c.r.Header),
 		Proof:     workload.Proof{Kind: "bearer", Value: []byte(c.key)},
 	}
-	if ip := client(c.r); ip != "" {
-		open.Asserted = []hop.Field{{Name: "client_ip", Value: ip}}
+	if c.client != "" {
+		open.Asserted = []hop.Field{{Name: "client_ip", Value: c.client}}
 	}
 	var body *buffer
 	if c.r.Body != http.NoBody {
@@ -373,7 +374,7 @@ func (c *call) choose(body []byte) *dialect.Fault {
 }
 
 // caller is who asks, for policy.
-func (c *call) caller() caller { return caller{who: &c.who, client: client(c.r), now: c.start} }
+func (c *call) caller() caller { return caller{who: &c.who, client: c.client, now: c.start} }
 
 // client is the client's address, or empty when the connection has none.
 func client(r *http.Request) string {

@@ -80,7 +80,7 @@ func (c *call) done() {
 	}
 	attrs := [...]slog.Attr{
 		slog.String("request_id", c.id),
-		slog.String("client", client(c.r)),
+		slog.String("client", c.client),
 		slog.String("method", method(c.r.Method)),
 		slog.String("route", route),
 		slog.Int("status", c.status),

@@ -65,12 +65,19 @@ func endsChat(_, data []byte) bool {
 	return bytes.HasPrefix(data, []byte("[DONE]")) || isError(data)
 }
 
-// endsResponse: a stream of response events ends with the response's final state. States that are not known to be
-// passing count as final, so that a new one does not break streams.
+// endsResponse: a stream of response events ends with the response's final state. States that are not known to be passing
+// count as final, so that a new one does not break streams; so does an event that does not begin with its type.
 func endsResponse(event, data []byte) bool {
+	if len(event) == 0 {
+		rest, ok := bytes.CutPrefix(data, []byte(`{"type":"`))
+		if !ok {
+			return len(data) > 0
+		}
+		event, _, _ = bytes.Cut(rest, []byte(`"`))
+	}
 	state, ok := bytes.CutPrefix(event, []byte("response."))
 	if !ok {
-		return string(event) == "error" || bytes.HasPrefix(data, []byte("[DONE]")) || isError(data)
+		return string(event) == "error"
 	}
 	switch string(state) {
 	case "created", "queued", "in_progress":

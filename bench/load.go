@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Target is one way to the upstream.
+type Target struct {
+	Name string
+	Addr string      // host:port
+	TLS  *tls.Config // nil for plain HTTP
+	Key  string      // what the client sends as bearer token
+	PIDs []int       // the processes between client and upstream, whose CPU and memory are counted
+}
+
+// Call is one kind of request.
+type Call struct {
+	Name string
+	Body []byte
+	SSE  bool
+}
+
+// calls are the workloads: a short prompt, a 64 KiB one, a stream.
+func calls() []Call {
+	body := func(model string, size int) []byte {
+		head := fmt.Sprintf(`{"model":"openai/%s","messages":[{"role":"user","content":"`, model)
+		tail := `"}]}`
+		return append(append([]byte(head), bytes.Repeat([]byte("word "), max(size-len(head)-len(tail), 0)/5)...), tail...)
+	}
+	sse := bytes.Replace(body("sse", 200), []byte(`{"model"`), []byte(`{"model"`), 1)
+	sse = append(sse[:len(sse)-1], `,"stream":true}`...)
+	return []Call{
+		{Name: "json 0.2 KB", Body: body("json", 200)},
+		{Name: "json 64 KiB", Body: body("json", 64<<10)},
+		{Name: "sse 20 events", Body: sse, SSE: true},
+	}
+}
+
+// client is one keep-alive connection that makes one request at a time.
+type client struct {
+	target  *Target
+	conn    net.Conn
+	r       *bufio.Reader
+	request []byte
+}
+
+func (t *Target) dial(c Call) (*client, error) {
+	conn, err := net.DialTimeout("tcp", t.Addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	if t.TLS != nil {
+		conn = tls.Client(conn, t.TLS)
+	}
+	head := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", t.Addr, t.Key, len(c.Body))
+	return &client{target: t, conn: conn, r: bufio.NewReaderSize(conn, 8<<10), request: append([]byte(head), c.Body...)}, nil
+}
+
+var errStatus = errors.New("status")
+
+// do makes one request. first is the time to the first byte of the body.
+func (c *client) do() (first, total time.Duration, err error) {
+	start := time.Now()
+	c.conn.SetDeadline(start.Add(20 * time.Second))
+	if _, err := c.conn.Write(c.request); err != nil {
+		return 0, 0, err
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	var one [1]byte
+	if _, err := io.ReadFull(resp.Body, one[:]); err != nil {
+		return 0, 0, err
+	}
+	first = time.Since(start)
+	if resp.StatusCode != http.StatusOK {
+		rest, _ := io.ReadAll(resp.Body)
+		return 0, 0, fmt.Errorf("%w %d: %s%s", errStatus, resp.StatusCode, one[:], rest)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return 0, 0, err
+	}
+	return first, time.Since(start), nil
+}
+
+// Result is what one run saw.
+type Result struct {
+	Requests int
+	Failed   int // cut streams and refusals
+	Err      error
+	Elapsed  time.Duration
+	CPU      time.Duration // of the target's processes
+	First    []time.Duration
+	Total    []time.Duration
+}
+
+// PerSecond is the throughput.
+func (r *Result) PerSecond() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
+
+// CPUEach is the CPU a request took over the target's processes.
+func (r *Result) CPUEach() time.Duration { return r.CPU / time.Duration(max(r.Requests, 1)) }
+
+// quantile sorts d.
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[min(int(q*float64(len(d))), len(d)-1)]
+}
+
+func (r *Result) merge(o *Result) {
+	r.Requests += o.Requests
+	r.Failed += o.Failed
+	if r.Err == nil {
+		r.Err = o.Err
+	}
+	r.Elapsed += o.Elapsed
+	r.CPU += o.CPU
+	r.First = append(r.First, o.First...)
+	r.Total = append(r.Total, o.Total...)
+}
+
+// saturate keeps conns requests in flight for d.
+func saturate(t *Target, c Call, conns int, d time.Duration) *Result {
+	return measure(t, func(r *Result, mu *sync.Mutex) {
+		var stop atomic.Bool
+		time.AfterFunc(d, func() { stop.Store(true) })
+		var wg sync.WaitGroup
+		for range conns {
+			wg.Go(func() {
+				one := &Result{}
+				one.loop(t, c, func() bool { return !stop.Load() })
+				mu.Lock()
+				defer mu.Unlock()
+				r.merge(one)
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// atRate starts requests at a fixed rate for d, whatever the answers take; latency counts from the moment it was due.
+func atRate(t *Target, c Call, rate int, d time.Duration) *Result {
+	return measure(t, func(r *Result, mu *sync.Mutex) {
+		due := make(chan time.Time, 4*rate)
+		var wg sync.WaitGroup
+		for range 64 {
+			wg.Go(func() {
+				one := &Result{}
+				one.follow(t, c, due)
+				mu.Lock()
+				defer mu.Unlock()
+				r.merge(one)
+			})
+		}
+		start := time.Now()
+		for i := range int(float64(rate) * d.Seconds()) {
+			at := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
+			time.Sleep(time.Until(at))
+			due <- at
+		}
+		close(due)
+		wg.Wait()
+	})
+}
+
+func measure(t *Target, run func(*Result, *sync.Mutex)) *Result {
+	r := &Result{}
+	var mu sync.Mutex
+	before, start := cpuOf(t.PIDs), time.Now()
+	run(r, &mu)
+	r.Elapsed, r.CPU = time.Since(start), cpuOf(t.PIDs)-before
+	return r
+}
+
+func (r *Result) loop(t *Target, c Call, more func() bool) {
+	cl, err := t.dial(c)
+	for more() {
+		if err != nil {
+			r.fail(err)
+			time.Sleep(time.Millisecond)
+			cl, err = t.dial(c)
+			continue
+		}
+		var first, total time.Duration
+		if first, total, err = cl.do(); err == nil {
+			r.count(first, total)
+			continue
+		}
+		cl.conn.Close()
+	}
+	if cl != nil {
+		cl.conn.Close()
+	}
+}
+
+func (r *Result) follow(t *Target, c Call, due <-chan time.Time) {
+	cl, err := t.dial(c)
+	for at := range due {
+		if err != nil {
+			r.fail(err)
+			cl, err = t.dial(c)
+		}
+		if err != nil {
+			continue
+		}
+		late := time.Since(at)
+		var first, total time.Duration
+		if first, total, err = cl.do(); err == nil {
+			r.count(late+first, late+total)
+		} else {
+			cl.conn.Close()
+		}
+	}
+	if err != nil {
+		r.fail(err)
+	}
+	if cl != nil {
+		cl.conn.Close()
+	}
+}
+
+func (r *Result) count(first, total time.Duration) {
+	r.Requests++
+	r.First = append(r.First, first)
+	r.Total = append(r.Total, total)
+}
+
+func (r *Result) fail(err error) {
+	r.Failed++
+	r.Err = err
+}

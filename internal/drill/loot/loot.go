@@ -24,6 +24,8 @@ type Target struct {
 	PIDs    []int    `json:"pids"`    // reeve's processes; 0 stands for the attacker's own
 	Dirs    []string `json:"dirs"`    // walked for files
 	Sockets []string `json:"sockets"` // Unix sockets to knock at
+	// Doors are files from which a secret could be had, such as the key that opens the sealed ones: to read one is a hit.
+	Doors   []string `json:"doors"`
 	Needles []Needle `json:"needles"`
 }
 
@@ -48,10 +50,46 @@ func Search(t Target) Survey {
 	for _, dir := range t.Dirs {
 		s.files(t, dir)
 	}
+	for _, path := range t.Doors {
+		s.door(path)
+	}
 	for _, path := range t.Sockets {
 		s.socket(t, path)
 	}
 	return s
+}
+
+// Count is how many hits there are at a place.
+func (s *Survey) Count(place string) int {
+	n := 0
+	for _, h := range s.Hits {
+		if h.Place == place {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Survey) door(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		s.refused("files")
+		return
+	}
+	f.Close()
+	s.Hits = append(s.Hits, Hit{Place: "files", Where: path, Secret: "all", Form: "the key that opens the sealed secrets"})
+}
+
+// SocketsBelow lists the Unix sockets below a folder that the caller can see.
+func SocketsBelow(dir string) []string {
+	var all []string
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type() == fs.ModeSocket {
+			all = append(all, path)
+		}
+		return nil
+	})
+	return all
 }
 
 func (s *Survey) hit(place, where string, found []Needle) {

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reevehq/reeve/internal/drill"
+	"github.com/reevehq/reeve/internal/process"
+)
+
+// errTaken and errUndecided are a drill's bad ends; the table above them has said why.
+var (
+	errTaken     = errors.New("the drill found a downstream secret in an attacker's hands")
+	errUndecided = errors.New("the drill could not find anything in the double, so it proves nothing")
+)
+
+func newDrillCmd() *cobra.Command {
+	var asJSON bool
+	o := drill.Options{}
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Take a gateway over and show what that brought",
+		Long: "Start an estate of its own with the real processes, capture its gateway, and look for downstream secrets in every place\n" +
+			"that an attacker reaches; forge and replay calls; have the upstream reflect the keys. The same is done to a gateway of\n" +
+			"one process with the keys in it. Exit status 1 when a secret was found in reeve, 3 when none was found in either.",
+		Example: "  reeve drill\n  reeve drill --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			bin, err := binaries()
+			if err != nil {
+				return failed(err)
+			}
+			o.Bin, o.Progress = bin, cmd.ErrOrStderr()
+			report, err := drill.Run(ctx, o)
+			if err != nil {
+				return &exitError{exitUndecided, err}
+			}
+			return show(report, asJSON, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().IntVar(&o.Calls, "calls", 1000, "calls made through each gateway before the attack")
+	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave the drill's directory behind")
+	cmd.AddCommand(newCapturedCmd(), newAttackerCmd(), newDoubleCmd())
+	return cmd
+}
+
+func show(r *drill.Report, asJSON bool, w io.Writer) error {
+	if asJSON {
+		if err := r.WriteJSON(w); err != nil {
+			return err
+		}
+	} else {
+		r.WriteTable(w)
+	}
+	switch {
+	case r.ReeveHits > 0:
+		return &exitError{exitNot, errTaken}
+	case !r.Held():
+		return &exitError{exitUndecided, errUndecided}
+	}
+	return nil
+}
+
+func newCapturedCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "captured", Hidden: true, DisableFlagParsing: true,
+		Short: "The gateway with an attacker in it; started by a drill",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if status := process.RunArgs(drill.Captured(), args); status != 0 {
+				return &exitError{status, errors.New("the captured gateway ended")}
+			}
+			return nil
+		},
+	}
+}
+
+func newAttackerCmd() *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use: "attacker", Hidden: true, Args: cobra.NoArgs,
+		Short: "An attacker as a bare process; started by a drill",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return untilSignal(cmd, func(ctx context.Context) error { return drill.Bare(ctx, socket) })
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", "", "where it takes orders")
+	return cmd
+}
+
+func newDoubleCmd() *cobra.Command {
+	var config, listen, socket string
+	cmd := &cobra.Command{
+		Use: "double", Hidden: true, Args: cobra.NoArgs,
+		Short: "A gateway of one process with the keys in it; started by a drill",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return untilSignal(cmd, func(ctx context.Context) error { return drill.Double(ctx, config, listen, socket) })
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", "", "file with the keys")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "where clients connect")
+	cmd.Flags().StringVar(&socket, "socket", "", "where its attacker takes orders; empty for none")
+	return cmd
+}
+
+func untilSignal(cmd *cobra.Command, run func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	return failed(run(ctx))
+}

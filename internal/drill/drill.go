@@ -1,0 +1,156 @@
+// Package drill takes a gateway over and shows what that brought: it starts an estate of its own with the real processes, puts an
+// attacker's code inside the gateway and another beside it as a bare process of its user, and goes through the scenarios S1 to S4
+// of the control catalogue. The same is done to the double, a gateway of one process with the keys in it, so that a drill that
+// could not find anything is told from one that found nothing.
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/drill/loot"
+	"github.com/reevehq/reeve/internal/gateway"
+	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/up"
+)
+
+// Options say how a drill runs.
+type Options struct {
+	Bin      string    // folder of the binaries
+	Calls    int       // made through each gateway before the attack
+	Progress io.Writer // a line a step
+	Keep     bool      // leave the estate's directory behind, for a look
+}
+
+// Run plays the drill on an estate that it makes and removes.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	base, err := os.MkdirTemp("/tmp", "reeve-drill-")
+	if err != nil {
+		return nil, fmt.Errorf("making the drill's directory: %w", err)
+	}
+	if !o.Keep {
+		defer os.RemoveAll(base)
+	}
+	if err := os.Chmod(base, 0o711); err != nil { // the processes' users pass through
+		return nil, err
+	}
+	f := &field{Options: o, keys: map[string]secret.Value{}}
+	if err := f.make(filepath.Join(base, "estate")); err != nil {
+		return nil, fmt.Errorf("making the drill's estate: %w", err)
+	}
+	if f.dir.State != f.dir.Path && !o.Keep {
+		defer os.RemoveAll(f.dir.State)
+	}
+	report := &Report{Calls: o.Calls}
+	err = up.Run(ctx, up.Options{
+		Dir: f.dir.Path, Bin: o.Bin, Out: o.Progress, Now: time.Now, Command: f.capture,
+		Then: func(ctx context.Context, d *host.Dir, pids map[string]int) error {
+			f.dir, f.pids = d, pids
+			return f.play(ctx, report)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return report, ctx.Err()
+}
+
+// field is where the drill takes place.
+type field struct {
+	Options
+	dir     *host.Dir
+	pids    map[string]int          // reeve's processes by name
+	keys    map[string]secret.Value // the upstream's key of each credential: only the drill's own process has them all
+	needles []loot.Needle
+	clients []client // one for each workload
+}
+
+// make creates the estate with keys that the drill knows.
+func (f *field) make(dir string) error {
+	d, err := host.Create(dir, f.Bin, true, 0)
+	if err != nil {
+		return err
+	}
+	f.dir = d
+	return demo.Create(d, time.Now(), func(credential string) secret.Value {
+		key := demo.RandomKey(credential)
+		kept := secret.New(append([]byte(nil), key.Reveal()...))
+		f.keys[credential] = kept
+		f.needles = append(f.needles, loot.Needles(credential, kept.Reveal())...)
+		return key
+	})
+}
+
+// capture starts the gateway's code with the attacker in the same process, in place of the gateway's binary.
+func (f *field) capture(s up.Spec) up.Spec {
+	if s.Name == host.Gateway {
+		s.Path = filepath.Join(filepath.Dir(s.Path), "reeve")
+		s.Args = append([]string{"drill", "captured"}, s.Args...)
+	}
+	return s
+}
+
+func (f *field) say(format string, args ...any) { fmt.Fprintf(f.Progress, format+"\n", args...) }
+
+// The attackers' sockets, in folders that the gateway's user may write to.
+func (f *field) inside() string { return f.dir.Join(host.Gateway, capturedSocket) }
+func (f *field) beside() string { return f.dir.Join(host.Gateway, "bare.sock") }
+
+const capturedSocket = "captured.sock"
+
+// Captured is the gateway with an attacker in it: the real gateway's code, configuration and confinement.
+func Captured() process.App[gateway.Config] {
+	app := gateway.App()
+	run := app.Run
+	app.Run = func(ctx context.Context, rt *process.Runtime, cfg *gateway.Config) error {
+		path := filepath.Join(cfg.StateDir, capturedSocket)
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return fmt.Errorf("placing the attacker: %w", err)
+		}
+		go ServeAttacker(ctx, l) // ends with ctx
+		return run(ctx, rt, cfg)
+	}
+	return app
+}
+
+// Bare is the attacker as a process of its own, without confinement.
+func Bare(ctx context.Context, socket string) error {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	if err := ServeAttacker(ctx, l); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// level asks the custodian at which isolation level it sees the gateway.
+func (f *field) level(ctx context.Context) (string, error) {
+	s, err := f.admin().Status(ctx)
+	if err != nil {
+		return "", fmt.Errorf("asking the custodian for its isolation level: %w", err)
+	}
+	if level := s.Isolation["g1"]; level != "" {
+		return level, nil
+	}
+	return "", errors.New("the custodian has not said at which isolation level it sees the gateway")
+}
+
+// WriteJSON writes the report for programs.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}

@@ -18,7 +18,7 @@ type Idle struct {
 
 // idle opens n streams, waits until each has its first event, and weighs the processes.
 func idle(t *Target, n int) Idle {
-	c := Call{Body: bytes.Replace(calls()[2].Body, []byte("openai/sse"), []byte("openai/idle"), 1), SSE: true}
+	c := Call{Body: body("idle", 200, true), SSE: true}
 	result := Idle{Streams: n}
 	before := settled(t.PIDs)
 	var (

@@ -33,18 +33,18 @@ type Call struct {
 
 // calls are the workloads: a short prompt, a 64 KiB one, a stream.
 func calls() []Call {
-	body := func(model string, size int) []byte {
-		head := fmt.Sprintf(`{"model":"openai/%s","messages":[{"role":"user","content":"`, model)
-		tail := `"}]}`
-		return append(append([]byte(head), bytes.Repeat([]byte("word "), max(size-len(head)-len(tail), 0)/5)...), tail...)
-	}
-	sse := bytes.Replace(body("sse", 200), []byte(`{"model"`), []byte(`{"model"`), 1)
-	sse = append(sse[:len(sse)-1], `,"stream":true}`...)
 	return []Call{
-		{Name: "json 0.2 KB", Body: body("json", 200)},
-		{Name: "json 64 KiB", Body: body("json", 64<<10)},
-		{Name: "sse 20 events", Body: sse, SSE: true},
+		{Name: "json 0.2 KB", Body: body("json", 200, false)},
+		{Name: "json 64 KiB", Body: body("json", 64<<10, false)},
+		{Name: "sse 20 events", Body: body("sse", 200, true), SSE: true},
 	}
+}
+
+// body is a chat request of size bytes; user tells the upstream how to answer.
+func body(user string, size int, stream bool) []byte {
+	head := fmt.Sprintf(`{"user":"%s","model":"demo-small","stream":%v,"messages":[{"role":"user","content":"`, user, stream)
+	tail := `"}]}`
+	return append(append([]byte(head), bytes.Repeat([]byte("word "), max(size-len(head)-len(tail), 0)/5)...), tail...)
 }
 
 // client is one keep-alive connection that makes one request at a time.

@@ -10,14 +10,15 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	demo "github.com/reevehq/reeve/internal/demo/upstream"
 )
 
 // upstream answers as little as a provider can: what is measured is what stands before it. It serves in a process of its own
 // so that its CPU is not counted.
 //
-//	POST …?           model "json":  a JSON answer of 0.2 KB
-//	                  model "sse":   20 events, flushed one by one
-//	                  model "idle":  one event, then nothing for as long as the client stays
+// The first member of a request says how it answers: user "json", 0.2 KB of JSON; "sse", 20 events, flushed one by one; "idle",
+// one event, then nothing for as long as the client stays.
 type upstream struct{}
 
 const event = `data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"some words of an answer "}}]}` + "\n\n"
@@ -26,18 +27,18 @@ var jsonAnswer = fmt.Sprintf(`{"id":"c","object":"chat.completion","choices":[{"
 
 func (upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := bufio.NewReaderSize(r.Body, 512)
-	head, _ := body.Peek(64) // the model is the first member
+	head, _ := body.Peek(16)
 	io.Copy(io.Discard, body)
 	w.Header().Set("Content-Type", "text/event-stream")
 	flusher := w.(http.Flusher)
-	switch model := string(head); {
-	case strings.Contains(model, `"sse"`):
+	switch user := string(head); {
+	case strings.HasPrefix(user, `{"user":"sse"`):
 		for range 20 {
 			io.WriteString(w, event)
 			flusher.Flush()
 		}
 		io.WriteString(w, "data: [DONE]\n\n")
-	case strings.Contains(model, `"idle"`):
+	case strings.HasPrefix(user, `{"user":"idle"`):
 		io.WriteString(w, event)
 		flusher.Flush()
 		<-r.Context().Done()
@@ -48,9 +49,13 @@ func (upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveUpstream serves TLS on addr with the certificate and key files until the process ends.
-func serveUpstream(addr, certFile, keyFile string) error {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+// serveUpstream serves TLS on addr until the process ends, with a certificate of the demo CA in dir.
+func serveUpstream(addr, dir string) error {
+	ca, err := demo.OpenCA(dir)
+	if err != nil {
+		return err
+	}
+	cert, err := ca.Leaf(time.Now())
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,7 @@ func commands() []*cobra.Command {
 		newInitCmd(),
 		newLedgerCmd(),
 		newReceiptCmd(),
+		newDrillCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),

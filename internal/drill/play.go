@@ -170,9 +170,9 @@ func (f *field) forgeries(c string, own, other client) []Forgery {
 		}),
 		forge("a model twice", body(`{"model":"demo-small","model":"demo-large"}`)),
 		forge("something after the body", body(string(bodyOf(c))+"{}")),
-		forge("a model that policy does not permit", body(`{"model":"forbidden-model","messages":[],"max_tokens":5}`)),
+		forge("more tokens than policy permits", body(`{"model":"demo-small","messages":[],"max_tokens":100001}`)),
 	}
-	for _, m := range []string{"CONNECT", "TRACE", "PUT", "DELETE", "post"} {
+	for _, m := range []string{"CONNECT", "TRACE", "PUT", "OPTIONS", "post"} {
 		all = append(all, forge("method "+m, method(m)))
 	}
 	return all

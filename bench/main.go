@@ -1,0 +1,119 @@
+// Command bench measures reeve side by side with what stands for the alternatives: no gateway at all, a gateway of one process
+// with the key in it (net/http/httputil.ReverseProxy), and nginx where it is installed. All go to the same upstream over TLS,
+// in turns within one run, because machines are shared: read the ratios.
+//
+//	go run ./bench -bin bin
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/up"
+)
+
+type options struct {
+	bin    string
+	rounds int
+	each   time.Duration
+	conns  int
+	idle   string
+	out    string
+}
+
+func main() {
+	if len(os.Args) == 4 && os.Args[1] == "upstream" {
+		fail(serveUpstream(os.Args[2], os.Args[3]))
+		return
+	}
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin", "`folder` of the reeve binaries")
+	flag.IntVar(&o.rounds, "rounds", 3, "turns of every measurement")
+	flag.DurationVar(&o.each, "each", 3*time.Second, "length of one measurement")
+	flag.IntVar(&o.conns, "conns", 32, "requests in flight at saturation")
+	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
+	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fail(run(ctx, o))
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run starts everything, measures, and prints.
+func run(ctx context.Context, o options) error {
+	base, err := os.MkdirTemp("/tmp", "reeve-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base)
+	if err := os.Chmod(base, 0o711); err != nil {
+		return err
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		return err
+	}
+	d, err := host.Create(filepath.Join(base, "estate"), bin, true, 0)
+	if err != nil {
+		return err
+	}
+	keys := map[string]secret.Value{}
+	err = demo.Create(d, time.Now(), func(credential string) secret.Value {
+		key := demo.RandomKey(credential)
+		keys[credential] = secret.New(append([]byte(nil), key.Reveal()...))
+		return key
+	})
+	if err != nil {
+		return err
+	}
+	if d.State != d.Path {
+		defer os.RemoveAll(d.State)
+	}
+	out := io.Writer(os.Stdout)
+	if o.out != "" {
+		f, err := os.Create(o.out)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = io.MultiWriter(os.Stdout, f)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	return up.Run(ctx, up.Options{
+		Dir: d.Path, Bin: bin, Out: os.Stderr, Now: time.Now,
+		Command: func(s up.Spec) up.Spec {
+			if s.Name == host.Upstream {
+				s.Path, s.UID = self, -1
+				s.Args = []string{"upstream", host.Local(d.Run.Ports.Upstream), d.Join(host.Upstream, "demo-ca")}
+			}
+			return s
+		},
+		Then: func(ctx context.Context, d *host.Dir, pids map[string]int) error {
+			b := &bench{options: o, dir: d, pids: pids, key: string(keys["research-openai"].Reveal()), started: time.Since(begun), base: base, out: out}
+			defer b.stop()
+			return errors.Join(b.measureAll(ctx), ctx.Err())
+		},
+	})
+}

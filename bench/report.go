@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/reevehq/reeve/internal/host"
+)
+
+func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.out, format, args...) }
+
+// measureAll prints one section a question.
+func (b *bench) measureAll(ctx context.Context) error {
+	targets, err := b.targets()
+	if err != nil {
+		return err
+	}
+	b.printf("Measured %s on %s/%s, %d CPUs (%s), kernel %s; %d turns of %s.\n\n", time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH,
+		runtime.NumCPU(), cpuModel(), kernel(), b.rounds, b.each)
+	b.atRest()
+	for _, section := range []func(context.Context, []*Target) error{b.throughput, b.latency, b.weight} {
+		if err := section(ctx, targets); err != nil {
+			return err
+		}
+	}
+	return b.appends(ctx)
+}
+
+// atRest prints what starting and doing nothing costs.
+func (b *bench) atRest() {
+	all := []int{b.pids[host.Gateway], b.pids[host.Custodian], b.pids[host.Authority], b.pids[host.Auditor]}
+	time.Sleep(3 * time.Second)
+	b.printf("Start: all processes ready after %d ms (estate made before). Idle memory: gateway %s, custodian %s, all four %s.\n\n", b.started.Milliseconds(),
+		mib(memoryOf(all[:1])), mib(memoryOf(all[1:2])), mib(memoryOf(all)))
+}
+
+// throughput is at saturation.
+func (b *bench) throughput(ctx context.Context, targets []*Target) error {
+	for _, call := range calls() {
+		sums := make([]Result, len(targets))
+		for range b.rounds {
+			for i, t := range targets {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				sums[i].merge(saturate(t, call, b.conns, b.each))
+			}
+		}
+		b.printf("### Saturation, %s, %d in flight\n\n| | requests/s | ÷ one-process proxy | CPU µs a request | failed | p50 | p99 |\n|---|--:|--:|--:|--:|--:|--:|\n", call.Name, b.conns)
+		base := sums[1].PerSecond()
+		for i, t := range targets {
+			r := &sums[i]
+			b.printf("| %s | %.0f | %.2f | %s | %d | %s | %s |\n", t.Name, r.PerSecond(), r.PerSecond()/base, cpu(t, r), r.Failed, ms(quantile(r.Total, 0.5)), ms(quantile(r.Total, 0.99)))
+		}
+		b.printf("\n")
+		b.complain(targets, sums)
+	}
+	return nil
+}
+
+// latency is at a fixed rate, as what reeve and the others add to the direct way.
+func (b *bench) latency(ctx context.Context, targets []*Target) error {
+	for _, rate := range []int{500, 2000} {
+		for _, call := range []Call{calls()[0], calls()[2]} {
+			if call.SSE && rate > 500 {
+				continue
+			}
+			sums := make([]Result, len(targets))
+			for range b.rounds {
+				for i, t := range targets {
+					if ctx.Err() != nil {
+						return ctx.Err()
+					}
+					sums[i].merge(atRate(t, call, rate, b.each))
+				}
+			}
+			b.printf("### Added latency at %d requests/s, %s\n\n| | p50 | p99 | first byte p50 | added p50 | added p99 | first byte later, p50 | failed |\n|---|--:|--:|--:|--:|--:|--:|--:|\n", rate, call.Name)
+			p50, p99, first := quantile(sums[0].Total, 0.5), quantile(sums[0].Total, 0.99), quantile(sums[0].First, 0.5)
+			for i, t := range targets {
+				r := &sums[i]
+				b.printf("| %s | %s | %s | %s | %s | %s | %s | %d |\n", t.Name, ms(quantile(r.Total, 0.5)), ms(quantile(r.Total, 0.99)), ms(quantile(r.First, 0.5)),
+					ms(quantile(r.Total, 0.5)-p50), ms(quantile(r.Total, 0.99)-p99), ms(quantile(r.First, 0.5)-first), r.Failed)
+			}
+			b.printf("\n")
+			b.complain(targets, sums)
+		}
+	}
+	return nil
+}
+
+// weight is memory per idle stream.
+func (b *bench) weight(ctx context.Context, targets []*Target) error {
+	if b.idle == "" {
+		return nil
+	}
+	b.printf("### Memory of idle streams\n\n| | streams | open | bytes a stream, all processes |\n|---|--:|--:|--:|\n")
+	for _, word := range strings.Split(b.idle, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		for _, t := range targets[1:] {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			i := idle(t, n)
+			b.printf("| %s | %d | %d | %d |\n", t.Name, n, i.Opened, i.Each)
+			if i.Err != nil {
+				fmt.Fprintf(os.Stderr, "bench: %s, idle: %v\n", t.Name, i.Err)
+			}
+		}
+	}
+	b.printf("\n")
+	return nil
+}
+
+// appends runs the ledger's own benchmark.
+func (b *bench) appends(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "./internal/ledger", "-run", "^$", "-bench", "Append", "-benchtime", "2s", "-benchmem")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("measuring the ledger: %w\n%s", err, out)
+	}
+	b.printf("### Ledger, one durable append\n\n```\n")
+	for _, line := range strings.Split(string(out), "\n") {
+		if strings.HasPrefix(line, "Benchmark") {
+			b.printf("%s\n", line)
+		}
+	}
+	b.printf("```\n")
+	return nil
+}
+
+func (b *bench) complain(targets []*Target, sums []Result) {
+	for i := range sums {
+		if sums[i].Err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %d failed, the first with: %v\n", targets[i].Name, sums[i].Failed, sums[i].Err)
+		}
+	}
+}
+
+func cpu(t *Target, r *Result) string {
+	if len(t.PIDs) == 0 {
+		return "–"
+	}
+	return fmt.Sprint(r.CPUEach().Microseconds())
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	_, model, _ := strings.Cut(string(b), "model name\t: ")
+	model, _, _ = strings.Cut(model, "\n")
+	return strings.TrimSpace(model)
+}
+
+func kernel() string {
+	b, err := os.ReadFile(filepath.Join("/proc/sys/kernel", "osrelease"))
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -90,13 +90,18 @@ func New(p Parts) *Custodian {
 // sending means that nothing was sent and that an entry says so.
 func (c *Custodian) Serve(ctx context.Context, peer hop.Peer, open *hop.Open, answer Answer) {
 	u := &use{peer: peer, open: open, start: c.Clock(), view: c.view.Load()}
+	u.Of = u
 	defer c.finish(u, answer)
 	if no := c.admit(u); no != nil {
 		answer.Refuse(c.deny(u, no))
 		return
 	}
-	ctx, u.Cut = context.WithCancelCause(ctx)
-	defer u.Cut(nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	u.Cut = func(cause error) {
+		cancel(cause)
+		time.AfterFunc(grace, func() { answer.Break(cause.Error()) }) // frees a write that the gateway does not read
+	}
 	defer c.Gate.Enter(&u.Use)()
 	if err := c.intend(u); err != nil {
 		answer.Refuse(c.unwritten(u, err))

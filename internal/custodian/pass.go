@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	pieceSize = 8 << 10         // bytes of an answer that are read at once
-	stall     = 5 * time.Minute // how long a gateway may leave one piece of an answer unread
-	grace     = 200 * time.Millisecond
+	pieceSize = 8 << 10                // bytes of an answer that are read at once
+	stall     = 5 * time.Minute        // how long a gateway may leave one piece of an answer unread
+	grace     = 200 * time.Millisecond // from a cut to breaking off whatever still writes
 )
 
 // errStalled is a gateway that stopped reading.
@@ -71,8 +71,9 @@ func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Pattern
 	if err := answer.Head(resp.Status, header); err != nil {
 		return false, err
 	}
-	count := &count{u: u, answer: answer, clock: c.Clock}
-	if err := c.pump(patterns.Stream(count, contentType(header)), body); err != nil {
+	passed := &passed{u: u, answer: answer, clock: c.Clock, stalled: time.AfterFunc(stall, func() { u.Cut(errStalled) })}
+	passed.stalled.Stop()
+	if err := c.pump(patterns.Stream(passed, contentType(header)), body); err != nil {
 		return true, err
 	}
 	trailer := resp.Trailer()
@@ -103,18 +104,18 @@ func (c *Custodian) pump(to *guard.Stream, from io.Reader) error {
 	}
 }
 
-// count passes on to the gateway and counts. A gateway that leaves a piece unread for too long is broken off: it must not
-// keep an outcome from being written.
-type count struct {
-	u      *use
-	answer Answer
-	clock  func() time.Time
-	timer  *time.Timer
+// passed counts what goes to the gateway. A gateway that leaves a piece unread for too long is cut: it must not keep an
+// outcome from being written.
+type passed struct {
+	u       *use
+	answer  Answer
+	clock   func() time.Time
+	stalled *time.Timer
 }
 
-func (p *count) Write(b []byte) (int, error) {
-	watch := time.AfterFunc(stall, func() { p.u.Cut(errStalled) })
-	defer watch.Stop()
+func (p *passed) Write(b []byte) (int, error) {
+	p.stalled.Reset(stall)
+	defer p.stalled.Stop()
 	n, err := p.answer.Write(b)
 	p.u.outcome.bytes += int64(n)
 	p.u.slot.Add(int64(n), p.clock())

@@ -57,7 +57,7 @@ type pair struct {
 	inFlight int64
 }
 
-// Slot is a request that was let in. Leave it once.
+// Slot is a request that was let in. Leave it once. The zero Slot is of a request that was not.
 type Slot struct {
 	t *Table
 	c *counter
@@ -128,6 +128,9 @@ func (s Slot) Add(n int64, now time.Time) {
 
 // Leave ends the request.
 func (s Slot) Leave() {
+	if s.c == nil {
+		return
+	}
 	s.c.mu.Lock()
 	s.p.inFlight--
 	s.c.mu.Unlock()

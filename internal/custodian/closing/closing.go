@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -133,16 +135,17 @@ func (g *Gate) Enter(u *Use) (leave func()) {
 
 // Cut ends every open use for which reason returns an error, with that error as its cause, and returns how many.
 func (g *Gate) Cut(reason func(*Use) error) (n int) {
+	var uses []*Use
 	for i := range g.live {
-		s := &g.live[i]
-		s.mu.Lock()
-		for u := range s.uses {
-			if err := reason(u); err != nil {
-				u.Cut(err)
-				n++
-			}
+		g.live[i].mu.Lock()
+		uses = slices.AppendSeq(uses, maps.Keys(g.live[i].uses))
+		g.live[i].mu.Unlock()
+	}
+	for _, u := range uses { // without a lock: reason may take its time, and one that has left is cut in vain
+		if err := reason(u); err != nil {
+			u.Cut(err)
+			n++
 		}
-		s.mu.Unlock()
 	}
 	return n
 }

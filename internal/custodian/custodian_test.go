@@ -1,0 +1,588 @@
+package custodian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+func TestUse(t *testing.T) {
+	w := newWorld(t)
+	a := w.do(w.chat())
+	if a.refusal != nil || a.status != 200 || a.body.String() != `{"ok":true}` || !a.ended {
+		t.Fatalf("status %d, body %q, ended %v, refusal %+v", a.status, a.body.String(), a.ended, a.refusal)
+	}
+	if diff := cmp.Diff("publish publish intent send outcome", w.events.String()); diff != "" {
+		t.Errorf("order of events (-want +got):\n%s", diff)
+	}
+	r := w.wire.sent[0]
+	if string(r.Target) != "/v1/chat/completions" || r.Method != "POST" || r.Secret.Name != "Authorization" || string(r.Secret.Value) != "Bearer "+demoKey {
+		t.Errorf("sent %s %s with %s", r.Method, r.Target, r.Secret.Name)
+	}
+	if got, want := string(r.Body), `{"model":"demo-small","max_tokens":10,"messages":[{"role":"user","content":"hello"}]}`; got != want {
+		t.Errorf("body %s, want %s", got, want)
+	}
+	intents, outcomes := w.ledger.of(entry.Intent), w.ledger.of(entry.Outcome)
+	if len(intents) != 1 || len(outcomes) != 1 {
+		t.Fatalf("%d intents, %d outcomes", len(intents), len(outcomes))
+	}
+	in, out := intents[0], outcomes[0]
+	if in.Workload != "research-agent" || in.Credential != "research-openai" || in.Unit != "research" || in.Tenant != "acme" || in.Gateway != "g1" ||
+		in.Dest != "https://127.0.0.1:7809" || in.Method != "POST" || in.Lease != "v1" || in.CredFP == "" || in.ReqDigest == "" || in.Commit == "" ||
+		in.Decision != "allow" || in.Level != "W0" || in.Proof != "bearer" || len(in.Policies) != 1 || in.Estate == "" {
+		t.Errorf("intent: %+v", in)
+	}
+	if !out.HasIntent || out.IntentSeq != in.Seq || out.Status != 200 || out.Bytes != int64(len(`{"ok":true}`)) || out.Reason != "complete" {
+		t.Errorf("outcome: %+v", out)
+	}
+}
+
+// edit changes the plan of the estate.
+func edit(f func(*estate.Plan)) []estatetest.Option { return []estatetest.Option{estatetest.Edit(f)} }
+
+// TestEveryRefusal: each has its code, its entry with the reason, and nothing was sent.
+func TestEveryRefusal(t *testing.T) {
+	body := func(s string) func(*world, *hop.Open) { return func(_ *world, o *hop.Open) { o.Body = []byte(s) } }
+	for _, tt := range []struct {
+		name   string
+		estate []estatetest.Option
+		do     func(*world, *hop.Open)
+		peer   string
+		code   string
+		reason string // of the entry; empty when the refusal is only counted
+	}{
+		{name: "a gateway that operations do not name", peer: "g2", code: "peer_refused"},
+		{name: "no proof", do: func(_ *world, o *hop.Open) { o.Proof.Value = nil }, code: "unauthenticated"},
+		{name: "a proof of another kind", do: func(_ *world, o *hop.Open) { o.Proof.Kind = "gateway-says-so" }, code: "unauthenticated"},
+		{name: "an unknown key", do: func(_ *world, o *hop.Open) { o.Proof.Value[10] ^= 1 }, code: "unauthenticated"},
+		{name: "an expired key", do: func(w *world, _ *hop.Open) { w.now.Store(int64(26 * time.Hour)) }, code: "unauthenticated"},
+		{name: "an unknown credential", do: func(_ *world, o *hop.Open) { o.Credential = "gold" }, code: "unknown_credential", reason: "unknown_credential"},
+		{name: "another unit's credential", do: func(_ *world, o *hop.Open) { o.Credential = "support-openai" }, code: "policy_denied", reason: "cross_unit"},
+		{name: "a credential that custody gives to another custodian", estate: edit(func(p *estate.Plan) {
+			cu := p.Custody["research"]
+			key, err := ledger.GenerateKey("reeve/" + p.Charter.Estate + "/c2")
+			must(t, err)
+			p.Charter.ServiceKeys = append(p.Charter.ServiceKeys, statement.ServiceKey{Use: "log", Process: "c2", Key: key.Verifier(),
+				NotBefore: p.Charter.ServiceKeys[0].NotBefore, NotAfter: p.Charter.ServiceKeys[0].NotAfter})
+			cu.Custodians = append(cu.Custodians, statement.Custodian{ID: "c2", Recipient: cu.Custodians[0].Recipient, Log: key.Verifier()})
+			cu.Credentials[0].Custodians = []string{"c2"}
+		}), code: "not_agreed", reason: "custodian_not_named"},
+		{name: "a gateway without the unit", estate: edit(func(p *estate.Plan) { p.Operations.Gateways[0].Units = []string{"support"} }), code: "not_agreed", reason: "unit_not_served"},
+		{name: "a method that the record does not have", do: func(_ *world, o *hop.Open) { o.Method = "PUT" }, code: "path_refused", reason: "path_refused"},
+		{name: "a path that the record does not have", do: func(_ *world, o *hop.Open) { o.Path = "/v1/files" }, code: "path_refused", reason: "path_refused"},
+		{name: "a path that climbs", do: func(_ *world, o *hop.Open) { o.Path = "/v1/models/../files" }, code: "path_refused", reason: "path_refused"},
+		{name: "a path with another host", do: func(_ *world, o *hop.Open) { o.Path = "//evil.example/v1/chat/completions" }, code: "path_refused", reason: "path_refused"},
+		{name: "an absolute path", do: func(_ *world, o *hop.Open) { o.Path = "https://evil.example/v1/chat/completions" }, code: "path_refused", reason: "path_refused"},
+		{name: "a query that authenticates", do: func(_ *world, o *hop.Open) { o.Path += "?api_key=x" }, code: "path_refused", reason: "path_refused"},
+		{name: "a header that ends the request", do: func(_ *world, o *hop.Open) {
+			o.Header = append(o.Header, hop.Field{Name: "X", Value: "a\r\nHost: evil"})
+		}, code: "header_refused", reason: "header_refused"},
+		{name: "an encoded body", do: func(_ *world, o *hop.Open) {
+			o.Header = append(o.Header, hop.Field{Name: "Content-Encoding", Value: "gzip"})
+		}, code: "header_refused", reason: "header_refused"},
+		{name: "a body that is no JSON", do: body("hello"), code: "body_refused", reason: "body_refused"},
+		{name: "a body with two models", do: body(`{"model":"demo-small","model":"other"}`), code: "body_refused", reason: "body_refused"},
+		{name: "a body with something after it", do: body(`{"model":"demo-small"}{}`), code: "body_refused", reason: "body_refused"},
+		{name: "a body that is a list", do: body(`[{"model":"demo-small"}]`), code: "body_refused", reason: "body_refused"},
+		{name: "a model of another provider", do: body(`{"model":"anthropic/demo-claude"}`), code: "model_refused", reason: "model_refused"},
+		{name: "policy forbids", do: body(`{"model":"demo-small","max_tokens":100001}`), code: "policy_denied", reason: "forbidden"},
+		{name: "policy does not permit", estate: edit(func(p *estate.Plan) {
+			p.Cedar["research"]["use.cedar"] = `forbid (principal, action, resource) when { false };`
+		}), code: "policy_denied", reason: "no_permit"},
+		{name: "an assertion that cannot be read", do: func(_ *world, o *hop.Open) { o.Asserted = []hop.Field{{Name: "spend", Value: "much"}} }, code: "policy_denied", reason: "asserted_malformed"},
+		{name: "real credentials without isolation", estate: edit(func(p *estate.Plan) { p.Charter.RequireIsolation = "separate-uid" }), do: func(w *world, _ *hop.Open) { w.Isolation.Undumpable = false }, peer: "root", code: "isolation", reason: "isolation"},
+		{name: "too many requests", estate: edit(func(p *estate.Plan) {
+			p.Policies["research"].Ceilings = []statement.Ceiling{{Workload: "*", Credential: "*", RequestsPerMinute: 1}}
+		}),
+			do: func(w *world, _ *hop.Open) { w.do(w.chat()); w.wire.n.Store(0) }, code: "ceiling", reason: "requests_per_minute"},
+		{name: "too many bytes", estate: edit(func(p *estate.Plan) {
+			p.Policies["research"].Ceilings = []statement.Ceiling{{Workload: "research-agent", Credential: "research-openai", BytesPerMinute: 20}}
+		}), code: "ceiling", reason: "bytes_per_minute"},
+		{name: "too many credentials", estate: edit(func(p *estate.Plan) {
+			p.Policies["research"].Limits = []statement.WorkloadLimit{{Workload: "*", CredentialsPerMinute: 1}}
+		}),
+			do: func(w *world, o *hop.Open) {
+				w.do(w.chat())
+				w.wire.n.Store(0)
+				o.Credential, o.Path, o.Body = "research-anthropic", "/v1/messages", []byte(`{"model":"anthropic/demo-claude"}`)
+			}, code: "ceiling", reason: "credentials_per_minute"},
+		{name: "a frozen credential", do: func(w *world, _ *hop.Open) { w.freeze("credential", "research-openai") }, code: "frozen", reason: "closed_credential"},
+		{name: "a frozen workload", do: func(w *world, _ *hop.Open) { w.freeze("workload", "research-agent") }, code: "frozen", reason: "closed_workload"},
+		{name: "a frozen unit", do: func(w *world, _ *hop.Open) { w.freeze("unit", "research") }, code: "frozen", reason: "closed_unit"},
+		{name: "a frozen gateway", do: func(w *world, _ *hop.Open) { w.freeze("gateway", "g1") }, code: "frozen", reason: "closed_gateway"},
+		{name: "a frozen workload key", do: func(w *world, _ *hop.Open) { w.freeze("key", w.estate.KeyRecords[0].SHA256) }, code: "frozen", reason: "closed_key"},
+		{name: "everything is frozen", do: func(w *world, _ *hop.Open) { w.freeze("everything", "") }, code: "frozen", reason: "closed_everything"},
+		{name: "no news yet", do: func(w *world, _ *hop.Open) { w.age.Store(-1) }, code: "stale", reason: "stale"},
+		{name: "old news", do: func(w *world, _ *hop.Open) { w.age.Store(int64(31 * time.Second)) }, code: "stale", reason: "stale"},
+		{name: "old news of a high class", estate: edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].Class = "high" }), do: func(w *world, _ *hop.Open) { w.age.Store(int64(6 * time.Second)) }, code: "stale", reason: "stale"},
+		{name: "no witness", do: func(w *world, _ *hop.Open) { w.lag.Store(int64(31 * time.Second)) }, code: "uncosigned", reason: "uncosigned"},
+		{name: "no secret", estate: edit(func(p *estate.Plan) {
+			c := p.Custody["research"].Credentials[0]
+			c.ID = "research-third"
+			p.Custody["research"].Credentials = append(p.Custody["research"].Credentials, c)
+		}), do: func(_ *world, o *hop.Open) { o.Credential, o.Body = "research-third", nil }, code: "no_secret", reason: "no_secret"},
+		{name: "a secret that is too old", estate: edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].MaxLifetime = statement.Duration(time.Hour) }),
+			do: func(w *world, _ *hop.Open) { w.now.Store(int64(2 * time.Hour)) }, code: "secret_too_old", reason: "secret_too_old"},
+		{name: "a ledger that fails", do: func(w *world, _ *hop.Open) { w.ledger.fail.Store(new(error)); *w.ledger.fail.Load() = ledger.ErrFull }, code: "ledger"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, tt.estate...)
+			open := w.chat()
+			if tt.do != nil {
+				tt.do(w, open)
+			}
+			peer := g1
+			switch tt.peer {
+			case "root":
+				peer.UID = 0
+			case "":
+			default:
+				peer.Name = tt.peer
+			}
+			before, failed := len(w.ledger.of(entry.Deny)), w.ledger.fail.Load() != nil
+			a := &answer{}
+			w.Serve(context.Background(), peer, open, a)
+			if a.refusal == nil || a.refusal.Code != tt.code || a.refusal.Sent {
+				t.Fatalf("answered %d %+v, want the refusal %s", a.status, a.refusal, tt.code)
+			}
+			if n := w.wire.n.Load(); n != 0 {
+				t.Errorf("%d requests were sent", n)
+			}
+			if len(strings.SplitN(a.refusal.Message, ". ", 3)) < 2 || !strings.Contains(a.refusal.Message, "Nothing was sent") {
+				t.Errorf("the message does not say what it means: %s", a.refusal.Message)
+			}
+			denials := w.ledger.of(entry.Deny)[before:]
+			if tt.reason == "" {
+				if len(denials) != 0 || a.refusal.Receipt != "" {
+					t.Errorf("written one by one: %+v", denials)
+				}
+				if w.Flush(); !failed && len(w.ledger.of(entry.Deny)) != before+1 {
+					t.Error("not counted")
+				}
+				return
+			}
+			if len(denials) != 1 || denials[0].Reason != tt.reason || denials[0].Decision != "deny" || denials[0].Workload != "research-agent" || a.refusal.Receipt == "" {
+				t.Errorf("receipt %q, entries %+v, want one with the reason %s", a.refusal.Receipt, denials, tt.reason)
+			}
+		})
+	}
+}
+
+func (w *world) freeze(kind, id string) {
+	w.t.Helper()
+	if changed, err := w.Close(closing.Closed{Target: statement.Target{Kind: kind, ID: id}, Reason: "test", By: "admin", Time: w.Clock()}); err != nil || !changed {
+		w.t.Fatalf("freezing: changed %v, error %v", changed, err)
+	}
+}
+
+// TestUnauthenticatedFloodIsOneEntry: what nobody vouches for is counted.
+func TestUnauthenticatedFloodIsOneEntry(t *testing.T) {
+	w := newWorld(t)
+	for range 500 {
+		open := w.chat()
+		open.Proof.Value = []byte("guess")
+		w.do(open)
+	}
+	w.Flush()
+	w.Flush()
+	denials := w.ledger.of(entry.Deny)
+	if len(denials) != 1 || denials[0].Count != 500 || denials[0].Reason != "proof_malformed" || denials[0].Workload != "" {
+		t.Errorf("%+v", denials)
+	}
+}
+
+// TestDenialsAreBounded: a workload that is denied too often is shut out, with one alarm, and frozen where policy asks for it.
+func TestDenialsAreBounded(t *testing.T) {
+	for _, onExcess := range []string{"deny", "freeze"} {
+		w := newWorld(t, estatetest.Edit(func(p *estate.Plan) {
+			p.Policies["research"].Limits = []statement.WorkloadLimit{{Workload: "*", DenialsPerMinute: 3, OnExcess: onExcess}}
+		}))
+		for range 50 {
+			open := w.chat()
+			open.Credential = "gold"
+			w.do(open)
+		}
+		if n := len(w.ledger.of(entry.Deny)); n != 4 { // three denials and the excess
+			t.Errorf("%s: %d denials were written", onExcess, n)
+		}
+		if n := len(w.ledger.of(entry.Alarm)); n != 1 {
+			t.Errorf("%s: %d alarms", onExcess, n)
+		}
+		a := w.do(w.chat())
+		if a.refusal == nil || a.refusal.Code != "ceiling" || w.wire.n.Load() != 0 {
+			t.Errorf("%s: %+v", onExcess, a.refusal)
+		}
+		w.now.Store(int64(2 * time.Minute))
+		a = w.do(w.chat())
+		if got, want := a.refusal != nil, onExcess == "freeze"; got != want {
+			t.Errorf("%s: after the minute: refused %v", onExcess, a.refusal)
+		}
+		if got := len(w.ledger.of(entry.Freeze)); got > 1 || (got == 1) != (onExcess == "freeze") {
+			t.Errorf("%s: %d freezes", onExcess, got)
+		}
+	}
+}
+
+// TestOrder: the intent is durable before the secret is fetched and anything is sent, and what closes between the two is seen.
+func TestOrder(t *testing.T) {
+	t.Run("nothing is sent while the intent waits", func(t *testing.T) {
+		w := newWorld(t)
+		held, release := make(chan struct{}), make(chan struct{})
+		w.ledger.hook = func(e *entry.Entry) { close(held); <-release }
+		done := make(chan *answer)
+		go func() { done <- w.do(w.chat()) }()
+		<-held
+		if w.wire.n.Load() != 0 {
+			t.Error("sent before the ledger had answered")
+		}
+		close(release)
+		if a := <-done; a.status != 200 || w.wire.n.Load() != 1 {
+			t.Errorf("%+v", a.refusal)
+		}
+	})
+	for name, close := range map[string]func(*world){
+		"a freeze": func(w *world) { w.freeze("credential", "research-openai") },
+		"a narrower set": func(w *world) {
+			w.estate.Republish(w.t, func(p *estate.Plan) { p.Cedar["research"]["use.cedar"] = "forbid (principal, action, resource);" }, "policy-research")
+			must(w.t, w.Adopt(w.estate.Set))
+		},
+	} {
+		t.Run(name+" between intent and send", func(t *testing.T) {
+			w := newWorld(t)
+			w.ledger.hook = func(e *entry.Entry) {
+				if e.Type == entry.Intent {
+					close(w)
+				}
+			}
+			a := w.do(w.chat())
+			if a.refusal == nil || a.refusal.Sent || w.wire.n.Load() != 0 || a.refusal.Receipt == "" {
+				t.Errorf("%+v, %d sent", a.refusal, w.wire.n.Load())
+			}
+			out := w.ledger.of(entry.Outcome)
+			if len(out) != 1 || !strings.HasPrefix(out[0].Reason, "not_sent_") {
+				t.Errorf("outcome %+v", out)
+			}
+		})
+	}
+}
+
+// TestFetchNeedsAnIntent: there is no way to the secret but a Durable that an append made.
+func TestFetchNeedsAnIntent(t *testing.T) {
+	w := newWorld(t)
+	if s, _, err := w.Secrets.Get("research-openai").Fetch(ledger.Durable{}); err == nil || !s.Empty() {
+		t.Error("the secret was given against nothing")
+	}
+}
+
+// stream is an upstream answer that goes on until its context ends, and then breaks off as a cut connection does.
+func stream(ctx context.Context, first string) *egress.Response {
+	r, w := io.Pipe()
+	go func() {
+		io.WriteString(w, first)
+		<-ctx.Done()
+		w.CloseWithError(errors.New("connection closed"))
+	}()
+	return &egress.Response{Status: 200, Header: []hop.Field{{Name: "Content-Type", Value: "text/plain"}}, Length: -1, Body: r, Trailer: func() []hop.Field { return nil }}
+}
+
+// TestStreamsAreCut: whatever closes ends the open streams at once, with an outcome.
+func TestStreamsAreCut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		close  func(*world, context.CancelFunc)
+		reason string
+		broken bool
+	}{
+		"freeze": {func(w *world, _ context.CancelFunc) { w.freeze("credential", "research-openai") }, "closed_credential", true},
+		"revocation": {func(w *world, _ context.CancelFunc) {
+			must(w.t, w.record("revocation", w.revocation("ada", 1, "workload", "research-agent", false), w.estate.Ada))
+		}, "closed_workload", true},
+		"narrower set": {func(w *world, _ context.CancelFunc) {
+			w.estate.Republish(w.t, func(p *estate.Plan) { p.Cedar["research"]["use.cedar"] = "forbid (principal, action, resource);" }, "policy-research")
+			must(w.t, w.Adopt(w.estate.Set))
+		}, "narrowed", true},
+		"the client": {func(_ *world, cancel context.CancelFunc) { cancel() }, "client_gone", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.wire.answer = func(ctx context.Context, _ *egress.Request) (*egress.Response, error) {
+				return stream(ctx, "begin"), nil
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			a, done := &answer{}, make(chan struct{})
+			go func() { defer close(done); w.Serve(ctx, g1, w.chat(), a) }()
+			eventually(t, "the stream begins", func() bool { _, body, _, _ := a.snapshot(); return body == "begin" })
+			begun := time.Now()
+			tt.close(w, cancel)
+			select {
+			case <-done:
+			case <-time.After(time.Second):
+				t.Fatal("not cut within a second")
+			}
+			t.Logf("cut after %s", time.Since(begun))
+			if _, _, broken, ended := a.snapshot(); ended || (broken != "") != tt.broken {
+				t.Errorf("ended cleanly %v, broken %q", ended, broken)
+			}
+			out := w.ledger.of(entry.Outcome)
+			if len(out) != 1 || out[0].Reason != tt.reason || out[0].Bytes != 5 || out[0].Status != 200 {
+				t.Errorf("outcome %+v", out)
+			}
+			if w.Gate.Live() != 0 {
+				t.Error("still registered")
+			}
+		})
+	}
+}
+
+// TestWiderSetCutsNothing: a renewed set leaves the streams that it still allows.
+func TestWiderSetCutsNothing(t *testing.T) {
+	w := newWorld(t)
+	release := make(chan struct{})
+	w.wire.answer = func(context.Context, *egress.Request) (*egress.Response, error) {
+		<-release
+		return reply(200, "done"), nil
+	}
+	done := make(chan *answer)
+	go func() { done <- w.do(w.chat()) }()
+	eventually(t, "the request is sent", func() bool { return w.wire.n.Load() == 1 })
+	w.estate.Republish(t, nil, "operations")
+	must(t, w.Adopt(w.estate.Set))
+	close(release)
+	if a := <-done; a.refusal != nil || a.body.String() != "done" {
+		t.Errorf("%+v %q", a.refusal, a.body.String())
+	}
+}
+
+// TestGatewayThatDoesNotRead: a frozen stream ends although nobody takes its bytes.
+func TestGatewayThatDoesNotRead(t *testing.T) {
+	w := newWorld(t)
+	w.wire.answer = func(ctx context.Context, _ *egress.Request) (*egress.Response, error) {
+		return stream(ctx, "begin"), nil
+	}
+	a, stuck, done := &answer{}, make(chan struct{}), make(chan struct{})
+	a.wrote = func(p []byte) (int, error) {
+		close(stuck)
+		for {
+			if _, _, broken, _ := a.snapshot(); broken != "" {
+				return 0, hop.ErrBroken
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	go func() { defer close(done); w.Serve(context.Background(), g1, w.chat(), a) }()
+	<-stuck
+	w.freeze("everything", "")
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+		t.Fatal("a gateway that does not read keeps a frozen stream open")
+	}
+	if out := w.ledger.of(entry.Outcome); len(out) != 1 || out[0].Reason != "closed_everything" {
+		t.Errorf("%+v", out)
+	}
+}
+
+// TestReflection: a secret in an answer's body, header or trailer is cut before it, raises an alarm, and freezes where the
+// record says so.
+func TestReflection(t *testing.T) {
+	for name, answered := range map[string]*egress.Response{
+		"body":   reply(200, `{"you sent":"Bearer `+demoKey+`"}`),
+		"header": reply(200, `{}`, hop.Field{Name: "X-Echo", Value: demoKey}),
+		"trailer": {Status: 200, Body: io.NopCloser(strings.NewReader("{}")), Length: -1,
+			Trailer: func() []hop.Field { return []hop.Field{{Name: "X-Echo", Value: demoKey}} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, estatetest.Edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].OnReflection = "freeze" }))
+			w.wire.answer = func(context.Context, *egress.Request) (*egress.Response, error) { return answered, nil }
+			a := w.do(w.chat())
+			shown := fmt.Sprint(a.header, a.body.String(), a.trailer, a.refusal, a.broken)
+			if strings.Contains(shown, demoKey) || a.ended {
+				t.Errorf("ended %v with %s", a.ended, shown)
+			}
+			out, alarms := w.ledger.of(entry.Outcome), w.ledger.of(entry.Alarm)
+			if len(out) != 1 || out[0].Reason != "reflected" || len(alarms) != 1 || alarms[0].Reason != "reflected" || alarms[0].Credential != "research-openai" {
+				t.Errorf("outcome %+v, alarms %+v", out, alarms)
+			}
+			if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code != "frozen" || w.wire.closed.Load() == 0 {
+				t.Errorf("not frozen: %+v", a.refusal)
+			}
+		})
+	}
+}
+
+// TestUpstreamFails: what is known of the sending stands in the outcome.
+func TestUpstreamFails(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func(ctx context.Context, _ *egress.Request) (*egress.Response, error)
+		code   string
+		sent   bool
+		reason string
+	}{
+		"unreachable": {func(context.Context, *egress.Request) (*egress.Response, error) {
+			return nil, fmt.Errorf("%w: connection refused", egress.ErrNotSent)
+		}, "upstream_unreachable", false, "not_sent_upstream_unreachable"},
+		"no answer": {func(context.Context, *egress.Request) (*egress.Response, error) {
+			return nil, fmt.Errorf("%w: reset", egress.ErrSent)
+		}, "upstream_no_answer", true, "sent_upstream_no_answer"},
+		"broken": {func(context.Context, *egress.Request) (*egress.Response, error) {
+			r := reply(200, "")
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{}))
+			return r, nil
+		}, "", true, "broken"},
+		"a fault of ours": {func(context.Context, *egress.Request) (*egress.Response, error) { panic("demo-upstream-key") }, "", false, "panic"},
+		"an encoding that cannot be searched": {func(context.Context, *egress.Request) (*egress.Response, error) {
+			return reply(200, "x", hop.Field{Name: "Content-Encoding", Value: "zstd"}), nil
+		}, "unscannable", true, "unscannable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.wire.answer = tt.answer
+			a := w.do(w.chat())
+			switch {
+			case tt.code == "" && (a.broken == "" || a.ended):
+				t.Errorf("broken %q, ended %v", a.broken, a.ended)
+			case tt.code != "" && (a.refusal == nil || a.refusal.Code != tt.code || a.refusal.Sent != tt.sent || a.refusal.Receipt == ""):
+				t.Errorf("refusal %+v", a.refusal)
+			}
+			if out := w.ledger.of(entry.Outcome); len(out) != 1 || out[0].Reason != tt.reason {
+				t.Errorf("outcome %+v", out)
+			}
+			if next := w.do(w.chat()); next == nil || len(w.ledger.of(entry.Intent)) != 2 {
+				t.Error("the custodian does not go on")
+			}
+		})
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
+
+// TestNoSendWithoutIntent runs calls against freezes, openings, rotations and a failing ledger: there are never more sends
+// than durable intents, and every intent gets its outcome.
+func TestNoSendWithoutIntent(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	w := newWorld(t)
+	w.wire.before = func() {
+		if sent, intents := w.wire.n.Load()+1, int64(len(w.ledger.of(entry.Intent))); sent > intents {
+			t.Errorf("send %d with %d durable intents", sent, intents)
+		}
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			rnd := rand.New(rand.NewPCG(seed, uint64(g)))
+			for range 60 {
+				ctx, cancel := context.WithCancel(context.Background())
+				if rnd.IntN(4) == 0 {
+					time.AfterFunc(time.Duration(rnd.IntN(1000))*time.Microsecond, cancel)
+				}
+				w.Serve(ctx, g1, w.chat(), &answer{})
+				cancel()
+			}
+		}()
+	}
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		rnd := rand.New(rand.NewPCG(seed, 100))
+		broken := errors.New("no space left")
+		for i := range 30 {
+			switch rnd.IntN(4) {
+			case 0:
+				w.freeze("credential", "research-openai")
+				r := w.revocation("cora", int64(i+1), "credential", "research-openai", true)
+				if err := w.record("revocation", r, w.estate.Cora, w.estate.Ada); err != nil {
+					t.Error(err)
+				}
+			case 1:
+				w.handover("research-openai", int64(i+2), demoKey+fmt.Sprint(i))
+			case 2:
+				w.ledger.fail.Store(&broken)
+				time.Sleep(time.Millisecond)
+				w.ledger.fail.Store(nil)
+			case 3:
+				must(t, w.Adopt(w.estate.Set))
+			}
+			time.Sleep(time.Duration(rnd.IntN(2000)) * time.Microsecond)
+		}
+	}()
+	wg.Wait()
+	intents, outcomes := len(w.ledger.of(entry.Intent)), len(w.ledger.of(entry.Outcome))
+	t.Logf("%d sends, %d intents, %d outcomes", w.wire.n.Load(), intents, outcomes)
+	if w.wire.n.Load() > int64(intents) {
+		t.Errorf("%d sends with %d intents", w.wire.n.Load(), intents)
+	}
+	if w.Gate.Live() != 0 {
+		t.Errorf("%d uses are still registered", w.Gate.Live())
+	}
+}
+
+// TestIsolation: a real credential is not used at a weaker level than it needs.
+func TestIsolation(t *testing.T) {
+	for _, tt := range []struct {
+		demo              bool
+		charter, accepted string
+		level             string
+		used              bool
+	}{
+		{true, "none", "", isolation.None, true},
+		{true, "", "", isolation.None, true},
+		{true, "one-uid", "", isolation.None, false},
+		{false, "", "", isolation.OneUID, false},
+		{false, "none", "", isolation.OneUID, false},
+		{false, "none", "", isolation.SeparateUID, true},
+		{false, "none", "one-uid", isolation.OneUID, true},
+		{false, "none", "one-uid", isolation.None, false},
+		{false, "host", "", isolation.SeparateUID, false},
+		{false, "host", "separate-uid", isolation.SeparateUID, true},
+		{false, "host", "", isolation.Host, true},
+	} {
+		charter := &statement.Charter{Demo: tt.demo, RequireIsolation: tt.charter}
+		if got := isolation.Reaches(tt.level, isolation.Need(charter, tt.accepted)); got != tt.used {
+			t.Errorf("%+v: used %v", tt, got)
+		}
+	}
+}
+
+// TestAliasAndPrefix: the signed tables decide which model is asked for and which path.
+func TestAliasAndPrefix(t *testing.T) {
+	for _, tt := range []struct{ body, path, sent, target string }{
+		{`{"model":"fast"}`, "/v1/chat/completions", `{"model":"demo-small"}`, "/v1/chat/completions"},
+		{`{"model":"openai/demo-small"}`, "/openai/v1/chat/completions", `{"model":"demo-small"}`, "/v1/chat/completions"},
+		{`{ "model" : "demo-large" , "x":1}`, "/v1/chat/completions?beta=true", `{ "model" : "demo-large" , "x":1}`, "/v1/chat/completions?beta=true"},
+		{`{"model":"vendor/odd"}`, "/v1/chat/completions", `{"model":"vendor/odd"}`, "/v1/chat/completions"},
+	} {
+		w := newWorld(t)
+		open := w.chat()
+		open.Body, open.Path = []byte(tt.body), tt.path
+		if a := w.do(open); a.refusal != nil {
+			t.Errorf("%s: %v", tt.body, a.refusal)
+			continue
+		}
+		if r := w.wire.sent[0]; string(r.Body) != tt.sent || string(r.Target) != tt.target {
+			t.Errorf("%s %s was sent as %s %s", tt.path, tt.body, r.Target, r.Body)
+		}
+	}
+}

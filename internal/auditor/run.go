@@ -1,0 +1,138 @@
+package auditor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/witness"
+	"github.com/reevehq/reeve/verify"
+)
+
+const (
+	poll     = time.Second     // between two looks at the published logs
+	drain    = 2 * time.Second // for open requests when the process is told to stop
+	inFlight = 64              // requests at once; more get 503
+)
+
+func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+	rt.Ready.Set("listener", "starting")
+	key, err := secret.ReadFile(cfg.WitnessKey)
+	if err != nil {
+		return fmt.Errorf("witness key: %w", err)
+	}
+	signer, err := witness.NewSigner(string(key.Reveal()), time.Now)
+	if err != nil {
+		return fmt.Errorf("witness key %s: %w", cfg.WitnessKey, err)
+	}
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return err
+	}
+	trust, err := readTrust(cfg.Trust)
+	if err != nil {
+		return err
+	}
+	a, err := open(cfg, trust, signer, rt.Log, rt.Metrics)
+	if err != nil {
+		return err
+	}
+	l, err := process.Listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := rt.Restrict(nil); err != nil {
+		return err
+	}
+	return a.serve(ctx, rt, cfg, l)
+}
+
+func readTrust(path string) (*verify.Trust, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("log keys: %w; 'reeve up' and 'reeve init' write trust.json", err)
+	}
+	return verify.ParseTrust(b)
+}
+
+// serve answers, looks and reloads until ctx ends.
+func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l net.Listener) error {
+	server := &http.Server{
+		Handler: a.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	rt.Ready.Set("listener", "")
+	look := time.NewTicker(poll)
+	defer look.Stop()
+	for {
+		a.Look()
+		select {
+		case <-ctx.Done():
+			end, cancel := context.WithTimeout(context.Background(), drain)
+			defer cancel()
+			return errors.Join(server.Shutdown(end), server.Close())
+		case err := <-failed:
+			return fmt.Errorf("serving: %w", err)
+		case <-rt.Reload:
+			trust, err := readTrust(cfg.Trust)
+			if err != nil {
+				rt.Log.Error("the new log keys are refused, the older ones stay", "error", err)
+				continue
+			}
+			a.setTrust(trust)
+		case <-look.C:
+		}
+	}
+}
+
+// Handler serves add-checkpoint and the status.
+func (a *Auditor) Handler() http.Handler {
+	mux := http.NewServeMux()
+	slots := make(chan struct{}, inFlight)
+	add := witness.Handler(a.Cosign)
+	mux.HandleFunc("POST /add-checkpoint", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			add.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many requests at once", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(a.Status())
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, start := rand.Text(), time.Now()
+		w.Header().Set("X-Request-Id", id)
+		seen := &observed{ResponseWriter: w, status: http.StatusOK}
+		mux.ServeHTTP(seen, r)
+		a.log.Info("access", "request_id", id, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status, "ms", time.Since(start).Milliseconds())
+	})
+}
+
+// observed notes the status of an answer for the access log.
+type observed struct {
+	http.ResponseWriter
+	status int
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (o *observed) WriteHeader(status int) {
+	o.status = status
+	o.ResponseWriter.WriteHeader(status)
+}

@@ -87,7 +87,7 @@ func (v *volume) check(checkpointFile string) (Checked, error) {
 		if err == nil {
 			err = errors.New("bytes after the last record are neither records nor zeros: a write that a crash tore, which the next start clears, or an alteration")
 		}
-		if try == 10 {
+		if try == 3 {
 			return Checked{}, &DamagedError{v.origin, err.Error()}
 		}
 		time.Sleep(20 * time.Millisecond)

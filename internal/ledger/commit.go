@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -71,6 +72,7 @@ func (l *Log) commit(g *group) error {
 	v := l.vol
 	buf := l.buf[:0]
 	g.vol, g.first, g.timeNS = v, v.tree.Size, l.cfg.Clock().UnixNano()
+	g.leaves = make([][sha256.Size]byte, 0, len(g.items))
 	for i := range g.items {
 		it := &g.items[i]
 		if it.err = l.encode(it, g.timeNS); it.err != nil {

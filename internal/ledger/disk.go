@@ -10,10 +10,10 @@ import (
 
 // disk is one directory of WAL segments. The operating system's is osDisk; tests have one that loses what was not synced.
 type disk interface {
-	open(name string) (file, error)   // read and write; fs.ErrNotExist
-	create(name string) (file, error) // empty, replacing what was there
-	rename(old, new string) error     // durable when it returns
-	remove(name string) error
+	open(name string) (file, error)         // read and write; fs.ErrNotExist
+	create(name string) (file, error)       // empty, replacing what was there
+	rename(old, new string) error           // durable when it returns
+	remove(name string) error               // a crash may bring the file back
 	list() ([]string, error)                // sorted
 	space() (free, total uint64, err error) // bytes
 }
@@ -90,7 +90,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// writeFile replaces a file so that a crash leaves the old or the new contents.
+// writeFile replaces a file. With sync, a crash leaves the old or the new contents; without, it may leave neither.
 func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) error {
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
@@ -110,13 +110,7 @@ func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) e
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	if sync {
-		return syncDir(filepath.Dir(path))
-	}
-	return nil
+	return os.Rename(tmp, path)
 }
 
 // zeroChunk bounds how much unsynced data a segment being prepared puts in the way of the running log's syncs.

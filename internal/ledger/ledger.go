@@ -105,6 +105,7 @@ type Log struct {
 	mu     sync.Mutex // guards the queue and why
 	queue  []*group   // waiting for the writer; the last one takes new entries
 	queued int        // entries in queue
+	usual  int        // entries to make room for in the next group
 	why    error      // not nil: closed, and the reason
 
 	wake   chan struct{} // the writer has something to do; capacity 1
@@ -302,7 +303,7 @@ func (l *Log) enqueue(it item) (*group, int, error) {
 		return nil, 0, ErrBusy
 	}
 	if n := len(l.queue); n == 0 || len(l.queue[n-1].items) == maxItems {
-		l.queue = append(l.queue, &group{done: make(chan struct{})})
+		l.queue = append(l.queue, &group{items: make([]item, 0, l.usual), done: make(chan struct{})})
 	}
 	g := l.queue[len(l.queue)-1]
 	g.items = append(g.items, it)
@@ -326,6 +327,7 @@ func (l *Log) take() (g *group, closed bool) {
 	g = l.queue[0]
 	l.queue = l.queue[1:]
 	l.queued -= len(g.items)
+	l.usual = min(len(g.items)+1, maxItems)
 	return g, false
 }
 

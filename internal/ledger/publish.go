@@ -51,6 +51,7 @@ type publisher struct {
 	firsts []int64 // first entry of each segment from v.oldest on
 	chain  [32]byte
 	tree   tree
+	buf    []byte
 	bundle []byte // entries of the unfinished bundle
 	whole  bool   // bundle holds all of them
 
@@ -180,7 +181,10 @@ func (p *publisher) read(l *Log, size int64) error {
 		}
 		err = errors.Join(err, p.finish(l, level, n, hashBytes(hashes)))
 	}
-	buf := make([]byte, min(1<<20, l.cfg.SegmentSize))
+	if p.buf == nil {
+		p.buf = make([]byte, 256<<10)
+	}
+	buf := p.buf
 	for p.tree.Size < size {
 		n := 0
 		if p.file != nil {
@@ -224,12 +228,7 @@ func (p *publisher) nextSegment(l *Log) error {
 	if err != nil {
 		return fmt.Errorf("after entry %d: %w", p.tree.Size-1, err)
 	}
-	b, err := readSegment(f)
-	if err != nil {
-		f.Close()
-		return err
-	}
-	state, off, err := parseHeader(b)
+	state, off, err := readHeader(f)
 	if err == nil && len(p.firsts) > 0 && (state.Tree.Size != p.tree.Size || [32]byte(state.Chain) != p.chain) {
 		err = fmt.Errorf("does not follow entry %d", p.tree.Size-1)
 	}
@@ -316,7 +315,7 @@ func (p *publisher) sign(l *Log) error {
 	if err := writeFile(filepath.Join(l.cfg.dir(p.v.n), cosignedFile), raw, 0o600, 0, true); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(p.v.tiles, signedFile), raw, 0o640, l.cfg.Group, true); err != nil {
+	if err := writeFile(filepath.Join(p.v.tiles, signedFile), raw, 0o640, l.cfg.Group, false); err != nil {
 		return err
 	}
 	p.signed = checkpoint{t, raw}

@@ -75,6 +75,7 @@ func (v *volume) state(number int64, reserve bool) *segmentState {
 
 // walScan is what reading a volume's segments found.
 type walScan struct {
+	stale    []int64 // segments that should have been removed
 	began    int64
 	segments []int64 // numbers of the files, rising; those after active are zeroed spares or torn
 	first    segmentState
@@ -103,20 +104,26 @@ func (v *volume) scan(want int64, each func(e *entry.Entry)) (*walScan, error) {
 			s.segments = append(s.segments, n)
 		}
 	}
-	for i, n := range s.segments {
-		if i > 0 && n != s.segments[i-1]+1 {
-			return nil, fmt.Errorf("WAL segment %s is missing", segmentName(s.segments[i-1]+1))
+	// Segments are removed from the front, and a crash may undo one removal but not the next: what lies before a hole is
+	// no longer needed. If it is, the entries that are left do not reach back to the signed checkpoint, which matches finds.
+	for i := len(s.segments) - 1; i > 0; i-- {
+		if s.segments[i] != s.segments[i-1]+1 {
+			s.stale, s.segments = s.segments[:i], s.segments[i:]
+			break
 		}
+	}
+	var buf []byte
+	for i, n := range s.segments {
 		f, err := v.disk.open(segmentName(n))
 		if err != nil {
 			return nil, err
 		}
-		b, err := readSegment(f)
+		buf, err = readSegment(f, buf)
 		f.Close()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", segmentName(n), err)
 		}
-		if err := s.segment(v, i, b, want, each); err != nil {
+		if err := s.segment(v, i, buf, want, each); err != nil {
 			return nil, fmt.Errorf("%s: %w", segmentName(n), err)
 		}
 	}
@@ -263,6 +270,11 @@ func (v *volume) recover(signed checkpoint, each func(e *entry.Entry)) error {
 	}
 	if err := v.matches(s, signed); err != nil {
 		return err
+	}
+	for _, n := range s.stale {
+		if err := v.disk.remove(segmentName(n)); err != nil {
+			return err
+		}
 	}
 	if s.tail {
 		if err := v.dropTail(s); err != nil {

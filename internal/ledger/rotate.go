@@ -36,7 +36,7 @@ func RequestRotation(dir string) error {
 // start verifies it, closes the damaged log that it names and begins a successor.
 func RequestRetirement(dir string, envelope []byte) error {
 	path := filepath.Join(dir, retireRequest)
-	return errors.Join(writeFile(path, envelope, 0o600, 0, true), sameOwner(path, dir))
+	return errors.Join(writeFile(path, envelope, 0o600, 0, true), sameOwner(path, dir), syncDir(dir))
 }
 
 // Rotate ends the current log with a signed and cosigned checkpoint and begins its successor, whose first entry names it.

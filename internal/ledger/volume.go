@@ -37,14 +37,20 @@ func (l *Log) openVolume(n int) error {
 	}
 	published, err := v.readCheckpoint(filepath.Join(v.tiles, signedFile))
 	if err != nil {
-		return &DamagedError{v.origin, err.Error()}
+		// It is not synced: a crash may have torn it.
+		l.cfg.Logger.Warn("publishing again", "err", err)
 	}
-	if published.N > signed.N {
-		signed = published
+	if published.raw == nil {
+		published.N = -1 // to be published again, even if empty
 	}
 	cosigned, err := v.readCheckpoint(filepath.Join(v.tiles, cosignedFile))
 	if err != nil {
 		return &DamagedError{v.origin, err.Error()}
+	}
+	for _, c := range []checkpoint{published, cosigned} {
+		if c.N > signed.N {
+			signed = c
+		}
 	}
 	err = v.recover(signed, func(e *entry.Entry) {
 		if e.Seq >= cosigned.N {
@@ -58,7 +64,7 @@ func (l *Log) openVolume(n int) error {
 	l.current.Store(v)
 	l.size.Store(v.tree.Size)
 	l.pub.signed = signed
-	l.pub.published.Store(signed.N)
+	l.pub.published.Store(published.N)
 	l.pub.cosigned.Store(cosigned.N)
 	return nil
 }

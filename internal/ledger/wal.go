@@ -158,21 +158,43 @@ func firstChain(origin string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(domainRecord + origin))
 }
 
-// readSegment returns a segment's bytes.
-func readSegment(f file) ([]byte, error) {
+// readSegment returns a segment's bytes, in buf if it has room.
+func readSegment(f file, buf []byte) ([]byte, error) {
 	size, err := f.Size()
 	if err != nil || size > maxSegment {
 		return nil, fmt.Errorf("WAL segment of %d bytes: %w", size, err)
 	}
-	b := make([]byte, size)
-	n, err := f.ReadAt(b, 0)
-	if err == io.EOF && n == len(b) {
+	return readFull(f, buf, size)
+}
+
+// readHeader reads no more of a segment than its header.
+func readHeader(f file) (*segmentState, int, error) {
+	b, err := readFull(f, nil, headerPrefix)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, 0, err
+	}
+	if b, err = readFull(f, nil, min(size, headerPrefix+int64(padded(int(binary.BigEndian.Uint32(b[16:])))))); err != nil {
+		return nil, 0, err
+	}
+	return parseHeader(b)
+}
+
+func readFull(f file, buf []byte, size int64) ([]byte, error) {
+	if int64(cap(buf)) < size {
+		buf = make([]byte, size)
+	}
+	n, err := f.ReadAt(buf[:size], 0)
+	if err == io.EOF && int64(n) == size {
 		err = nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading WAL segment: %w", err)
 	}
-	return b, nil
+	return buf[:size], nil
 }
 
 // allZero reports whether nothing was ever written to b.

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Canonical returns v as RFC 8785 JSON. v may hold objects with ASCII member names, arrays, strings without U+2028, U+2029
-// and U+FFFD, booleans and integers below 2^53: encoding/json then writes the canonical form of its own generic tree.
+// Canonical returns v as RFC 8785 JSON. v may hold objects with ASCII member names, arrays, strings of UTF-8 without U+2028
+// and U+2029, booleans and integers below 2^53: encoding/json then writes the canonical form of its own generic tree.
 func Canonical(v any) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -27,13 +27,12 @@ func Canonical(v any) ([]byte, error) {
 	if err := enc.Encode(tree); err != nil {
 		return nil, err
 	}
-	b := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 	for _, s := range []string{`\u2028`, `\u2029`, `\ufffd`} {
-		if bytes.Contains(b, []byte(s)) {
-			return nil, fmt.Errorf("the text has %s", s)
+		if bytes.Contains(raw, []byte(s)) {
+			return nil, fmt.Errorf("the text has %s, or is not UTF-8", s)
 		}
 	}
-	return b, integers(tree)
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), integers(tree)
 }
 
 // integers refuses numbers that a reader with IEEE 754 doubles would change.

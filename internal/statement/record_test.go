@@ -310,7 +310,7 @@ func FuzzCanonical(f *testing.F) {
 			A int64  `json:"a"`
 		}
 		b, err := statement.Canonical(sample{s, n})
-		if bad := !utf8.ValidString(s) || strings.ContainsAny(s, "\u2028\u2029\ufffd") || n <= -1<<53 || n >= 1<<53; bad && err == nil {
+		if bad := !utf8.ValidString(s) || strings.ContainsAny(s, "\u2028\u2029") || n <= -1<<53 || n >= 1<<53; bad && err == nil {
 			t.Fatalf("%q, %d is written as %s", s, n, b)
 		}
 		if err != nil {

@@ -1,6 +1,9 @@
 package estate
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,9 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"crypto/sha256"
-	"encoding/hex"
 
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
@@ -93,6 +93,38 @@ func readFiles(dir string, names ...string) (map[string][]byte, error) {
 	return files, nil
 }
 
+// Check parses the owners' files and holds them against each other, the Cedar too. It looks at no signature.
+func (d Dir) Check() (*statement.Set, error) {
+	files := map[string]statement.Files{}
+	add := func(name, dir string) error {
+		b, err := d.Files(name)
+		files[name] = statement.Files{Dir: dir, Bytes: b}
+		return err
+	}
+	if err := errors.Join(add("charter", "."), add("operations", ".")); err != nil {
+		return nil, err
+	}
+	units, err := os.ReadDir(filepath.Join(string(d), "units"))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range units {
+		dir := "units/" + u.Name()
+		if err := errors.Join(add("policy-"+u.Name(), dir), add("custody-"+u.Name(), dir)); err != nil {
+			return nil, err
+		}
+	}
+	set, err := statement.Check(files)
+	if err != nil {
+		return nil, err
+	}
+	if len(set.Charter.Units) != len(units) {
+		return nil, fmt.Errorf("units holds %d folders and the charter %d units: remove the folder, or add the unit", len(units), len(set.Charter.Units))
+	}
+	_, err = policy.Compile(set)
+	return set, err
+}
+
 // Terms are the times of a signature.
 type Terms struct{ Created, Expires time.Time }
 
@@ -105,11 +137,9 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 	}
 	m := statement.Manifest{Estate: estate, Statement: name, Version: last + 1, Author: author.Person, Created: t.Created.UTC().Truncate(time.Second), Expires: t.Expires.UTC().Truncate(time.Second)}
 	if last > 0 {
-		prev, err := d.Store().ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, last))
-		if err != nil {
+		if m.Prev, err = manifestHash(d.Store(), name, last); err != nil {
 			return 0, err
 		}
-		m.Prev = hash(prev)
 	}
 	var files map[string][]byte
 	if name == "lock" {
@@ -162,11 +192,11 @@ func (d Dir) lock() (map[string][]byte, error) {
 		if err != nil || v == 0 {
 			return nil, fmt.Errorf("%s has no version: %w", name, err)
 		}
-		raw, err := store.ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, v))
+		sum, err := manifestHash(store, name, v)
 		if err != nil {
 			return nil, err
 		}
-		l.Statements[name] = statement.Locked{Version: v, SHA256: hash(raw)}
+		l.Statements[name] = statement.Locked{Version: v, SHA256: sum}
 	}
 	b, err := statement.Canonical(l)
 	return map[string][]byte{"estate.lock": b}, err
@@ -180,11 +210,52 @@ func (d Dir) Pending() (map[string]int64, error) {
 	}
 	m := map[string]int64{}
 	for _, n := range names {
+		if n == "records" {
+			continue
+		}
 		if m[n], err = statement.Newest(statement.Dir(d.pending()), n); err != nil {
 			return nil, err
 		}
 	}
 	return m, err
+}
+
+// Version is one version of a statement as its manifest and signatures tell it. Nothing of it is verified.
+type Version struct {
+	Statement string    `json:"statement"`
+	Version   int64     `json:"version"`
+	SHA256    string    `json:"sha256"` // of the manifest
+	Author    string    `json:"author"`
+	Keys      []string  `json:"keys"` // that signed, by id
+	Created   time.Time `json:"created"`
+	Expires   time.Time `json:"expires"`
+}
+
+// Log lists the versions of a statement in a store, the newest first.
+func Log(store statement.Store, name string) ([]Version, error) {
+	newest, err := statement.Newest(store, name)
+	var list []Version
+	for v := newest; v > 0 && err == nil; v-- {
+		var raw, sigs []byte
+		dir := fmt.Sprintf("%s/%d/", name, v)
+		if raw, err = store.ReadFile(dir + "manifest.json"); err != nil {
+			break
+		}
+		if sigs, err = store.ReadFile(dir + "signatures.json"); err != nil {
+			break
+		}
+		var m statement.Manifest
+		var all []statement.Signature
+		if err = errors.Join(json.Unmarshal(raw, &m), json.Unmarshal(sigs, &all)); err != nil {
+			break
+		}
+		one := Version{Statement: name, Version: v, SHA256: hash(raw), Author: m.Author, Created: m.Created, Expires: m.Expires}
+		for _, s := range all {
+			one.Keys = append(one.Keys, s.KeyID)
+		}
+		list = append(list, one)
+	}
+	return list, err
 }
 
 // Approve adds a signature to the pending draft of a statement.
@@ -292,11 +363,13 @@ func sync(name string) error {
 
 // Pin is the pin for the estate's first charter version.
 func (d Dir) Pin(estate string) (statement.Pin, error) {
-	raw, err := d.Store().ReadFile("charter/1/manifest.json")
-	if err != nil {
-		return statement.Pin{}, err
-	}
-	return statement.Pin{Estate: estate, CharterSHA256: hash(raw)}, nil
+	sum, err := manifestHash(d.Store(), "charter", 1)
+	return statement.Pin{Estate: estate, CharterSHA256: sum}, err
+}
+
+func manifestHash(store statement.Store, name string, version int64) (string, error) {
+	raw, err := store.ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, version))
+	return hash(raw), err
 }
 
 func hash(b []byte) string {

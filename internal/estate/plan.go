@@ -64,11 +64,7 @@ func (p *Plan) Create(d Dir, people []*Signer, now time.Time, lives Lives) (stat
 	if err := p.Write(d); err != nil {
 		return statement.Pin{}, nil, err
 	}
-	names := []string{"charter", "operations"}
-	for _, u := range p.Charter.Units {
-		names = append(names, "policy-"+u.ID, "custody-"+u.ID)
-	}
-	if err := d.SignAll(&p.Charter, append(names, "lock"), people, now, lives); err != nil {
+	if err := d.SignAll(&p.Charter, Names(&p.Charter), people, now, lives); err != nil {
 		return statement.Pin{}, nil, err
 	}
 	raw, err := d.Drafts().ReadFile("charter/1/manifest.json")

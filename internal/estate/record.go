@@ -3,9 +3,13 @@ package estate
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,10 +25,15 @@ func Seal(kind string, v any, by ...*Signer) (*statement.Envelope, error) {
 		return nil, err
 	}
 	env := &statement.Envelope{PayloadType: statement.RecordType(kind), Payload: payload}
-	for _, s := range by {
-		env.Signatures = append(env.Signatures, s.Sign(env.PayloadType, payload))
-	}
+	Countersign(env, by...)
 	return env, nil
+}
+
+// Countersign adds signatures to a record.
+func Countersign(env *statement.Envelope, by ...*Signer) {
+	for _, s := range by {
+		env.Signatures = append(env.Signatures, s.Sign(env.PayloadType, env.Payload))
+	}
 }
 
 // WriteRecord puts a record into the signed store under records/<kind>/<name>.json, replacing what was there.
@@ -53,7 +62,7 @@ func Kind(env *statement.Envelope) string {
 // ReadRecords reads the records of a kind from a store, by name. A file that is no record is an error that names it.
 func ReadRecords(store statement.Store, kind string) (map[string]*statement.Envelope, error) {
 	names, err := store.ReadDir("records/" + kind)
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
@@ -97,4 +106,223 @@ func KeyName(env *statement.Envelope) (string, error) {
 		return "", fmt.Errorf("not a workload key record: %w", err)
 	}
 	return k.Workload + "-" + k.SHA256[:16], nil
+}
+
+// IssueKey makes a key for a workload, verifies its record against the set as a custodian would, and writes the record into
+// the store.
+func (d Dir) IssueKey(set *statement.Set, workloadID string, now time.Time, life time.Duration, by *Signer) (secret.Value, *statement.WorkloadKey, error) {
+	key, env, err := NewKey(set.Charter.Estate, workloadID, now, life, by)
+	if err != nil {
+		return secret.Value{}, nil, err
+	}
+	k, err := set.OpenWorkloadKey(env, now)
+	if err != nil {
+		return secret.Value{}, nil, err
+	}
+	name, err := KeyName(env)
+	if err != nil {
+		return secret.Value{}, nil, err
+	}
+	return key, k, d.WriteRecord(name, env)
+}
+
+// KeyState is a workload key's record and whether it is good.
+type KeyState struct {
+	statement.WorkloadKey
+	State   string   `json:"state"`             // valid, not yet valid, expired, closed or refused
+	Refused string   `json:"refused,omitempty"` // why the set in force does not take it
+	Signers []string `json:"signers"`           // key ids
+}
+
+// Keys lists the workload keys in the store, by workload and then by time.
+func (d Dir) Keys(set *statement.Set, now time.Time) ([]KeyState, error) {
+	records, err := ReadRecords(d.Store(), "workload-key")
+	if err != nil {
+		return nil, err
+	}
+	closed, err := d.Closed(set, now)
+	if err != nil {
+		return nil, err
+	}
+	list := []KeyState{}
+	for _, name := range slices.Sorted(maps.Keys(records)) {
+		env := records[name]
+		one := KeyState{State: "valid"}
+		for _, s := range env.Signatures {
+			one.Signers = append(one.Signers, s.KeyID)
+		}
+		k, err := set.OpenWorkloadKey(env, now)
+		switch {
+		case err != nil:
+			one.State, one.Refused = "refused", err.Error()
+			_ = json.Unmarshal(env.Payload, &one.WorkloadKey) // for the list only
+		case now.Before(k.NotBefore):
+			one.State, one.WorkloadKey = "not yet valid", *k
+		case !now.Before(k.NotAfter):
+			one.State, one.WorkloadKey = "expired", *k
+		default:
+			one.WorkloadKey = *k
+		}
+		if _, is := closed[statement.Target{Kind: "key", ID: one.SHA256}]; is {
+			one.State = "closed"
+		}
+		list = append(list, one)
+	}
+	slices.SortStableFunc(list, func(a, b KeyState) int {
+		return strings.Compare(a.Workload+a.NotBefore.Format(time.RFC3339), b.Workload+b.NotBefore.Format(time.RFC3339))
+	})
+	return list, nil
+}
+
+// FindKey returns the hash of the one key whose hash or prefix begins with s: what a revocation of a key names.
+func (d Dir) FindKey(s string) (string, error) {
+	records, err := ReadRecords(d.Store(), "workload-key")
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, env := range records {
+		var k statement.WorkloadKey
+		if json.Unmarshal(env.Payload, &k) == nil && len(s) >= 8 && (strings.HasPrefix(k.SHA256, s) || strings.HasPrefix(s, "rv_") && strings.HasPrefix(k.Prefix, s)) {
+			found = append(found, k.SHA256)
+		}
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%d keys begin with %q (8 characters at least): see reeve workload key list", len(found), s)
+	}
+	return found[0], nil
+}
+
+// Closed is what the revocation records in the store close, each with the newest record that did. Records that the set does
+// not take are passed over.
+func (d Dir) Closed(set *statement.Set, now time.Time) (map[statement.Target]*statement.Revocation, error) {
+	records, err := ReadRecords(d.Store(), "revocation")
+	if err != nil {
+		return nil, err
+	}
+	newest := map[statement.Target]*statement.Revocation{}
+	for _, env := range records {
+		r, err := set.OpenRevocation(env, now)
+		if err != nil {
+			continue
+		}
+		if was := newest[r.Target]; was == nil || r.Time.After(was.Time) || r.Time.Equal(was.Time) && was.Open {
+			newest[r.Target] = r
+		}
+	}
+	maps.DeleteFunc(newest, func(_ statement.Target, r *statement.Revocation) bool { return r.Open })
+	return newest, nil
+}
+
+// Revoke signs a revocation with the next number of its first signer, verifies it as a custodian would, and writes it into the
+// store. With open it reopens. A record that needs another person's signature is put aside: the error is an *Awaiting.
+func (d Dir) Revoke(set *statement.Set, target statement.Target, open bool, reason string, now time.Time, by ...*Signer) (*statement.Envelope, error) {
+	records, err := ReadRecords(d.Store(), "revocation")
+	if err != nil {
+		return nil, err
+	}
+	r := statement.Revocation{Estate: set.Charter.Estate, Signer: by[0].Person, Number: 1, Target: target, Open: open, Reason: reason, Time: now.UTC().Truncate(time.Microsecond)}
+	for _, env := range records {
+		var old statement.Revocation
+		if err := json.Unmarshal(env.Payload, &old); err != nil {
+			return nil, err
+		}
+		if old.Signer == r.Signer {
+			r.Number = max(r.Number, old.Number+1)
+		}
+		if old.Target == target && !r.Time.After(old.Time) { // this machine's clock is behind: what comes last must win
+			r.Time = old.Time.Add(time.Microsecond)
+		}
+	}
+	env, err := Seal("revocation", r, by...)
+	if err != nil {
+		return nil, err
+	}
+	return env, d.submit(set, fmt.Sprintf("%s-%d", r.Signer, r.Number), env, now)
+}
+
+// Awaiting says that a record waits for another signature.
+type Awaiting struct {
+	Name string // under which it waits: revocation/ada-3
+	Err  error  // why it does not hold yet
+}
+
+func (a *Awaiting) Error() string {
+	return fmt.Sprintf("%v; the record waits as %s until another owner signs it (reeve estate approve %s)", a.Err, a.Name, a.Name)
+}
+
+func (a *Awaiting) Unwrap() error { return a.Err }
+
+// submit writes a record into the store if the set takes it, and aside if a signature is missing.
+func (d Dir) submit(set *statement.Set, name string, env *statement.Envelope, now time.Time) error {
+	aside := filepath.Join(d.pending(), "records", Kind(env), name+".json")
+	err := d.Take(set, env, now)
+	if err == nil {
+		if err = d.WriteRecord(name, env); err == nil {
+			err = remove(aside)
+		}
+		return err
+	}
+	var e *statement.Error
+	if !errors.As(err, &e) || e.Rule != "right" || len(env.Signatures) > 1 {
+		return err
+	}
+	b, bad := statement.Canonical(env)
+	if bad != nil {
+		return bad
+	}
+	if bad := replaceFile(aside, b, 0o644); bad != nil {
+		return bad
+	}
+	return &Awaiting{Name: Kind(env) + "/" + name, Err: err}
+}
+
+func remove(file string) error {
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// ApproveRecord adds a signature to a record that waits, and submits it again. name is as in Awaiting.
+func (d Dir) ApproveRecord(set *statement.Set, name string, by *Signer, now time.Time) (*statement.Envelope, error) {
+	kind, file, _ := strings.Cut(name, "/")
+	b, err := statement.Dir(d.pending()).ReadFile("records/" + name + ".json")
+	if err != nil {
+		return nil, err
+	}
+	env, err := statement.ParseEnvelope(b)
+	if err != nil {
+		return nil, err
+	}
+	if Kind(env) != kind {
+		return nil, fmt.Errorf("%s holds a record of another kind", name)
+	}
+	Countersign(env, by)
+	return env, d.submit(set, file, env, now)
+}
+
+// Take verifies a record of any kind against the set.
+func (d Dir) Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error) {
+	switch Kind(env) {
+	case "workload-key":
+		_, err = set.OpenWorkloadKey(env, now)
+	case "revocation":
+		_, err = set.OpenRevocation(env, now)
+	case "handover":
+		var h statement.Handover
+		if err = json.Unmarshal(env.Payload, &h); err == nil {
+			_, err = set.OpenHandover(env, h.Custodian, now)
+		}
+	case "extension":
+		var x statement.Extension
+		if err = json.Unmarshal(env.Payload, &x); err == nil {
+			_, err = set.OpenExtension(env, x.Custodian, now)
+		}
+	case "retirement":
+		_, err = set.OpenRetirement(env, now)
+	default:
+		err = fmt.Errorf("there is no record of type %q", env.PayloadType)
+	}
+	return err
 }

@@ -58,7 +58,7 @@ func load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires, Policies: map[string]*PolicyStatement{}, Cedar: map[string]map[string][]byte{}, Custody: map[string]*CustodyStatement{}}
+	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires}
 	s.Lock.Version, s.Lock.Created, s.Lock.Expires = lock.Version, lock.Created, lock.Expires
 	if err := l.readLock(s, lock); err != nil {
 		return nil, err
@@ -70,12 +70,9 @@ func load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 		return nil, err
 	}
 	if err := s.Charter.approveLock(&lock.Manifest, lock.signers(&s.Charter)); err != nil {
-		return nil, inDir(err, lock.dir)
+		return nil, inDir(err, lock.Dir)
 	}
 	if err := l.readStatements(s); err != nil {
-		return nil, err
-	}
-	if s.index, err = newIndex(s); err != nil {
 		return nil, err
 	}
 	return s, expired(lock, s.Expires, now)
@@ -94,10 +91,9 @@ type loader struct {
 // signed is one version of a statement as it lies in the store: hashes checked, signatures not.
 type signed struct {
 	Manifest
-	dir   string
-	raw   []byte // the manifest's bytes
-	sigs  []Signature
-	files map[string][]byte
+	Files
+	raw  []byte // the manifest's bytes
+	sigs []Signature
 }
 
 func (g *signed) signers(c *Charter) signers {
@@ -117,8 +113,8 @@ func (l *loader) read(name string) ([]byte, error) {
 
 // manifest reads a manifest without its files. hash, if not empty, is what its SHA-256 must be.
 func (l *loader) manifest(name string, version int64, hash string) (*signed, error) {
-	g := &signed{dir: fmt.Sprintf("%s/%d", name, version)}
-	file := g.dir + "/manifest.json"
+	g := &signed{Files: Files{Dir: fmt.Sprintf("%s/%d", name, version)}}
+	file := g.Dir + "/manifest.json"
 	var err error
 	if g.raw, err = l.read(file); err != nil {
 		return nil, err
@@ -153,7 +149,7 @@ func (l *loader) open(name string, version int64, hash string) (*signed, error) 
 	if err != nil {
 		return nil, err
 	}
-	file := g.dir + "/signatures.json"
+	file := g.Dir + "/signatures.json"
 	sigs, err := l.read(file)
 	if err != nil {
 		return nil, err
@@ -161,20 +157,20 @@ func (l *loader) open(name string, version int64, hash string) (*signed, error) 
 	if err := decode(file, sigs, &g.sigs); err != nil {
 		return nil, err
 	}
-	g.files = make(map[string][]byte, len(g.Files))
-	for _, f := range g.Files {
-		b, err := l.read(g.dir + "/" + f.Path)
+	g.Bytes = make(map[string][]byte, len(g.Manifest.Files))
+	for _, f := range g.Manifest.Files {
+		b, err := l.read(g.Dir + "/" + f.Path)
 		if err != nil {
 			return nil, err
 		}
 		if int64(len(b)) != f.Size || hexSHA256(b) != f.SHA256 {
-			return nil, refuse("hash", "the file is not the one that was signed").in(g.dir + "/" + f.Path)
+			return nil, refuse("hash", "the file is not the one that was signed").in(g.Dir + "/" + f.Path)
 		}
-		g.files[f.Path] = b
+		g.Bytes[f.Path] = b
 	}
 	main, only := mainFile(name)
-	if g.files[main] == nil || only && len(g.files) != 1 {
-		return nil, refuse("missing", "the statement must hold %s", main).in(g.dir)
+	if g.Bytes[main] == nil || only && len(g.Bytes) != 1 {
+		return nil, refuse("missing", "the statement must hold %s", main).in(g.Dir)
 	}
 	return g, nil
 }
@@ -199,8 +195,8 @@ func validFile(s string) bool {
 
 // readLock reads what the lock binds, unverified, and refuses a version that falls behind.
 func (l *loader) readLock(s *Set, lock *signed) error {
-	file := lock.dir + "/estate.lock"
-	if err := decode(file, lock.files["estate.lock"], &s.Lock); err != nil {
+	file := lock.Dir + "/estate.lock"
+	if err := decode(file, lock.Bytes["estate.lock"], &s.Lock); err != nil {
 		return err
 	}
 	if lock.Version < l.pin.LastLock || l.prev != nil && lock.Version < l.prev.Lock.Version {
@@ -225,7 +221,7 @@ func (l *loader) descends(g *signed, version int64, hash string) error {
 	steps := 0
 	for g.Version > version+1 {
 		if steps++; steps > maxChain {
-			return refuse("chain", "%s is more than %d versions ahead", g.Statement, maxChain).in(g.dir)
+			return refuse("chain", "%s is more than %d versions ahead", g.Statement, maxChain).in(g.Dir)
 		}
 		next, err := l.manifest(g.Statement, g.Version-1, g.Prev)
 		if err != nil {
@@ -234,10 +230,10 @@ func (l *loader) descends(g *signed, version int64, hash string) error {
 		g = next
 	}
 	if g.Version <= version {
-		return refuse("rollback", "version %d of %s differs from what was accepted as version %d", g.Version, g.Statement, version).in(g.dir)
+		return refuse("rollback", "version %d of %s differs from what was accepted as version %d", g.Version, g.Statement, version).in(g.Dir)
 	}
 	if g.Prev != hash {
-		return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, version).in(g.dir)
+		return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, version).in(g.Dir)
 	}
 	return nil
 }
@@ -263,7 +259,7 @@ func (l *loader) readCharter(s *Set) error {
 			return err
 		}
 		if hexSHA256(g.raw) != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2) {
-			return refuse("pin", "version %d of the charter has not the pinned hash, or is not signed by two of the pinned root keys", version).in(g.dir)
+			return refuse("pin", "version %d of the charter has not the pinned hash, or is not signed by two of the pinned root keys", version).in(g.Dir)
 		}
 		if trusted, err = l.acceptCharter(g, nil); err != nil {
 			return err
@@ -280,7 +276,7 @@ func (l *loader) readCharter(s *Set) error {
 			return err
 		}
 		if g.Prev != hash {
-			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.dir)
+			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.Dir)
 		}
 		if trusted, err = l.acceptCharter(g, trusted); err != nil {
 			return err
@@ -291,7 +287,7 @@ func (l *loader) readCharter(s *Set) error {
 		return refuse("lock", "the lock binds another version %d of the charter", bound.Version).in("lock")
 	}
 	if trusted.Demo && !l.pin.AllowDemo {
-		return refuse("demo", "the charter says that this is a demo estate").in(l.charter.dir)
+		return refuse("demo", "the charter says that this is a demo estate").in(l.charter.Dir)
 	}
 	s.Charter = *trusted
 	return nil
@@ -320,11 +316,11 @@ func (g *signed) pinned(keys []string) int {
 func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
 	if before != nil {
 		if err := before.checkApprovers(&g.Manifest, g.signers(before), role{name: "root"}); err != nil {
-			return nil, inDir(err, g.dir)
+			return nil, inDir(err, g.Dir)
 		}
 	}
-	c, file := new(Charter), g.dir+"/charter.yaml"
-	d, err := parse(file, g.files["charter.yaml"], c)
+	c, file := new(Charter), g.Dir+"/charter.yaml"
+	d, err := parse(file, g.Bytes["charter.yaml"], c)
 	if err != nil {
 		return nil, err
 	}
@@ -336,9 +332,9 @@ func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
 	}
 	by := g.signers(c)
 	if err := c.checkAuthor(&g.Manifest, by); err != nil {
-		return nil, inDir(err, g.dir)
+		return nil, inDir(err, g.Dir)
 	}
-	return c, inDir(c.checkApprovers(&g.Manifest, by, role{name: "root"}), g.dir)
+	return c, inDir(c.checkApprovers(&g.Manifest, by, role{name: "root"}), g.Dir)
 }
 
 // inDir names the folder that a refusal is about.
@@ -352,18 +348,15 @@ func inDir(err error, dir string) error {
 
 // readStatements reads everything that the lock binds besides the charter.
 func (l *loader) readStatements(s *Set) error {
-	c := &s.Charter
-	want := c.statements()
+	want := s.Charter.statements()
 	for name := range s.Lock.Statements {
 		if _, ok := want[name]; !ok {
 			return refuse("lock", "the lock binds %q, which this charter does not have", name).in("lock")
 		}
 	}
-	got := map[string]*signed{}
+	delete(want, "charter")
+	got := map[string]Files{}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if name == "charter" {
-			continue
-		}
 		bound, ok := s.Lock.Statements[name]
 		if !ok {
 			return refuse("lock", "the lock does not bind %s", name).in("lock")
@@ -373,24 +366,14 @@ func (l *loader) readStatements(s *Set) error {
 			return err
 		}
 		if err := l.approve(g, s, want[name]); err != nil {
-			return inDir(err, g.dir)
+			return inDir(err, g.Dir)
 		}
-		got[name] = g
+		got[name] = g.Files
 		if g.Expires.Before(s.Expires) {
 			s.Expires = g.Expires
 		}
 	}
-	for _, u := range c.Units {
-		if err := readUnit(s, u.ID, got["policy-"+u.ID], got["custody-"+u.ID]); err != nil {
-			return err
-		}
-	}
-	g := got["operations"]
-	d, err := parse(g.dir+"/operations.yaml", g.files["operations.yaml"], &s.Operations)
-	if err != nil {
-		return err
-	}
-	return checkOperations(&s.Operations, c, s.Custody, d)
+	return s.assemble(got)
 }
 
 // approve checks one statement's history and signatures.
@@ -415,31 +398,10 @@ func (l *loader) approve(g *signed, s *Set, r role) error {
 	return s.Charter.checkApprovers(&g.Manifest, by, r)
 }
 
-// readUnit parses and checks a unit's two statements.
-func readUnit(s *Set, unit string, policy, custody *signed) error {
-	p, cu := new(PolicyStatement), new(CustodyStatement)
-	d, err := parse(custody.dir+"/custody.yaml", custody.files["custody.yaml"], cu)
-	if err != nil {
-		return err
-	}
-	if err := checkCustody(cu, unit, &s.Charter, d); err != nil {
-		return err
-	}
-	if d, err = parse(policy.dir+"/policy.yaml", policy.files["policy.yaml"], p); err != nil {
-		return err
-	}
-	if err := checkPolicy(p, unit, policy.files, cu, &s.Charter, d); err != nil {
-		return err
-	}
-	delete(policy.files, "policy.yaml")
-	s.Policies[unit], s.Cedar[unit], s.Custody[unit] = p, policy.files, cu
-	return nil
-}
-
 // expired refuses a set whose time has run out.
 func expired(lock *signed, until, now time.Time) error {
 	if now.Before(until) {
 		return nil
 	}
-	return refuse("expired", "the set expired at %s", until.Format(time.RFC3339)).in(lock.dir)
+	return refuse("expired", "the set expired at %s", until.Format(time.RFC3339)).in(lock.Dir)
 }

@@ -4,6 +4,7 @@ package statement
 
 import (
 	"crypto/sha256"
+	"maps"
 	"time"
 )
 
@@ -19,4 +20,58 @@ type Set struct {
 	Expires    time.Time         // the set is not used from here on: the first expiry of the lock and what it binds, the charter not counted
 
 	index *index
+}
+
+// Files are the files of one statement, by name, and the folder they are in.
+type Files struct {
+	Dir   string
+	Bytes map[string][]byte
+}
+
+// Check parses the files of all statements of an estate and holds them against each other, as Load does after it has
+// verified them. It verifies no signature and the set has no lock: it is for those who write an estate.
+func Check(files map[string]Files) (*Set, error) {
+	s, f := new(Set), files["charter"]
+	d, err := parse(f.Dir+"/charter.yaml", f.Bytes["charter.yaml"], &s.Charter)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCharter(&s.Charter, d); err != nil {
+		return nil, err
+	}
+	if err := s.assemble(files); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// assemble parses what the charter wants besides itself, checks it, and indexes the set.
+func (s *Set) assemble(files map[string]Files) (err error) {
+	c := &s.Charter
+	s.Policies, s.Cedar, s.Custody = map[string]*PolicyStatement{}, map[string]map[string][]byte{}, map[string]*CustodyStatement{}
+	read := func(name, file string, v any, check func(*document) error) error {
+		f := files[name]
+		d, err := parse(f.Dir+"/"+file, f.Bytes[file], v)
+		if err != nil {
+			return err
+		}
+		return check(d)
+	}
+	for _, u := range c.Units {
+		cu, p, f := new(CustodyStatement), new(PolicyStatement), files["policy-"+u.ID].Bytes
+		if err := read("custody-"+u.ID, "custody.yaml", cu, func(d *document) error { return checkCustody(cu, u.ID, c, d) }); err != nil {
+			return err
+		}
+		if err := read("policy-"+u.ID, "policy.yaml", p, func(d *document) error { return checkPolicy(p, u.ID, f, cu, c, d) }); err != nil {
+			return err
+		}
+		s.Policies[u.ID], s.Custody[u.ID], s.Cedar[u.ID] = p, cu, maps.Clone(f)
+		delete(s.Cedar[u.ID], "policy.yaml")
+	}
+	o := &s.Operations
+	if err := read("operations", "operations.yaml", o, func(d *document) error { return checkOperations(o, c, s.Custody, d) }); err != nil {
+		return err
+	}
+	s.index, err = newIndex(s)
+	return err
 }

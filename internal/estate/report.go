@@ -1,0 +1,136 @@
+package estate
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Report is the state of an estate as its owners should know it.
+type Report struct {
+	Estate     string      `json:"estate"`
+	Lock       int64       `json:"lock"`              // version in force, 0 when none is
+	Expires    time.Time   `json:"expires"`           // from when on the set in force is not used
+	Refused    string      `json:"refused,omitempty"` // why the published set does not hold
+	Draft      string      `json:"draft,omitempty"`   // why the owners' files do not hold
+	Statements []Statement `json:"statements"`
+	Warnings   []string    `json:"warnings"`
+}
+
+// Statement is one statement's state: its newest published version, and what waits.
+type Statement struct {
+	Version
+	Changed bool     `json:"changed"` // the owners' files differ from the newest version, published or pending
+	Pending *Version `json:"pending,omitempty"`
+}
+
+// Names are the statements of a charter in the order in which they are signed, the lock last.
+func Names(c *statement.Charter) []string {
+	names := []string{"charter", "operations"}
+	for _, u := range c.Units {
+		names = append(names, "policy-"+u.ID, "custody-"+u.ID)
+	}
+	return append(names, "lock")
+}
+
+// Report verifies what is published, and compares it with the owners' files and the drafts.
+func (d Dir) Report(pin statement.Pin, now time.Time) (*Report, error) {
+	r := &Report{Estate: pin.Estate, Warnings: []string{}}
+	set, err := statement.Load(d.Store(), pin, nil, now)
+	if err != nil {
+		r.Refused = err.Error()
+	} else {
+		r.Lock, r.Expires, r.Warnings = set.Lock.Version, set.Expires, append(r.Warnings, Warnings(set, now)...)
+	}
+	draft, err := d.Check()
+	switch {
+	case err != nil:
+		r.Draft = err.Error()
+	default:
+		set = draft // the owners' files name the statements that there should be
+	}
+	if set == nil {
+		return r, nil
+	}
+	for _, name := range Names(&set.Charter) {
+		s, err := d.statement(name)
+		if err != nil {
+			return nil, err
+		}
+		r.Statements = append(r.Statements, s)
+	}
+	return r, nil
+}
+
+func (d Dir) statement(name string) (s Statement, err error) {
+	s.Statement = name
+	for _, store := range []statement.Dir{statement.Dir(d.Signed()), statement.Dir(d.pending())} {
+		versions, err := Log(store, name)
+		if err != nil && len(versions) == 0 {
+			return s, err
+		}
+		switch {
+		case len(versions) == 0:
+		case string(store) == d.Signed():
+			s.Version = versions[0]
+		default:
+			s.Pending = &versions[0]
+		}
+	}
+	if name == "lock" {
+		return s, nil
+	}
+	files, err := d.Files(name)
+	if err != nil {
+		return s, err
+	}
+	newest := s.Version.Version
+	if s.Pending != nil {
+		newest = s.Pending.Version
+	}
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		b, err := d.Drafts().ReadFile(fmt.Sprintf("%s/%d/%s", name, newest, f))
+		s.Changed = s.Changed || err != nil || !bytes.Equal(b, files[f])
+	}
+	return s, nil
+}
+
+// Warnings says what ends within thirty days, or has ended, and who is concerned.
+func Warnings(s *statement.Set, now time.Time) (list []string) {
+	ends := func(t time.Time, format string, args ...any) {
+		switch left := t.Sub(now); {
+		case left <= 0:
+			list = append(list, fmt.Sprintf(format, args...)+" has ended")
+		case left <= 30*24*time.Hour:
+			list = append(list, fmt.Sprintf("%s ends in %d days, on %s", fmt.Sprintf(format, args...), int(left.Hours()/24), t.UTC().Format(time.DateOnly)))
+		}
+	}
+	ends(s.Expires, "the published set")
+	for _, p := range s.Charter.People {
+		switch {
+		case !p.Left.IsZero() && !now.Before(p.Left):
+			list = append(list, fmt.Sprintf("%s has left", p.ID))
+		case !p.Left.IsZero():
+			ends(p.Left, "%s's time here", p.ID)
+		default:
+			ends(p.AttestedUntil, "%s's attestation", p.ID)
+		}
+	}
+	for _, k := range s.Charter.ServiceKeys {
+		ends(k.NotAfter, "the %s key of %s", k.Use, k.Process)
+	}
+	for _, u := range s.Charter.Units {
+		for _, c := range s.Custody[u.ID].Credentials {
+			if owner, live := s.Owner(c.ID, now); !live {
+				list = append(list, fmt.Sprintf("%s is orphaned: neither %s nor a deputy is live, and nothing may use it", c.ID, c.Owner))
+			} else if owner.ID != c.Owner {
+				list = append(list, fmt.Sprintf("%s answers for %s as deputy of %s", owner.ID, c.ID, c.Owner))
+			}
+		}
+	}
+	return list
+}

@@ -72,11 +72,12 @@ func commands() []*cobra.Command {
 		newDemoCmd(),
 		newDoctorCmd(),
 		newDownCmd(),
+		newDrillCmd(),
 		newFreezeCmd(),
 		newInitCmd(),
 		newLedgerCmd(),
 		newReceiptCmd(),
-		newDrillCmd(),
+
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),

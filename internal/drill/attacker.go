@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -47,8 +48,9 @@ type Answer struct {
 	Found   []loot.Needle `json:"found,omitempty"` // secrets in head, body, trailer or joined deltas
 }
 
-// ServeAttacker carries out orders from a Unix socket until ctx ends: one JSON order a connection, one JSON answer.
-func ServeAttacker(ctx context.Context, l net.Listener) error {
+// ServeAttacker carries out orders from a Unix socket until ctx ends: one JSON order a connection, one JSON answer. maps is for
+// loot.Search.
+func ServeAttacker(ctx context.Context, l net.Listener, maps *os.File) error {
 	context.AfterFunc(ctx, func() { l.Close() })
 	for {
 		c, err := l.Accept()
@@ -60,17 +62,17 @@ func ServeAttacker(ctx context.Context, l net.Listener) error {
 		if err := json.NewDecoder(c).Decode(&o); err != nil {
 			taken.Error = err.Error()
 		} else {
-			taken = carryOut(ctx, o)
+			taken = carryOut(ctx, o, maps)
 		}
 		json.NewEncoder(c).Encode(taken) // the drill notices a missing answer
 		c.Close()
 	}
 }
 
-func carryOut(ctx context.Context, o Order) Taken {
+func carryOut(ctx context.Context, o Order, maps *os.File) Taken {
 	switch {
 	case o.Search != nil:
-		s := loot.Search(*o.Search)
+		s := loot.Search(*o.Search, maps)
 		return Taken{Survey: &s}
 	case o.Forge != nil:
 		a, err := o.Forge.call(ctx)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/hop"
 )
 
 // client is a workload with its key and the credentials of its unit.
@@ -41,12 +42,20 @@ func (f *field) findClients() error {
 	return checkReflections()
 }
 
-// pathOf and bodyOf make the plainest call that a credential is for.
+// headerOf, pathOf and bodyOf make the plainest call that a credential is for.
 func pathOf(credential string) string {
 	if strings.HasSuffix(credential, "anthropic") {
 		return "/v1/messages"
 	}
 	return "/v1/chat/completions"
+}
+
+func headerOf(credential string) []hop.Field {
+	h := []hop.Field{{Name: "Content-Type", Value: "application/json"}}
+	if strings.HasSuffix(credential, "anthropic") {
+		h = append(h, hop.Field{Name: "Anthropic-Version", Value: "2023-06-01"})
+	}
+	return h
 }
 
 func bodyOf(credential string) []byte {
@@ -89,8 +98,10 @@ func (c client) do(ctx context.Context, credential string, body []byte, header m
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+c.key)
+	for _, h := range headerOf(credential) {
+		req.Header.Set(h.Name, h.Value)
+	}
 	for name, value := range header {
 		req.Header.Set(name, value)
 	}

@@ -118,7 +118,11 @@ func Captured() process.App[gateway.Config] {
 		if err != nil {
 			return fmt.Errorf("placing the attacker: %w", err)
 		}
-		go ServeAttacker(ctx, l) // ends with ctx
+		maps, err := os.Open("/proc/self/maps")
+		if err != nil {
+			return fmt.Errorf("placing the attacker: %w", err)
+		}
+		go ServeAttacker(ctx, l, maps) // ends with ctx
 		return run(ctx, rt, cfg)
 	}
 	return app
@@ -130,7 +134,7 @@ func Bare(ctx context.Context, socket string) error {
 	if err != nil {
 		return err
 	}
-	if err := ServeAttacker(ctx, l); !errors.Is(err, context.Canceled) {
+	if err := ServeAttacker(ctx, l, nil); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

@@ -134,7 +134,7 @@ func (f *field) judge(r *Report, who, place string, got, twin *loot.Survey) Scen
 func (f *field) forgeries(c string, own, other client) []Forgery {
 	good := hop.Open{
 		Credential: c, Method: "POST", Path: pathOf(c), URL: "http://reeve" + pathOf(c), RequestID: "drill",
-		Header: []hop.Field{{Name: "Content-Type", Value: "application/json"}}, Body: bodyOf(c),
+		Header: headerOf(c), Body: bodyOf(c),
 		Proof: workload.Proof{Kind: "bearer", Value: []byte(own.key)},
 	}
 	forge := func(name string, change func(*hop.Open)) Forgery {

@@ -37,11 +37,14 @@ type Survey struct {
 	Read   map[string]int `json:"read"`
 	Denied map[string]int `json:"denied"`
 	Bytes  int64          `json:"bytes"`
+
+	maps *os.File
 }
 
-// Search goes through every place of the target.
-func Search(t Target) Survey {
-	s := Survey{Read: map[string]int{}, Denied: map[string]int{}}
+// Search goes through every place of the target. maps is /proc/self/maps, opened before the process was confined, or nil to open
+// it now: a confined process may not open it, but code that runs in one finds its memory all the same.
+func Search(t Target, maps *os.File) Survey {
+	s := Survey{Read: map[string]int{}, Denied: map[string]int{}, maps: maps}
 	for _, pid := range t.PIDs {
 		s.memory(t, pid)
 		s.environment(t, pid)

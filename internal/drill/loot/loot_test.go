@@ -91,7 +91,7 @@ func TestSearchFilesSocketsAndOwnMemory(t *testing.T) {
 			c.Close()
 		}
 	}()
-	s := Search(Target{PIDs: []int{0}, Dirs: []string{dir}, Sockets: []string{path}, Needles: Needles("s", secret)})
+	s := Search(Target{PIDs: []int{0}, Dirs: []string{dir}, Sockets: []string{path}, Needles: Needles("s", secret)}, nil)
 	got := map[string]int{}
 	for _, h := range s.Hits {
 		got[h.Place]++
@@ -105,7 +105,7 @@ func TestSearchFilesSocketsAndOwnMemory(t *testing.T) {
 		t.Error("memory: no hit, though this process holds the secret")
 	}
 	runtime.KeepAlive(secret)
-	if len(Search(Target{Dirs: []string{dir}, Needles: Needles("other", []byte("another-secret-entirely"))}).Hits) != 0 {
+	if len(Search(Target{Dirs: []string{dir}, Needles: Needles("other", []byte("another-secret-entirely"))}, nil).Hits) != 0 {
 		t.Error("a hit for a secret that is nowhere")
 	}
 }
@@ -119,7 +119,7 @@ func TestSearchDoesNotPlantItself(t *testing.T) {
 		var n Needle
 		fmt.Sscanf(os.Getenv("LOOT_CHILD"), "%d %d %x", &n.Length, &n.Roll, &n.Sum)
 		n.Secret = "s"
-		if hits := Search(Target{PIDs: []int{0}, Needles: []Needle{n}}).Hits; len(hits) > 0 {
+		if hits := Search(Target{PIDs: []int{0}, Needles: []Needle{n}}, nil).Hits; len(hits) > 0 {
 			fmt.Println("FOUND", hits)
 		}
 		return
@@ -146,7 +146,7 @@ func TestOthersMemory(t *testing.T) {
 	defer child.Wait()
 	defer child.Process.Kill()
 	time.Sleep(50 * time.Millisecond) // until it has called execve
-	s := Search(Target{PIDs: []int{child.Process.Pid}, Needles: Needles("s", planted())})
+	s := Search(Target{PIDs: []int{child.Process.Pid}, Needles: Needles("s", planted())}, nil)
 	got := map[string]int{}
 	for _, h := range s.Hits {
 		got[h.Place]++

@@ -3,6 +3,7 @@ package loot
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -21,6 +22,10 @@ func mappings(pid int) ([]mapping, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readMappings(f)
+}
+
+func readMappings(f *os.File) ([]mapping, error) {
 	var all []mapping
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
@@ -64,10 +69,20 @@ func (s *Survey) othersMemory(t Target, pid int) error {
 	return nil
 }
 
+func (s *Survey) ownMappings() ([]mapping, error) {
+	if s.maps == nil {
+		return mappings(0)
+	}
+	if _, err := s.maps.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return readMappings(s.maps)
+}
+
 // ownMemory reads the attacker's own process, where nothing can refuse it: code that runs in the gateway reads all that the
 // gateway has. Pages are copied through a pipe, because a write of an unmapped page fails where a read would crash.
 func (s *Survey) ownMemory(t Target) error {
-	maps, err := mappings(0)
+	maps, err := s.ownMappings()
 	if err != nil {
 		return err
 	}

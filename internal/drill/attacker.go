@@ -48,6 +48,17 @@ type Answer struct {
 	Found   []loot.Needle `json:"found,omitempty"` // secrets in head, body, trailer or joined deltas
 }
 
+// how is the answer in a word.
+func (a *Answer) how() string {
+	switch {
+	case a.Broken:
+		return "connection closed"
+	case a.Refused == "":
+		return "WENT THROUGH"
+	}
+	return a.Refused
+}
+
 // ServeAttacker carries out orders from a Unix socket until ctx ends: one JSON order a connection, one JSON answer. maps is for
 // loot.Search.
 func ServeAttacker(ctx context.Context, l net.Listener, maps *os.File) error {

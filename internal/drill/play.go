@@ -68,7 +68,8 @@ func places() []string { return []string{"memory", "environment", "files", "desc
 func (f *field) target(self int) *loot.Target {
 	t := &loot.Target{
 		PIDs:    []int{self, f.pids[host.Custodian], f.pids[host.Authority], f.pids[host.Auditor]},
-		Dirs:    []string{f.dir.Path, f.dir.Sockets, "/var/crash", "/var/lib/systemd/coredump"},
+		// The gateway's own folders are named too: what is above them may be closed to it.
+		Dirs:    []string{f.dir.Path, f.dir.Join(host.Gateway), f.dir.Join("tiles", host.Gateway), f.dir.Sockets, "/var/crash", "/var/lib/systemd/coredump"},
 		Doors:   []string{f.dir.Join(host.Custodian, identity)},
 		Needles: f.needles,
 	}
@@ -197,7 +198,7 @@ func (f *field) s2(ctx context.Context, r *Report, d *doubled) error {
 						s.Detail += forgery.Name + " went through; "
 					}
 					s.Reeve += len(got.Answer.Found)
-					refused[got.Answer.Refused]++
+					refused[got.Answer.how()]++
 				}
 			}
 		}
@@ -214,12 +215,16 @@ func (f *field) s2(ctx context.Context, r *Report, d *doubled) error {
 	return nil
 }
 
+// replays is how often each captured proof is used again in one step of S3.
+const replays = 20
+
 // s3 is the replay of captured bearer proofs. Within grants and ledgered it is possible and reported; outside the grants, after
 // expiry, after revocation it is a hit.
 func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	f.say("S3: captured proofs are replayed: within grants, after expiry, after revocation.")
 	replay := func(c client) (through, unledgered int, err error) {
-		for _, credential := range c.credentials {
+		for i := range replays {
+			credential := c.credentials[i%len(c.credentials)]
 			forgery := f.forgeries(credential, c, c)[0]
 			forgery.Open.Proof.Value = []byte(c.key)
 			got, err := order(ctx, f.inside(), Order{Forge: &forgery})
@@ -461,9 +466,6 @@ func unitTarget(c client) statement.Target { return statement.Target{Kind: "unit
 func counts(m map[string]int) string {
 	var all []string
 	for k, n := range m {
-		if k == "" {
-			k = "NOT REFUSED"
-		}
 		all = append(all, fmt.Sprintf("%s %d×", k, n))
 	}
 	slices.Sort(all)

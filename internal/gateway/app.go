@@ -64,6 +64,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	rt.Ready.Set("statements", "waiting for the first verified set from "+cfg.Authority+"; see reeve publish")
 	rt.Ready.Set("ledger", "not open yet")
 	rt.Ready.Set("custodian", "not asked yet")
+	rt.Ready.Set("feed", "no news from the authority yet")
 	set, err := r.follow(ctx)
 	if err != nil {
 		return err
@@ -205,12 +206,16 @@ func (r *running) drain(server *http.Server, giveUp context.CancelCauseFunc) {
 	}
 }
 
-// watch does once a second what has no request of its own: the ledger of refusals, and readiness.
+// watch does once a second what has no request of its own: the ledger of refusals, and readiness. Until the gateway is ready
+// for the first time it looks more often.
 func (r *running) watch(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		r.check(ctx)
+		if ready, _ := r.rt.Ready.State(); ready {
+			tick.Reset(time.Second)
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,8 @@ type host struct {
 	*custodian.Custodian
 	cfg      *Config
 	rt       *process.Runtime
+	dir      state.Dir
+	logKey   ledger.Key
 	book     *book
 	follower atomic.Pointer[feed.Follower]
 	confined confine.Report
@@ -62,7 +65,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	server := hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: cfg.Hop.peer, Admit: nil, Log: rt.Log})
+	var server *hop.Server
+	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: cfg.Hop.peer, Log: rt.Log, Admit: func() bool {
+		return server.Streams() < process.FileLimit()*4/5 // each open use has a connection of its own
+	}})
 	gateways, operators, err := cfg.listen()
 	if err != nil {
 		return err
@@ -108,7 +114,14 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(cfg.TilesDir, 0o750); err != nil {
+		return nil, fmt.Errorf("making the published log's directory: %w", err)
+	}
 	key, err := cfg.Identity.Read()
+	if err != nil {
+		return nil, err
+	}
+	logKey, err := ledger.LoadKey(cfg.LogKey)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +140,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{cfg: cfg, rt: rt, book: &book{}, unopened: unopened}
+	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, book: &book{}, unopened: unopened}
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, News: h.age, Dial: dial,
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
@@ -152,16 +165,15 @@ func (h *host) age() time.Duration {
 
 // follow applies the local statements and begins to follow the estate.
 func (h *host) follow(ctx context.Context) error {
+	last, err := h.lastLock()
+	if err != nil {
+		return err
+	}
 	trust := h.cfg.EstateTrust
 	cfg := feed.Config{
-		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: h.rt.Demo},
-		Dir: h.cfg.StateDir + "/estate", Custodian: h.cfg.ID, OnRecord: h.Take, OnHandover: h.Receive, Log: h.rt.Log,
-		OnSet: func(set *statement.Set, _ statement.Store) error {
-			if err := h.confined.Check(set.Charter.RequireConfinement); err != nil {
-				return err
-			}
-			return h.Adopt(set)
-		},
+		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter,
+			AllowDemo: h.rt.Demo, LastLock: last},
+		Dir: h.dir.Path("estate"), Custodian: h.cfg.ID, OnSet: h.adopt, OnRecord: h.Take, OnHandover: h.Receive, Log: h.rt.Log,
 	}
 	if folder, ok := h.cfg.folder(); ok {
 		cfg.Folder = folder
@@ -173,6 +185,35 @@ func (h *host) follow(ctx context.Context) error {
 		return err
 	}
 	h.follower.Store(f)
+	return nil
+}
+
+// lockFile has the version of the last lock in force: no older set is taken, also after a restart.
+const lockFile = "lock"
+
+func (h *host) lastLock() (int64, error) {
+	text, err := h.dir.Read(lockFile)
+	if err != nil || text == nil {
+		return 0, err
+	}
+	last, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w; put it back from a backup: without it an older set could be taken", h.dir.Path(lockFile), err)
+	}
+	return last, nil
+}
+
+// adopt puts a set in force, and then on record: a narrower one does not wait for the disk.
+func (h *host) adopt(set *statement.Set, _ statement.Store) error {
+	if err := h.confined.Check(set.Charter.RequireConfinement); err != nil {
+		return err
+	}
+	if err := h.Adopt(set); err != nil {
+		return err
+	}
+	if err := h.dir.Replace(lockFile, strconv.AppendInt(nil, set.Lock.Version, 10)); err != nil {
+		h.Log.Error("the lock version in force is not on disk: an older set could be taken after a restart", "error", err)
+	}
 	return nil
 }
 
@@ -198,20 +239,16 @@ func (h *host) statements(ctx context.Context) error {
 // openLedger opens the log with the witnesses that the charter names.
 func (h *host) openLedger(ctx context.Context) error {
 	h.rt.Ready.Set("ledger", "not open yet")
-	key, err := ledger.LoadKey(h.cfg.LogKey)
-	if err != nil {
-		return err
-	}
-	set := h.Set()
-	if !slices.ContainsFunc(set.ServiceKeys("log", h.Clock()), func(k statement.ServiceKey) bool { return k.Process == h.ID && k.Key == key.Verifier() }) {
-		return fmt.Errorf("the charter does not name this custodian's log key (%s): what it writes would not be believed; have the root quorum add it", key.Verifier())
+	set, own := h.Set(), h.logKey.Verifier()
+	if !slices.ContainsFunc(set.ServiceKeys("log", h.Clock()), func(k statement.ServiceKey) bool { return k.Process == h.ID && k.Key == own }) {
+		return fmt.Errorf("the charter does not name this custodian's log key (%s): what it writes would not be believed; have the root quorum add it", own)
 	}
 	var witnesses []ledger.Witness
 	for _, w := range h.cfg.Witnesses {
 		witnesses = append(witnesses, &witness.Client{URL: w.URL, Keys: h.witnessKeys})
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
-		Key: key, Dir: h.cfg.StateDir + "/ledger", Tiles: h.cfg.TilesDir, Witnesses: witnesses, Need: max(set.Charter.Witnesses.Need, 1),
+		Key: h.logKey, Dir: h.dir.Path("ledger"), Tiles: h.cfg.TilesDir, Witnesses: witnesses, Need: max(set.Charter.Witnesses.Need, 1),
 		Heartbeat: heartbeat, Logger: h.rt.Log,
 	})
 	if err != nil {

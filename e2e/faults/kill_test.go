@@ -76,4 +76,3 @@ func lastReceipt(answers []answer) string {
 	}
 	return ""
 }
-

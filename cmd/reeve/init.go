@@ -193,9 +193,12 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 		next("Give %s the key file %s, and delete it here.", p.ID, host.Shown(d.Path+"/people/"+p.ID+".key"))
 	}
 	next("Read the files in %s, put them under version control, change what you like.", host.Shown(d.Path+"/estate"))
-	next("Sign every statement, each by an author and one holder of its role:\n     reeve estate sign --help")
+	next("Draft every statement by somebody who does not hold its role, have it approved, and sign the lock last:\n"+
+		"     reeve estate sign changed --as %[3]s --dir %[2]s\n     reeve estate sign changed --as %[4]s --dir %[2]s\n"+
+		"     reeve estate approve all --as PERSON --dir %[2]s     (each of the three)\n"+
+		"     reeve estate sign lock --as %[4]s --dir %[2]s && reeve estate approve lock --as %[3]s --dir %[2]s", dir, a.Operations.ID, a.Policy.ID)
 	next("Publish what is signed:\n     reeve estate publish --dir %s", dir)
 	next("%s hands the provider's key over; no command shows it again:\n     reeve credential put %s --dir %s < key.txt", a.Lifecycle.ID, a.Credential(), dir)
-	next("%s issues the workload its key, which is shown once:\n     reeve workload issue %s --dir %s", a.Policy.ID, a.Workload, dir)
+	next("%s issues the workload its key, which is shown once:\n     reeve workload key issue %[3]s --as %[2]s --dir %[4]s", a.Policy.ID, a.Workload, dir)
 	next("Start the processes, here:\n     reeve up --dir %s\n   or each under an init system, with its configuration: %s, …", dir, host.Shown(d.Config(host.Custodian)))
 }

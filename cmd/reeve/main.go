@@ -73,13 +73,15 @@ func commands() []*cobra.Command {
 		newDoctorCmd(),
 		newDownCmd(),
 		newDrillCmd(),
+		newEstateCmd(),
 		newFreezeCmd(),
 		newInitCmd(),
 		newLedgerCmd(),
 		newReceiptCmd(),
-
+		newRevokeCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),
+		newWorkloadCmd(),
 	}
 }

@@ -54,7 +54,7 @@ func refuseProof(err error) *refusal {
 		}
 	}
 	if r.reason == "proof_expired" {
-		r.message = "The workload's credential has expired. Nothing was sent. Have a policy owner of its unit issue a new one (reeve workload key)."
+		r.message = "The workload's credential has expired. Nothing was sent. Have a policy owner of its unit issue a new one (reeve workload key issue)."
 	}
 	return r
 }

@@ -171,7 +171,7 @@ func (x *examination) workloads() []string {
 
 // key looks at the workload's keys, or at the one at hand.
 func (x *examination) key() {
-	remedy := "a policy owner of " + x.unit.ID + " issues one: reeve workload issue " + x.workload.ID
+	remedy := "a policy owner of " + x.unit.ID + " issues one: reeve workload key issue " + x.workload.ID
 	var last time.Time
 	found := false
 	for _, k := range x.Keys {

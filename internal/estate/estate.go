@@ -36,6 +36,17 @@ func (d Dir) Drafts() statement.Store {
 	return overlay{statement.Dir(d.pending()), statement.Dir(d.Signed())}
 }
 
+// Drafting is the folder of pending drafts alone.
+func (d Dir) Drafting() statement.Store { return statement.Dir(d.pending()) }
+
+// Life is how long a statement is signed for when nothing else is said.
+func Life(name string) time.Duration {
+	if name == "lock" {
+		return 90 * 24 * time.Hour
+	}
+	return 365 * 24 * time.Hour
+}
+
 // overlay reads from the first store that has the file, and lists both.
 type overlay [2]statement.Dir
 
@@ -204,17 +215,18 @@ func (d Dir) lock() (map[string][]byte, error) {
 
 // Pending lists the statements that wait for signatures, with their versions.
 func (d Dir) Pending() (map[string]int64, error) {
-	names, err := statement.Dir(d.pending()).ReadDir(".")
+	names, err := d.Drafting().ReadDir(".")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	m := map[string]int64{}
 	for _, n := range names {
-		if n == "records" {
-			continue
-		}
-		if m[n], err = statement.Newest(statement.Dir(d.pending()), n); err != nil {
+		v, err := statement.Newest(d.Drafting(), n)
+		if err != nil {
 			return nil, err
+		}
+		if v > 0 && n != "records" {
+			m[n] = v
 		}
 	}
 	return m, err
@@ -260,7 +272,7 @@ func Log(store statement.Store, name string) ([]Version, error) {
 
 // Approve adds a signature to the pending draft of a statement.
 func (d Dir) Approve(name string, by *Signer) error {
-	v, err := statement.Newest(statement.Dir(d.pending()), name)
+	v, err := statement.Newest(d.Drafting(), name)
 	if err != nil {
 		return err
 	}

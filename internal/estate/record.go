@@ -217,7 +217,7 @@ func (d Dir) Closed(set *statement.Set, now time.Time) (map[statement.Target]*st
 // Revoke signs a revocation with the next number of its first signer, verifies it as a custodian would, and writes it into the
 // store. With open it reopens. A record that needs another person's signature is put aside: the error is an *Awaiting.
 func (d Dir) Revoke(set *statement.Set, target statement.Target, open bool, reason string, now time.Time, by ...*Signer) (*statement.Envelope, error) {
-	records, err := ReadRecords(d.Store(), "revocation")
+	records, err := ReadRecords(d.Drafts(), "revocation") // those that wait have their number too
 	if err != nil {
 		return nil, err
 	}
@@ -244,24 +244,25 @@ func (d Dir) Revoke(set *statement.Set, target statement.Target, open bool, reas
 // Awaiting says that a record waits for another signature.
 type Awaiting struct {
 	Name string // under which it waits: revocation/ada-3
-	Err  error  // why it does not hold yet
+	// Refusal is why it does not hold yet.
+	Refusal *statement.Error
 }
 
 func (a *Awaiting) Error() string {
-	return fmt.Sprintf("%v; the record waits as %s until another owner signs it (reeve estate approve %s)", a.Err, a.Name, a.Name)
+	return fmt.Sprintf("%s: nothing is changed until another owner signs the record too (reeve estate approve %s --as PERSON)", a.Refusal.What, a.Name)
 }
 
-func (a *Awaiting) Unwrap() error { return a.Err }
+func (a *Awaiting) Unwrap() error { return a.Refusal }
 
 // submit writes a record into the store if the set takes it, and aside if a signature is missing.
 func (d Dir) submit(set *statement.Set, name string, env *statement.Envelope, now time.Time) error {
 	aside := filepath.Join(d.pending(), "records", Kind(env), name+".json")
-	err := d.Take(set, env, now)
+	err := Take(set, env, now)
 	if err == nil {
-		if err = d.WriteRecord(name, env); err == nil {
-			err = remove(aside)
+		if _, err := d.Store().ReadFile("records/" + Kind(env) + "/" + name + ".json"); err == nil {
+			return fmt.Errorf("the store has another record %s already: remove %s and sign again", name, aside)
 		}
-		return err
+		return errors.Join(d.WriteRecord(name, env), remove(aside))
 	}
 	var e *statement.Error
 	if !errors.As(err, &e) || e.Rule != "right" || len(env.Signatures) > 1 {
@@ -274,7 +275,7 @@ func (d Dir) submit(set *statement.Set, name string, env *statement.Envelope, no
 	if bad := replaceFile(aside, b, 0o644); bad != nil {
 		return bad
 	}
-	return &Awaiting{Name: Kind(env) + "/" + name, Err: err}
+	return &Awaiting{Name: Kind(env) + "/" + name, Refusal: e}
 }
 
 func remove(file string) error {
@@ -287,9 +288,9 @@ func remove(file string) error {
 // ApproveRecord adds a signature to a record that waits, and submits it again. name is as in Awaiting.
 func (d Dir) ApproveRecord(set *statement.Set, name string, by *Signer, now time.Time) (*statement.Envelope, error) {
 	kind, file, _ := strings.Cut(name, "/")
-	b, err := statement.Dir(d.pending()).ReadFile("records/" + name + ".json")
+	b, err := d.Drafting().ReadFile("records/" + name + ".json")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no record waits as %s: %w", name, err)
 	}
 	env, err := statement.ParseEnvelope(b)
 	if err != nil {
@@ -303,7 +304,7 @@ func (d Dir) ApproveRecord(set *statement.Set, name string, by *Signer, now time
 }
 
 // Take verifies a record of any kind against the set.
-func (d Dir) Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error) {
+func Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error) {
 	switch Kind(env) {
 	case "workload-key":
 		_, err = set.OpenWorkloadKey(env, now)

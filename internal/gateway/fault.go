@@ -52,7 +52,7 @@ func proofFault(err error) *dialect.Fault {
 	f := &dialect.Fault{Status: http.StatusUnauthorized, Code: "unauthenticated", Final: true}
 	switch {
 	case errors.Is(err, workload.ErrExpired):
-		f.Message = "This workload key has expired. Ask the unit's policy owner for a new one (reeve workload issue)."
+		f.Message = "This workload key has expired. Ask the unit's policy owner for a new one (reeve workload key issue)."
 	case errors.Is(err, workload.ErrRevoked):
 		f.Message = "This workload key was revoked. Ask the unit's policy owner why, and for a new one."
 	default:

@@ -115,11 +115,11 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 	}
 	mine, unit, ok := s.owns(r.Signer, r.Target, now)
 	if !ok {
-		return nil, refuse("reference", "the set has no %s %q", r.Target.Kind, r.Target.ID)
+		return nil, refuse("reference", "the set has no %s", r.Target)
 	}
 	two := s.Charter.two(by, unit, now)
 	if r.Open && !(two && mine) || !r.Open && !two && (!mine || r.Target.Kind == "everything") {
-		e := refuse("right", "%s may not decide alone about the %s %s", r.Signer, r.Target.Kind, r.Target.ID)
+		e := refuse("right", "%s may not decide alone about %s", r.Signer, r.Target)
 		e.Person = r.Signer
 		return nil, e
 	}

@@ -1,6 +1,9 @@
 package statement
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // A record is a small signed object outside the versioned statements: it takes effect when it arrives. Each is DSSE over
 // RFC 8785 JSON of one of the types below, with the payload type "application/vnd.reeve.<kind>+json".
@@ -44,6 +47,9 @@ type Target struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"` // empty for everything
 }
+
+// String names the target for people.
+func (t Target) String() string { return strings.TrimSuffix(t.Kind+" "+t.ID, " ") }
 
 // Handover carries a sealed secret from its lifecycle owner to one custodian. Signed by the credential's lifecycle owner.
 type Handover struct {

@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := os.Chmod(base, 0o711); err != nil { // the processes' users pass through
 		return nil, err
 	}
-	f := &field{Options: o, keys: map[string]secret.Value{}}
+	f := &field{Options: o, base: base, keys: map[string]secret.Value{}}
 	if err := f.make(filepath.Join(base, "estate")); err != nil {
 		return nil, fmt.Errorf("making the drill's estate: %w", err)
 	}
@@ -68,6 +68,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // field is where the drill takes place.
 type field struct {
 	Options
+	base    string // the drill's directory
 	dir     *host.Dir
 	pids    map[string]int          // reeve's processes by name
 	keys    map[string]secret.Value // the upstream's key of each credential: only the drill's own process has them all

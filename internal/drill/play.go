@@ -67,7 +67,7 @@ func places() []string { return []string{"memory", "environment", "files", "desc
 // target is what an attacker in the gateway's place goes through. self is the gateway's pid as the attacker sees it.
 func (f *field) target(self int) *loot.Target {
 	t := &loot.Target{
-		PIDs:    []int{self, f.pids[host.Custodian], f.pids[host.Authority], f.pids[host.Auditor]},
+		PIDs: []int{self, f.pids[host.Custodian], f.pids[host.Authority], f.pids[host.Auditor]},
 		// The gateway's own folders are named too: what is above them may be closed to it.
 		Dirs:    []string{f.dir.Path, f.dir.Join(host.Gateway), f.dir.Join("tiles", host.Gateway), f.dir.Sockets, "/var/crash", "/var/lib/systemd/coredump"},
 		Doors:   []string{f.dir.Join(host.Custodian, identity)},

@@ -75,7 +75,7 @@ type doubled struct {
 }
 
 func (f *field) startDouble(ctx context.Context) (*doubled, error) {
-	d := &doubled{dir: f.dir.Join(host.Gateway, "double")}
+	d := &doubled{dir: filepath.Join(f.base, "double")}
 	d.config, d.inside = filepath.Join(d.dir, "double.json"), filepath.Join(d.dir, "double.sock")
 	if err := f.configureDouble(d); err != nil {
 		return nil, fmt.Errorf("writing the double's configuration: %w", err)

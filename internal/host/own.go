@@ -16,6 +16,11 @@ func (d *Dir) Prepare(binaries []string) error {
 	if err := d.makeSockets(); err != nil {
 		return err
 	}
+	for _, p := range Start(false) { // before the processes confine themselves to what is there
+		if err := os.MkdirAll(d.Join("tiles", p), 0o700); err != nil {
+			return fmt.Errorf("making the folder of %s's published log: %w", p, err)
+		}
+	}
 	if !Separate() {
 		return nil
 	}

@@ -210,6 +210,7 @@ func (a *Auditor) look(trust *verify.Trust, first verify.Log, n int, last bool) 
 		from = folder(filepath.Join(string(from), strconv.Itoa(n)))
 	}
 	known := a.known(l)
+	before := a.size(l) // a push may come after the file is read, and a log signs before it asks for cosignatures
 	raw, err := from.read(signedFile)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) || last && known {
@@ -237,8 +238,8 @@ func (a *Auditor) look(trust *verify.Trust, first verify.Log, n int, last bool) 
 	if err == nil && t.Tree != old {
 		err = t.save(old)
 	}
-	if err == nil && c.N < old.N { // a log signs before it asks for cosignatures, so its file is never behind
-		err = &problem{kindRollback, fmt.Errorf("the published log has %d entries; %d were verified before", c.N, old.N), c.Raw}
+	if err == nil && c.N < before {
+		err = &problem{kindRollback, fmt.Errorf("the published log has %d entries; %d were verified before", c.N, before), c.Raw}
 	}
 	if err != nil {
 		a.refuse(t, err)
@@ -258,6 +259,17 @@ func (a *Auditor) known(l verify.Log) bool {
 		a.log.Warn("log is not followed", "log", l.Origin, "error", err)
 	}
 	return true
+}
+
+// size is how many entries of a log are verified, 0 when it is not followed.
+func (a *Auditor) size(l verify.Log) int64 {
+	a.mu.Lock()
+	t := a.tails[l.Origin]
+	a.mu.Unlock()
+	if t == nil {
+		return 0
+	}
+	return t.status().Size
 }
 
 // nth is the nth successor of a process's log: the same key under its own origin; 0 is the log itself.

@@ -78,6 +78,8 @@ type state struct {
 func openTail(process string, log verify.Log, from, own folder, before *tail) (*tail, error) {
 	t := &tail{process: process, log: log, id: entry.LogID(log.Key), from: from, own: own, before: before}
 	t.Origin, t.Tenants = log.Origin, map[string]int64{}
+	t.Tree.Hash, _ = tlog.TreeHash(0, nil) // the empty tree's needs no reader
+	t.Cosigned = t.Tree
 	b, err := os.ReadFile(filepath.Join(string(own), "state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, os.MkdirAll(string(own), 0o700)

@@ -57,6 +57,7 @@ type Authority struct {
 	mu        sync.Mutex // guards what follows
 	set       *statement.Set
 	setLine   []byte
+	setSum    string
 	records   map[id]*record
 	sums      feed.Records // of the records that heartbeats count
 	number    int64        // of the newest heartbeat
@@ -192,7 +193,7 @@ func (a *Authority) Reload(force bool) error {
 		a.stamp = stamp
 	}
 	err := a.reloadSet()
-	if a.Set() == nil {
+	if a.Set() == nil || a.ledger == nil {
 		return err
 	}
 	for _, store := range []statement.Store{statement.Dir(a.estate), a.received()} {
@@ -257,7 +258,7 @@ func (a *Authority) reloadSet() error {
 	clear(a.refused)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.set, a.setLine = set, line
+	a.set, a.setLine, a.setSum = set, line, trace.Read.Sum()
 	a.broadcast(line, "")
 	a.count.published.Inc()
 	a.log.Info("statement set in force", "lock", set.Lock.Version)

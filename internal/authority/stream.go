@@ -58,8 +58,8 @@ func (a *Authority) heartbeat() ([]byte, error) {
 	}
 	a.number++
 	h := feed.Heartbeat{
-		Authority: a.id, Epoch: a.epoch, Estate: a.set.Charter.Estate, Lock: a.set.Lock.Version, Number: a.number,
-		Records: a.sums.Len(), Sum: a.sums.Sum(), Time: a.clock().UTC(),
+		Authority: a.id, Epoch: a.epoch, Estate: a.set.Charter.Estate, Lock: a.set.Lock.Version, LockHash: hex.EncodeToString(a.set.LockHash[:]),
+		Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), SetSum: a.setSum, Time: a.clock().UTC(),
 	}
 	env, err := h.Sign(a.key)
 	if err != nil {

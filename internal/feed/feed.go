@@ -99,7 +99,8 @@ func ParseFrame(line []byte) (*Frame, error) {
 			return nil, fmt.Errorf("%w: set has a file outside the store: %q", ErrFrame, path)
 		}
 	}
-	if one := f.Heartbeat != nil; one && (f.Set != nil || f.Record != nil) || f.Set != nil && f.Record != nil || f.Sealed != nil && f.Record == nil {
+	beat, set, record := f.Heartbeat != nil, len(f.Set) > 0, len(f.Record) > 0
+	if beat && (set || record) || set && record || len(f.Sealed) > 0 && !record {
 		return nil, fmt.Errorf("%w: more than one member", ErrFrame)
 	}
 	if size > MaxSet || len(f.Record) > MaxRecord || len(f.Sealed) > MaxSealed {
@@ -125,15 +126,18 @@ func ParseRecord(file []byte) (env *statement.Envelope, kind string, err error) 
 	return env, kind, nil
 }
 
-// Heartbeat says that the authority had this state at this time. Its members are in the order of RFC 8785.
+// Heartbeat says that the authority published this at this time: a follower that lacks any of it knows. Its members are in the
+// order of RFC 8785.
 type Heartbeat struct {
 	Authority string    `json:"authority"` // process id: the feed key must be this process's
 	Epoch     int64     `json:"epoch"`     // rises each time an authority starts or takes over
 	Estate    string    `json:"estate"`
-	Lock      int64     `json:"lock"`        // version of the newest set that it publishes
+	Lock      int64     `json:"lock"`        // version of the set
+	LockHash  string    `json:"lock_sha256"` // hex, of the lock's manifest
 	Number    int64     `json:"number"`      // from 1, rises within the epoch
-	Records   int       `json:"records"`     // how many records it publishes, handovers not counted
-	Sum       string    `json:"records_sum"` // hex Records.Sum of them
+	Records   int       `json:"records"`     // how many, handovers not counted
+	Sum       string    `json:"records_sum"` // Records.Sum of them
+	SetSum    string    `json:"set_sum"`     // Files.Sum of the set's frame
 	Time      time.Time `json:"time"`
 }
 
@@ -185,6 +189,8 @@ func (r *Records) Add(id [sha256.Size]byte) {
 		r.ids, r.sum = slices.Insert(r.ids, i, id), ""
 	}
 }
+
+func (r *Records) clone() Records { return Records{slices.Clone(r.ids), r.sum} }
 
 // Has reports whether a file is in the set.
 func (r *Records) Has(id [sha256.Size]byte) bool {

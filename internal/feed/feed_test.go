@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +76,40 @@ func TestHeartbeat(t *testing.T) {
 		}
 		if _, err := OpenHeartbeat(&copied, c.keys); !errors.Is(err, ErrHeartbeat) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The vectors of docs/formats/feed.md, which were computed by a separate implementation, come out here too.
+func TestVectors(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/formats/feed.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	skey := "PRIVATE+KEY+reeve/demo/feed/a1+7bf00e1c+" + base64.StdEncoding.EncodeToString(append([]byte{1}, bytes.Repeat([]byte{5}, 32)...))
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records Records
+	for _, f := range []string{"one", "two", "three"} {
+		records.Add(sha256.Sum256([]byte(f)))
+	}
+	files := Files{"charter/1/manifest.json": []byte("c"), "lock/7/manifest.json": []byte("l")}
+	h := Heartbeat{
+		Authority: "a1", Epoch: 3, Estate: "demo", Lock: 7, LockHash: fmt.Sprintf("%x", sha256.Sum256([]byte("l"))), Number: 9,
+		Records: 3, Sum: records.Sum(), SetSum: files.Sum(), Time: time.Date(2026, 1, 2, 3, 4, 5, 250e6, time.UTC),
+	}
+	env, err := h.Sign(signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"key": skey, "records sum": "\n" + records.Sum() + "\n", "no records": "\n" + (&Records{}).Sum() + "\n", "set sum": "\n" + files.Sum() + "\n",
+		"payload": "\n" + string(env.Payload) + "\n", "frame": "\n" + string((&Frame{Heartbeat: env}).Encode()),
+	} {
+		if !bytes.Contains(doc, []byte(want)) {
+			t.Errorf("%s: the document does not have %s", name, want)
 		}
 	}
 }
@@ -192,7 +228,7 @@ func FuzzReadFrame(f *testing.F) {
 			if again, err := ParseFrame(frame.Encode()); err != nil {
 				t.Fatalf("%+v does not parse again: %v", again, err)
 			}
-			if frame.Record != nil {
+			if len(frame.Record) > 0 {
 				ParseRecord(frame.Record)
 			}
 			if frame.Heartbeat != nil {

@@ -33,9 +33,10 @@ const (
 	// Unknown is the age before the first heartbeat that counts.
 	Unknown = time.Duration(-1)
 
-	catchUp = 15 * time.Second // from dialling to the first heartbeat that counts
-	backoff = time.Second      // longest pause between two attempts, and the time between two looks at a folder
-	tedious = 100              // refused frames after which a connection is given up
+	catchUp  = 15 * time.Second // from dialling to the first heartbeat that counts
+	backoff  = time.Second      // longest pause between two attempts, and the time between two looks at a folder
+	patience = 20               // heartbeats within which a revocation that came another way must be published
+	tedious  = 100              // refused frames after which a connection is given up
 )
 
 // errResync ends a connection because records that were refused may be good under the set that came since.
@@ -68,15 +69,19 @@ type Config struct {
 type Follower struct {
 	cfg    Config
 	done   chan struct{}
+	stamp  string // of the folder when it was last read whole and nothing was refused; the reader's
 	set    atomic.Pointer[statement.Set]
 	newest atomic.Pointer[beat]
 
 	mu      sync.Mutex // held while one item is applied; guards what follows
 	own     Records    // verified and passed on
 	seen    Records    // everything that this connection has sent, verified or not
+	based   Records    // that, and what was held when it began
+	seenSet string     // Files.Sum of the newest set that this connection has sent, in force or not
 	refused Records    // on this connection and under this set
 	handed  Records    // handovers passed on
 	closing Records    // the revocations among own
+	lacking int        // heartbeats in a row that named fewer revocations than are held
 	numbers map[string][]int64
 	pending []*Frame // kept records that could not be verified at the start, for want of a good set
 	dir     string   // Config.Dir, once the start is over
@@ -165,7 +170,11 @@ func (f *Follower) Status() Status {
 }
 
 // Offer verifies, passes on and keeps a record that came another way, such as an admin socket.
-func (f *Follower) Offer(file []byte) error { return f.take(&Frame{Record: file}) }
+func (f *Follower) Offer(file []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.takeRecord(&Frame{Record: file})
+}
 
 func (f *Follower) run(ctx context.Context, attempt func(context.Context) error) {
 	defer close(f.done)
@@ -240,7 +249,7 @@ func (f *Follower) stream(ctx context.Context) error {
 func (f *Follower) have() url.Values {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen, f.refused = Records{}, Records{}
+	f.seen, f.based, f.seenSet, f.refused = Records{}, f.own.clone(), "", Records{}
 	q := url.Values{"records": {f.own.Sum()}}
 	if set := f.Set(); set != nil {
 		q.Set("lock", hex.EncodeToString(set.LockHash[:]))
@@ -253,6 +262,11 @@ func (f *Follower) have() url.Values {
 
 // read looks at the folder once. A set or record that is refused says nothing about the other records.
 func (f *Follower) read(context.Context) error {
+	stamp := Stamp(f.cfg.Folder)
+	if stamp != "" && stamp == f.stamp {
+		f.newest.Store(&beat{at: f.cfg.Clock()})
+		return nil
+	}
 	f.have()
 	folder := statement.Dir(f.cfg.Folder)
 	newest, err := statement.Newest(folder, "lock")
@@ -283,7 +297,7 @@ func (f *Follower) read(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.status.Authority = newest; whole {
-		f.status.Err = ""
+		f.stamp, f.status.Err = stamp, ""
 	}
 	return nil
 }
@@ -295,10 +309,15 @@ func (f *Follower) take(frame *Frame) error {
 	switch {
 	case frame.Heartbeat != nil:
 		return f.takeHeartbeat(frame.Heartbeat)
-	case frame.Record != nil:
+	case len(frame.Record) > 0:
+		if _, kind, _ := ParseRecord(frame.Record); kind != "handover" {
+			f.seen.Add(sha256.Sum256(frame.Record))
+			f.based.Add(sha256.Sum256(frame.Record))
+		}
 		return f.takeRecord(frame)
-	case frame.Set != nil:
+	case len(frame.Set) > 0:
 		before := f.refused.Len()
+		f.seenSet = frame.Set.Sum()
 		if err := f.takeSet(frame.Set); err != nil {
 			return err
 		}
@@ -326,19 +345,25 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 		return fmt.Errorf("%w: epoch %d number %d came after %d %d: a replay, or an authority restored to an earlier state", ErrHeartbeat, h.Epoch, h.Number, last.Epoch, last.Number)
 	case skew.Abs() > f.cfg.Skew:
 		return fmt.Errorf("%w: its time is %s away: delayed, replayed, or a clock is wrong (compare the clocks of both machines)", ErrHeartbeat, skew.Round(time.Millisecond))
-	case h.Sum != f.own.Sum() && h.Sum != f.seen.Sum():
+	case h.Sum != f.based.Sum() && h.Sum != f.seen.Sum():
 		return fmt.Errorf("%w: it names %d records that did not all arrive", ErrHeartbeat, h.Records)
+	case h.LockHash != hex.EncodeToString(set.LockHash[:]) && h.SetSum != f.seenSet:
+		return fmt.Errorf("%w: it names lock version %d, whose set did not arrive", ErrHeartbeat, h.Lock)
 	}
 	f.newest.Store(&beat{*h, now})
-	withheld := 0
-	if h.Sum != f.own.Sum() {
-		for _, id := range f.closing.ids {
-			if !f.seen.Has(id) {
-				withheld++
-			}
+	published, withheld := &f.based, 0
+	if h.Sum != f.based.Sum() {
+		published = &f.seen
+	}
+	for _, id := range f.closing.ids {
+		if !published.Has(id) {
+			withheld++
 		}
 	}
-	if withheld > f.status.Withheld {
+	if f.lacking++; withheld == 0 {
+		f.lacking = 0
+	}
+	if f.lacking == patience {
 		f.cfg.Log.Error("the authority does not publish revocations that this process holds; they stay in force", "count", withheld)
 	}
 	f.status.Authority, f.status.Epoch, f.status.Number, f.status.Withheld, f.status.Err = h.Lock, h.Epoch, h.Number, withheld, ""
@@ -384,10 +409,8 @@ func (f *Follower) takeRecord(frame *Frame) error {
 	switch {
 	case err != nil:
 		return err
-	case max(f.own.Len(), f.seen.Len(), f.handed.Len()) >= MaxRecords:
+	case max(f.own.Len(), f.seen.Len(), f.handed.Len()) > MaxRecords:
 		return fmt.Errorf("%w: more than %d records", ErrFrame, MaxRecords)
-	case kind != "handover":
-		f.seen.Add(id)
 	}
 	if f.own.Has(id) || f.handed.Has(id) || f.refused.Has(id) {
 		return nil

@@ -46,7 +46,7 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	s := &stage{Estate: e, conns: make(chan *conn), key: key}
-	s.beat = Heartbeat{Authority: "a1", Epoch: 1, Estate: e.Set.Charter.Estate, Lock: e.Set.Lock.Version, Sum: (&Records{}).Sum()}
+	s.beat = Heartbeat{Authority: "a1", Epoch: 1, Estate: e.Set.Charter.Estate, Sum: (&Records{}).Sum()}
 	srv := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
@@ -126,7 +126,20 @@ func (s *stage) set(t *testing.T) *Frame {
 	if _, err := statement.Load(trace, s.Pin, nil, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	return &Frame{Set: trace.Read}
+	f := &Frame{Set: trace.Read}
+	s.announce(t, f)
+	return f
+}
+
+// announce makes the next heartbeats name a set.
+func (s *stage) announce(t *testing.T, f *Frame) {
+	t.Helper()
+	version, err := statement.Newest(f.Set, "lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256(f.Set[fmt.Sprintf("lock/%d/manifest.json", version)])
+	s.beat.Lock, s.beat.LockHash, s.beat.SetSum = version, hex.EncodeToString(hash[:]), f.Set.Sum()
 }
 
 // revocation is a record by ada that closes the research workload.
@@ -245,7 +258,6 @@ func TestFollow(t *testing.T) {
 
 	// A newer set.
 	s.Republish(t, func(p *estate.Plan) { p.Operations.Aliases = map[string]string{"small": "openai/demo-small"} }, "operations")
-	s.beat.Lock = s.Set.Lock.Version
 	c.send(t, s.set(t), s.heartbeat(t, nil))
 	s.counted(t, f)
 	want := []string{"set 1", "revocation", "handover ciphertext", "set 2"}
@@ -278,7 +290,6 @@ func TestCapturedAuthority(t *testing.T) {
 	one := s.set(t)
 	s.Republish(t, nil, "operations")
 	two := s.set(t)
-	s.beat.Lock = 2
 	mallory, err := estate.NewSigner("ada")
 	if err != nil {
 		t.Fatal(err)
@@ -301,6 +312,7 @@ func TestCapturedAuthority(t *testing.T) {
 			mixed[name] = b
 		}
 	}
+	s.announce(t, one)
 	c.send(t, one, s.heartbeat(t, nil))
 	s.counted(t, f)
 	replay := s.heartbeat(t, nil)
@@ -335,6 +347,7 @@ func TestCapturedAuthority(t *testing.T) {
 		{"heartbeat from the past", beats(func(b *Heartbeat) { b.Time = b.Time.Add(-2 * time.Minute) })},
 		{"heartbeat from the future", beats(func(b *Heartbeat) { b.Time = b.Time.Add(2 * time.Minute) })},
 		{"heartbeat that names a record which was withheld", beats(func(b *Heartbeat) { b.Records, b.Sum = 1, "ab" })},
+		{"heartbeat that names a set which was withheld", beats(func(b *Heartbeat) { b.Lock, b.LockHash, b.SetSum = 2, "cd", "ef" })},
 		{"heartbeat by another process", beats(func(b *Heartbeat) { b.Authority = "a2" })},
 		{"heartbeat with another key", &Frame{Heartbeat: foreign}},
 	} {
@@ -346,6 +359,7 @@ func TestCapturedAuthority(t *testing.T) {
 		}
 	}
 	// And the genuine goes on; then the older set is refused too.
+	s.announce(t, two)
 	c.send(t, two)
 	c = s.accept(t) // for the records that it refused before
 	c.send(t, s.heartbeat(t, nil))
@@ -371,16 +385,16 @@ func TestWithheldRecord(t *testing.T) {
 	if err := f.Offer([]byte("{}")); !errors.Is(err, ErrFrame) {
 		t.Errorf("offered rubbish: %v", err)
 	}
-	c.send(t, s.heartbeat(t, nil))
-	// The heartbeat names a set that is not the follower's, nor what came on this connection but for what was offered.
-	close(c.lines)
-	c = s.accept(t)
-	c.send(t, s.heartbeat(t, nil))
-	s.counted(t, f)
-	st := f.Status()
-	if st.Withheld != 1 || f.Age() == Unknown {
-		t.Errorf("status %+v, age %s", st, f.Age())
+	for _, connection := range []string{"same", "next"} {
+		c.send(t, s.heartbeat(t, nil))
+		s.counted(t, f)
+		if st := f.Status(); st.Withheld != 1 || f.Age() == Unknown {
+			t.Errorf("%s connection: status %+v, age %s", connection, st, f.Age())
+		}
+		close(c.lines)
+		c = s.accept(t)
 	}
+	st := f.Status()
 	if diff := cmp.Diff([]Gap{{"ada", 1, 1}}, st.Gaps); diff != "" {
 		t.Error(diff)
 	}
@@ -556,11 +570,13 @@ func TestResync(t *testing.T) {
 	var all Records
 	all.Add(sha256.Sum256(key))
 	s.beat.Sum, s.beat.Records = all.Sum(), 1
+	s.announce(t, one)
 	c.send(t, one, &Frame{Record: key}, s.heartbeat(t, nil))
 	s.counted(t, f) // it did arrive
 	if diff := cmp.Diff([]string{"set 1"}, h.list()); diff != "" {
 		t.Error(diff)
 	}
+	s.announce(t, two)
 	c.send(t, two)
 	c = s.accept(t)
 	h.mu.Lock()

@@ -1,10 +1,13 @@
 package feed
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +43,15 @@ func (m Files) ReadDir(name string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// Sum is the hex SHA-256 of what sha256sum prints for the files, sorted by path.
+func (m Files) Sum() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		fmt.Fprintf(h, "%x  %s\n", sha256.Sum256(m[name]), name)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Trace is a statement.Store that remembers in Read what was read From another: what Load reads is what a set consists of.

@@ -16,7 +16,6 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/custodian/closing"
 	"github.com/reevehq/reeve/internal/custodian/egress"
-	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
@@ -536,33 +535,6 @@ func TestNoSendWithoutIntent(t *testing.T) {
 	}
 	if w.Gate.Live() != 0 {
 		t.Errorf("%d uses are still registered", w.Gate.Live())
-	}
-}
-
-// TestIsolation: a real credential is not used at a weaker level than it needs.
-func TestIsolation(t *testing.T) {
-	for _, tt := range []struct {
-		demo              bool
-		charter, accepted string
-		level             string
-		used              bool
-	}{
-		{true, "none", "", isolation.None, true},
-		{true, "", "", isolation.None, true},
-		{true, "one-uid", "", isolation.None, false},
-		{false, "", "", isolation.OneUID, false},
-		{false, "none", "", isolation.OneUID, false},
-		{false, "none", "", isolation.SeparateUID, true},
-		{false, "none", "one-uid", isolation.OneUID, true},
-		{false, "none", "one-uid", isolation.None, false},
-		{false, "host", "", isolation.SeparateUID, false},
-		{false, "host", "separate-uid", isolation.SeparateUID, true},
-		{false, "host", "", isolation.Host, true},
-	} {
-		charter := &statement.Charter{Demo: tt.demo, RequireIsolation: tt.charter}
-		if got := isolation.Reaches(tt.level, isolation.Need(charter, tt.accepted)); got != tt.used {
-			t.Errorf("%+v: used %v", tt, got)
-		}
 	}
 }
 

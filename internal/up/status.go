@@ -22,6 +22,7 @@ type Status struct {
 	Running   bool      `json:"running"`
 	PID       int       `json:"pid,omitempty"` // of reeve up
 	Processes []Process `json:"processes"`
+	Isolation Isolation `json:"isolation"`
 }
 
 // Process is one process's state.
@@ -53,6 +54,9 @@ func Look(ctx context.Context, d *host.Dir) Status {
 			p.User = userOf(name)
 		}
 		s.Processes = append(s.Processes, p)
+	}
+	if on {
+		s.Isolation = isolationOf(ctx, d, r.Children[host.Gateway])
 	}
 	return s
 }
@@ -106,6 +110,10 @@ func printTable(w io.Writer, s Status) {
 		fmt.Fprintf(t, "  %s\t%d\t%s\t%s\t%s\n", p.Name, p.PID, p.User, state, p.Listen)
 	}
 	t.Flush()
+	fmt.Fprintf(w, "\n  Isolation %s: %s.\n", s.Isolation.Level, s.Isolation.Holds)
+	for _, n := range s.Isolation.NotHeld {
+		fmt.Fprintf(w, "  NOT HELD  %s.\n", n)
+	}
 }
 
 // Down stops a running `reeve up` and waits for it.

@@ -44,6 +44,9 @@ func newCredentialPutCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, _, known := set.Credential(args[0]); !known {
+				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
+			}
 			owner, live := set.Owner(args[0], time.Now())
 			if key == "" && live {
 				key = d.Join("people", owner.ID+".key")

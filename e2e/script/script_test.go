@@ -176,11 +176,9 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: ready DIR")
 	}
 	var out []byte
-	for range 600 {
-		cmd := exec.Command("reeve", "status", "--dir", ts.MkAbs(args[0]))
-		cmd.Path = filepath.Join(ts.MkAbs("bin"), "reeve")
+	for range 300 {
 		var err error
-		if out, err = cmd.CombinedOutput(); err == nil {
+		if out, err = exec.Command(ts.MkAbs("bin/reeve"), "status", "--dir", ts.MkAbs(args[0])).CombinedOutput(); err == nil {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -39,6 +39,9 @@ func Start(demo bool) []string {
 	return all
 }
 
+// withLedger are the processes that keep a ledger and publish it.
+func withLedger() []string { return []string{Authority, Custodian, Gateway} }
+
 // uids are the users of the processes when root starts them. They need no entry in /etc/passwd; each has a group of the same number.
 var uids = map[string]int{Gateway: 64101, Custodian: 64102, Authority: 64103, Auditor: 64104, Upstream: 64105}
 
@@ -196,6 +199,11 @@ func (d *Dir) unfinished() bool {
 func (d *Dir) layOut() error {
 	if err := os.WriteFile(filepath.Join(d.Path, ".unfinished"), nil, 0o600); err != nil {
 		return err
+	}
+	for _, process := range withLedger() {
+		if err := os.MkdirAll(d.Join("tiles", process), 0o700); err != nil {
+			return fmt.Errorf("making the directory: %w", err)
+		}
 	}
 	for _, name := range folders(d.Run.Demo) {
 		if err := os.MkdirAll(filepath.Join(d.State, name), 0o700); err != nil {

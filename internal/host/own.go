@@ -59,7 +59,7 @@ func (d *Dir) giveAway() error {
 	for _, p := range Start(d.Run.Demo) {
 		shares = append(shares, share{d.Join(p), uids[p], uids[p], 0o700})
 	}
-	for _, p := range []string{Authority, Custodian, Gateway} {
+	for _, p := range withLedger() {
 		shares = append(shares, share{d.Join("tiles", p), uids[p], uids[Auditor], 0o750 | setgid})
 	}
 	for _, s := range shares {

@@ -29,8 +29,7 @@ func isolationOf(ctx context.Context, d *host.Dir, gateway int) Isolation {
 			NotHeld: []string{"against root on this host"}}
 	case s.Confinement.NotDumpable && filtered(gateway):
 		return Isolation{Level: "one-uid", Holds: "the custodian's memory cannot be read and the gateway is confined by Landlock and seccomp", NotHeld: []string{
-			"against other programs of this user: they can read the custodian's key file",
-			"separate users: start as root for that"}}
+			"against other programs of this user, who can read the custodian's key file (start as root for users of their own)"}}
 	}
 	return Isolation{Level: "none", Holds: "nothing", NotHeld: []string{"this system cannot keep the gateway from the custodian's memory and files"}}
 }

@@ -248,7 +248,8 @@ func dialectOf(r *http.Request) dialect {
 	if strings.HasPrefix(r.URL.Path, "/v1/messages") {
 		return anthropic
 	}
-	if r.Header.Get("Anthropic-Version") != "" || r.Header.Get("X-Api-Key") != "" {
+	both := !strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/v1/models")
+	if both && (r.Header.Get("Anthropic-Version") != "" || r.Header.Get("X-Api-Key") != "") {
 		return anthropic
 	}
 	return openAI

@@ -200,11 +200,6 @@ func (d *Dir) layOut() error {
 	if err := os.WriteFile(filepath.Join(d.Path, ".unfinished"), nil, 0o600); err != nil {
 		return err
 	}
-	for _, process := range withLedger() {
-		if err := os.MkdirAll(d.Join("tiles", process), 0o700); err != nil {
-			return fmt.Errorf("making the directory: %w", err)
-		}
-	}
 	for _, name := range folders(d.Run.Demo) {
 		if err := os.MkdirAll(filepath.Join(d.State, name), 0o700); err != nil {
 			return fmt.Errorf("making the directory: %w", err)

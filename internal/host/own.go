@@ -16,7 +16,7 @@ func (d *Dir) Prepare(binaries []string) error {
 	if err := d.makeSockets(); err != nil {
 		return err
 	}
-	for _, p := range Start(false) { // before the processes confine themselves to what is there
+	for _, p := range withLedger() { // before the processes confine themselves to what is there
 		if err := os.MkdirAll(d.Join("tiles", p), 0o700); err != nil {
 			return fmt.Errorf("making the folder of %s's published log: %w", p, err)
 		}

@@ -23,50 +23,52 @@ func (c *call) answer(resp *hop.Response) *dialect.Fault {
 	copyAnswer(h, resp.Header)
 	resp.Header = nil // not kept while the body streams
 	c.receipt = h.Get(receiptField)
-	events, f := c.checkType(resp.Status, h)
-	if f != nil {
-		clear(h)
-		h[requestID] = []string{c.id}
-		if c.receipt != "" {
-			h.Set(receiptField, c.receipt)
-		}
-		return f
-	}
-	if events {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	p := &passage{call: c, body: resp.Body, status: resp.Status}
+	switch kind = strings.ToLower(strings.TrimSpace(kind)); {
+	case kind == "text/event-stream":
+		p.sse, p.flush = true, true
 		h.Del("Content-Length")
 		h["X-Accel-Buffering"] = []string{"no"} // proxies before the gateway: pass each event on
+	case resp.Status < 300 && (kind == "text/html" || c.stream && resp.Status == http.StatusOK):
+		// SDKs take a page for an empty success, and so they do anything but events where they asked for events.
+		f := &dialect.Fault{Status: http.StatusBadGateway, Code: "upstream_content_type",
+			Message: "The upstream answered with content of the type " + clip(h.Get("Content-Type")) + " where its API has none. Its address or a proxy before it may be wrong."}
+		return c.instead(f)
+	default:
+		p.flush = kind != "application/json" && h.Get("Content-Length") == "" // nobody reads JSON by halves
 	}
-	c.status = resp.Status
-	c.deadline()
-	c.w.WriteHeader(resp.Status)
-	p := &passage{call: c, body: resp.Body, flush: events || h.Get("Content-Length") == ""}
-	err := p.pass(events)
+	err := p.pass()
 	if err == nil {
-		for _, f := range resp.Trailer() {
-			h.Add(http.TrailerPrefix+f.Name, f.Value)
-		}
+		c.trailers(resp.Trailer())
 		return nil
 	}
-	c.code = "broken"
 	if ctx := c.r.Context(); ctx.Err() != nil && !closing(ctx) {
 		c.code = gone
+	} else if c.code = "broken"; !p.begun {
+		return c.instead(&dialect.Fault{Status: http.StatusBadGateway, Code: c.code,
+			Message: "The answer broke off before anything of it came: " + reason(err) + "."})
 	}
 	panic(http.ErrAbortHandler)
 }
 
-// checkType refuses answers that SDKs take for an empty success: a page instead of JSON, anything but events instead of events.
-func (c *call) checkType(status int, h http.Header) (events bool, f *dialect.Fault) {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	kind = strings.ToLower(strings.TrimSpace(kind))
-	events = kind == "text/event-stream"
-	if status >= 300 || events {
-		return events, nil
+// instead clears an answer of which nothing was sent, but for what names the request.
+func (c *call) instead(f *dialect.Fault) *dialect.Fault {
+	h := c.w.Header()
+	clear(h)
+	h[requestID] = []string{c.id}
+	f.Receipt = c.receipt
+	return f
+}
+
+func (c *call) trailers(fields []hop.Field) {
+	if len(fields) == 0 {
+		return
 	}
-	if kind == "text/html" || c.stream && status == http.StatusOK {
-		return false, &dialect.Fault{Status: http.StatusBadGateway, Code: "upstream_content_type",
-			Message: "The upstream answered with content of the type " + clip(h.Get("Content-Type")) + " where its API has none. Its address or a proxy before it may be wrong."}
+	_ = http.NewResponseController(c.w).Flush() // a short answer would get a length instead
+	for _, f := range fields {
+		c.w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
 	}
-	return false, nil
 }
 
 // deadline gives the client until then to read what is written next.
@@ -80,11 +82,14 @@ func (c *call) deadline() {
 
 // passage is an answer's body on its way to the client.
 type passage struct {
-	call  *call
-	body  io.ReadCloser
-	flush bool // after each piece
+	call   *call
+	body   io.ReadCloser
+	status int
+	sse    bool // server-sent events
+	flush  bool // after each piece
 
 	mu     sync.Mutex // guards the writer and what follows, while watch may write a comment
+	begun  bool       // the head is sent
 	events events
 	last   time.Time // of the last piece
 	ended  bool
@@ -97,16 +102,17 @@ var (
 	errShort  = errors.New("the stream ended before its last event")
 )
 
-// pass copies the body, each piece at once.
-func (p *passage) pass(events bool) error {
-	if p.flush {
+// pass copies the body. The head of a stream of events is sent at once, every other with the first piece.
+func (p *passage) pass() error {
+	p.mu.Lock()
+	if p.sse {
+		p.begin()
 		_ = http.NewResponseController(p.call.w).Flush()
 	}
-	p.mu.Lock()
 	p.last = time.Now()
-	p.watch = time.AfterFunc(p.patience(events), func() { p.tick(events) })
+	p.watch = time.AfterFunc(p.patience(), p.tick)
 	p.mu.Unlock()
-	err := p.copy(events)
+	err := p.copy()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
@@ -114,17 +120,30 @@ func (p *passage) pass(events bool) error {
 	if p.silent {
 		err = errSilent
 	}
-	if err == nil && events {
+	if err == nil && p.sse {
 		err = p.complete()
 	}
-	if err != nil && events {
+	switch {
+	case err == nil:
+		p.begin()
+	case p.sse:
 		p.say(err)
 	}
 	return err
 }
 
+// begin sends the head, once.
+func (p *passage) begin() {
+	if p.begun {
+		return
+	}
+	p.begun, p.call.status = true, p.status
+	p.call.deadline()
+	p.call.w.WriteHeader(p.status)
+}
+
 // copy holds a piece of memory only while there is something to put into it: most streams are idle most of the time.
-func (p *passage) copy(events bool) error {
+func (p *passage) copy() error {
 	pool := &p.call.g.pieces
 	for {
 		if _, err := p.body.Read(nil); err != nil { // waits
@@ -137,7 +156,7 @@ func (p *passage) copy(events bool) error {
 		n, err := p.body.Read(b[:])
 		var werr error
 		if n > 0 {
-			werr = p.write(b[:n], events)
+			werr = p.write(b[:n])
 		}
 		pool.Put(b)
 		switch {
@@ -157,7 +176,7 @@ func ended(err error) error {
 	return err
 }
 
-func (p *passage) write(b []byte, events bool) error {
+func (p *passage) write(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.call
@@ -165,12 +184,11 @@ func (p *passage) write(b []byte, events bool) error {
 	if c.first == 0 {
 		c.first = p.last.Sub(c.start)
 	}
-	if events {
+	if p.sse {
 		p.events.write(b)
 	}
-	if p.flush {
-		c.deadline()
-	}
+	p.begin()
+	c.deadline()
 	n, err := c.w.Write(b)
 	c.out += int64(n)
 	if err == nil && p.flush {
@@ -180,9 +198,9 @@ func (p *passage) write(b []byte, events bool) error {
 }
 
 // patience is how long watch sleeps: until a comment is due, or until the upstream is given up.
-func (p *passage) patience(events bool) time.Duration {
+func (p *passage) patience() time.Duration {
 	idle := time.Duration(p.call.force.limits.StreamIdle)
-	if events {
+	if p.sse {
 		return min(p.call.g.cfg.KeepAlive, idle)
 	}
 	return idle
@@ -190,7 +208,7 @@ func (p *passage) patience(events bool) time.Duration {
 
 // tick runs when a stream may have been silent. It sends a comment between two events, which clients pass over, and ends
 // what has been silent for the stream's idle time.
-func (p *passage) tick(events bool) {
+func (p *passage) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
@@ -202,12 +220,12 @@ func (p *passage) tick(events bool) {
 		p.body.Close()
 		return
 	}
-	wait := p.patience(events)
+	wait := p.patience()
 	if silence < wait {
 		p.watch.Reset(wait - silence)
 		return
 	}
-	if events && p.events.between() {
+	if p.sse && p.events.between() {
 		p.call.deadline()
 		n, _ := io.WriteString(p.call.w, ": keep-alive\n\n") // a client that has gone shows in the request's context
 		p.call.out += int64(n)
@@ -218,12 +236,12 @@ func (p *passage) tick(events bool) {
 
 // complete checks that a stream of events, ended cleanly by the upstream, has had its last event.
 func (p *passage) complete() error {
-	c := p.call
-	if c.route.Ends == nil || c.status != http.StatusOK {
+	ends := p.call.route.Ends
+	if ends == nil || p.status != http.StatusOK {
 		return nil
 	}
 	p.events.finish()
-	if c.route.Ends(p.events.last()) {
+	if ends(p.events.last()) {
 		return nil
 	}
 	return errShort

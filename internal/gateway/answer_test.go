@@ -118,6 +118,30 @@ func TestOtherAnswersThatBreakOff(t *testing.T) {
 	}
 }
 
+func TestAnswerThatBreaksOffBeforeItsBody(t *testing.T) {
+	r := newRig(t, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
+		w.Head(200, []hop.Field{field("Content-Type", "application/json"), field("Content-Length", "100"), field("Reeve-Receipt", "v1.l.7.h.s"), field("Etag", "x")})
+		w.Break("the upstream closed the connection")
+	})
+	resp := r.do("POST", "/v1/messages", message)
+	got := text(t, resp)
+	if resp.StatusCode != 502 || resp.Header.Get("Reeve-Refusal") != "broken" || resp.Header.Get("Reeve-Receipt") != "v1.l.7.h.s" || resp.Header.Get("Etag") != "" ||
+		!strings.Contains(got, "the upstream closed the connection") {
+		t.Errorf("%s %s %v", resp.Status, got, resp.Header)
+	}
+}
+
+func TestEmptyAnswer(t *testing.T) {
+	r := newRig(t, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
+		w.Head(204, []hop.Field{field("X-Other", "1")})
+		w.End(nil)
+	})
+	resp := r.do("DELETE", "/v1/responses/r1", "")
+	if resp.StatusCode != 204 || resp.Header.Get("X-Other") != "1" {
+		t.Error(resp.Status)
+	}
+}
+
 func TestEachPieceIsSentAtOnce(t *testing.T) {
 	next := make(chan string)
 	r := newRig(t, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
@@ -214,9 +238,10 @@ func TestSilentUpstreamIsGivenUp(t *testing.T) {
 		if events {
 			body = chatStream
 		}
-		b, err := io.ReadAll(r.do("POST", "/v1/chat/completions", body).Body)
-		if err == nil || events && !strings.Contains(string(b), "silent for too long") {
-			t.Errorf("events %v: %q %v", events, b, err)
+		resp := r.do("POST", "/v1/chat/completions", body)
+		b, err := io.ReadAll(resp.Body)
+		if events == (err == nil) || events == (resp.StatusCode == 502) || !strings.Contains(string(b), "silent for too long") {
+			t.Errorf("events %v: %s %q %v", events, resp.Status, b, err)
 		}
 		<-ended
 	}

@@ -29,8 +29,9 @@ func say(text string) anthropic.MessageNewParams {
 	return anthropic.MessageNewParams{Model: anthropicModel, MaxTokens: 100, Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock(text))}}
 }
 
-func TestAnthropicGo(t *testing.T) {
-	s := newStack(t)
+func TestAnthropicGo(t *testing.T) { each(t, anthropicGo) }
+
+func anthropicGo(t *testing.T, s *stack) {
 	ctx := context.Background()
 
 	t.Run("messages", func(t *testing.T) {

@@ -60,7 +60,10 @@ var nodeCases = map[string]any{
 
 func TestNode(t *testing.T) {
 	needNode(t)
-	s := newStack(t)
+	each(t, nodeSDKs)
+}
+
+func nodeSDKs(t *testing.T, s *stack) {
 	cmd := exec.Command("node", "cases.mjs", s.url, s.key)
 	cmd.Dir = "node"
 	var stderr bytes.Buffer

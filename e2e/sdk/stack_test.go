@@ -37,10 +37,17 @@ const (
 
 // stack is something to point an SDK at: the gateway, the hop, a custodian's side and the demo upstream.
 type stack struct {
-	url  string         // of the gateway
-	key  string         // of research-agent
-	live func() int64   // requests that the custodian's side has in hand
-	seen *upstream.Seen // what the upstream saw
+	url  string                                                       // of the gateway
+	key  string                                                       // of research-agent
+	maps bool                                                         // names of models are mapped
+	live func() int64                                                 // requests in hand behind the gateway's front
+	seen func(since int64) (requests []upstream.Request, count int64) // what the upstream saw
+}
+
+// each runs the tests over the gateway's handler with a scripted custodian, and over the real processes.
+func each(t *testing.T, f func(*testing.T, *stack)) {
+	t.Run("handler", func(t *testing.T) { f(t, newStack(t)) })
+	t.Run("processes", func(t *testing.T) { f(t, processes(t)) })
 }
 
 // newStack is a stack on the demo upstream.
@@ -48,7 +55,7 @@ func newStack(t testing.TB) *stack {
 	t.Helper()
 	up, origin, client := newUpstream(t)
 	s := wire(t, origin, client)
-	s.seen = up.Seen()
+	s.seen = func(since int64) ([]upstream.Request, int64) { return up.Seen().Since(since), up.Seen().Count() }
 	return s
 }
 

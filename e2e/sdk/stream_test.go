@@ -18,10 +18,16 @@ import (
 // TestNoStreamIsCut is the regression test for golang/go#40747: an upstream that answers before it has read the request makes
 // a proxy that streams request bodies cut about one answer in a hundred when the machine is busy.
 func TestNoStreamIsCut(t *testing.T) {
+	t.Run("handler", func(t *testing.T) {
+		upstream := httptest.NewTLSServer(http.HandlerFunc(early))
+		defer upstream.Close()
+		uncut(t, wire(t, upstream.URL, upstream.Client()))
+	})
+	t.Run("processes", func(t *testing.T) { uncut(t, processes(t)) }) // the demo upstream reads the request first
+}
+
+func uncut(t *testing.T, s *stack) {
 	const streams, clients = 600, 32
-	upstream := httptest.NewTLSServer(http.HandlerFunc(early))
-	defer upstream.Close()
-	s := wire(t, upstream.URL, upstream.Client())
 	filler := strings.Repeat("all the king's horses ", 12000) // 256 KiB
 	body := `{"model":"` + openaiModel + `","stream":true,"messages":[{"role":"user","content":"hi"}],"metadata":{"x":"` + filler + `"}}`
 	busy := make(chan struct{})
@@ -83,27 +89,29 @@ func (s *stack) whole(client *http.Client, body string) error {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+s.key)
+	req.Header.Set("X-Demo-Events", "20")
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(bufio.NewReader(resp.Body))
-	if events := strings.Count(string(text), "\n\n"); err != nil || resp.StatusCode != 200 || events != 21 || !strings.HasSuffix(string(text), "data: [DONE]\n\n") {
+	if events := strings.Count(string(text), "\n\n"); err != nil || resp.StatusCode != 200 || events < 21 || !strings.HasSuffix(string(text), "data: [DONE]\n\n") {
 		return fmt.Errorf("%s, %d bytes, ends with %q: %v", resp.Status, len(text), text[max(0, len(text)-80):], err)
 	}
 	return nil
 }
 
 // TestClaudeCodeRequest: a request as Claude Code makes it arrives at the upstream byte for byte.
-func TestClaudeCodeRequest(t *testing.T) {
-	s := newStack(t)
+func TestClaudeCodeRequest(t *testing.T) { each(t, claudeCode) }
+
+func claudeCode(t *testing.T, s *stack) {
 	body := "{\n  \"model\": \"" + anthropicModel + "\",\n  \"max_tokens\": 32000, \"temperature\": 1.0,\n" +
 		"  \"system\": [ {\"type\":\"text\",\"text\":\"You are Claude Code\\u2026 \\/\",\"cache_control\":{\"type\":\"ephemeral\"}} ],\n" +
 		"  \"thinking\": {\"type\":\"adaptive\"}, \"context_management\": {\"edits\":[{\"type\":\"clear_thinking_20251015\",\"keep\":\"all\"}]},\n" +
 		"  \"never_heard_of\": {\"b\":1e2,\"a\":[1.50,null]}, \"metadata\": {\"user_id\":\"user_1_account__session_2\"},\n" +
 		"  \"messages\": [{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}]}], \"stream\": true\n}\n"
-	before := s.seen.Count()
+	_, before := s.seen(0)
 	req, err := http.NewRequest("POST", s.url+"/v1/messages?beta=true", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +133,7 @@ func TestClaudeCodeRequest(t *testing.T) {
 		t.Fatalf("%s %q %v", resp.Status, text, err)
 	}
 	sum := sha256.Sum256([]byte(body))
-	seen := s.seen.Since(before)
+	seen, _ := s.seen(before)
 	if len(seen) != 1 || seen[0].BodySHA256 != hex.EncodeToString(sum[:]) || seen[0].Path != "/v1/messages?beta=true" {
 		t.Errorf("the upstream saw %+v", seen)
 	}

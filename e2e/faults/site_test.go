@@ -36,14 +36,13 @@ type site struct {
 	admin  *admin.Client
 	client *http.Client // for the gateway
 
-	change  func(up.Spec) up.Spec // how a process is started, by every start from now on; may be nil
-	prepare func()                // once, between the making of the estate and the first start; may be nil
 	spawner *up.Spawner
 
-	mu    sync.Mutex // guards what follows
-	specs map[string]up.Spec
-	pids  map[string]int
-	out   strings.Builder // what `reeve up` printed
+	mu     sync.Mutex            // guards what follows
+	change func(up.Spec) up.Spec // how a process is started from now on, when not as up does; may be nil
+	specs  map[string]up.Spec    // how up starts each process
+	pids   map[string]int
+	out    strings.Builder // what `reeve up` printed
 
 	stop  chan struct{}
 	ended chan error // of up; nil while it does not run
@@ -173,6 +172,23 @@ func (s *site) down() {
 		s.Errorf("stopping: %v", err)
 	}
 	s.ended = nil
+}
+
+// program makes a process run another program from its next start on.
+func (s *site) program(name, path string) {
+	s.changed(func(spec up.Spec) up.Spec {
+		if spec.Name == name {
+			spec.Path = path
+		}
+		return spec
+	})
+}
+
+// changed sets how processes are started from now on; nil is as up does.
+func (s *site) changed(by func(up.Spec) up.Spec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.change = by
 }
 
 func (s *site) clonePids() map[string]int {

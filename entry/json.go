@@ -14,128 +14,151 @@ const MaxLen = 65535
 // maxInt is the largest integer that a JSON number may hold here: IEEE 754 doubles are exact below 2^53 (RFC 8785, section 3.2.2.3).
 const maxInt = 1<<53 - 1
 
+// member is one member of the JSON object. Exactly one of the pointers is set.
+type member struct {
+	key    string
+	str    *string
+	num    *int64
+	small  *int
+	time   *int64 // a decimal string in JSON
+	list   *[]string
+	always bool // written even when it is zero or empty
+}
+
+// members lists every member of an entry in the order of RFC 8785, section 3.2.3.
+func (e *Entry) members() [35]member {
+	return [...]member{
+		{key: "actor", list: &e.Actor},
+		{key: "bytes", num: &e.Bytes},
+		{key: "commit", str: &e.Commit},
+		{key: "count", num: &e.Count},
+		{key: "cred_fp", str: &e.CredFP},
+		{key: "credential", str: &e.Credential},
+		{key: "decision", str: &e.Decision},
+		{key: "dest", str: &e.Dest},
+		{key: "estate", str: &e.Estate},
+		{key: "feed_age_ms", num: &e.FeedAgeMS, always: e.Type == Intent || e.Type == Deny},
+		{key: "gateway", str: &e.Gateway},
+		{key: "intent_log", str: &e.IntentLog},
+		{key: "intent_seq", num: &e.IntentSeq, always: e.HasIntent},
+		{key: "lease", str: &e.Lease},
+		{key: "level", str: &e.Level},
+		{key: "log", str: &e.Log, always: true},
+		{key: "method", str: &e.Method},
+		{key: "path_hash", str: &e.PathHash},
+		{key: "policies", list: &e.Policies},
+		{key: "prev_log", str: &e.PrevLog},
+		{key: "prev_root", str: &e.PrevRoot},
+		{key: "prev_size", num: &e.PrevSize, always: e.PrevLog != ""},
+		{key: "proof", str: &e.Proof},
+		{key: "reason", str: &e.Reason},
+		{key: "req_digest", str: &e.ReqDigest},
+		{key: "seq", num: &e.Seq, always: true},
+		{key: "status", small: &e.Status},
+		{key: "tenant", str: &e.Tenant},
+		{key: "tenant_seq", num: &e.TenantSeq, always: e.Tenant != ""},
+		{key: "time_ns", time: &e.TimeNS, always: true},
+		{key: "type", str: (*string)(&e.Type), always: true},
+		{key: "unit", str: &e.Unit},
+		{key: "usage", str: &e.Usage},
+		{key: "v", small: &e.V, always: true},
+		{key: "workload", str: &e.Workload},
+	}
+}
+
+// there reports whether the member is written.
+func (m *member) there() bool {
+	switch {
+	case m.always:
+		return true
+	case m.str != nil:
+		return *m.str != ""
+	case m.num != nil:
+		return *m.num != 0
+	case m.small != nil:
+		return *m.small != 0
+	}
+	return m.list != nil && len(*m.list) > 0
+}
+
 // AppendJSON appends the entry's RFC 8785 encoding. It allocates only to grow dst. Bytes that are not UTF-8 are written as U+FFFD.
 func (e *Entry) AppendJSON(dst []byte) []byte {
-	w := writer{dst: append(dst, '{')}
-	w.list(`"actor":`, e.Actor)
-	w.int(`"bytes":`, e.Bytes, e.Bytes != 0)
-	w.str(`"commit":`, e.Commit)
-	w.int(`"count":`, e.Count, e.Count != 0)
-	w.str(`"cred_fp":`, e.CredFP)
-	w.str(`"credential":`, e.Credential)
-	w.str(`"decision":`, e.Decision)
-	w.str(`"dest":`, e.Dest)
-	w.str(`"estate":`, e.Estate)
-	w.int(`"feed_age_ms":`, e.FeedAgeMS, e.FeedAgeMS != 0 || e.Type == Intent || e.Type == Deny)
-	w.str(`"gateway":`, e.Gateway)
-	w.str(`"intent_log":`, e.IntentLog)
-	w.int(`"intent_seq":`, e.IntentSeq, e.HasIntent)
-	w.str(`"lease":`, e.Lease)
-	w.str(`"level":`, e.Level)
-	w.key(`"log":`)
-	w.quote(e.Log)
-	w.str(`"method":`, e.Method)
-	w.str(`"path_hash":`, e.PathHash)
-	w.list(`"policies":`, e.Policies)
-	w.str(`"prev_log":`, e.PrevLog)
-	w.str(`"prev_root":`, e.PrevRoot)
-	w.int(`"prev_size":`, e.PrevSize, e.PrevLog != "")
-	w.str(`"proof":`, e.Proof)
-	w.str(`"reason":`, e.Reason)
-	w.str(`"req_digest":`, e.ReqDigest)
-	w.int(`"seq":`, e.Seq, true)
-	w.int(`"status":`, int64(e.Status), e.Status != 0)
-	w.str(`"tenant":`, e.Tenant)
-	w.int(`"tenant_seq":`, e.TenantSeq, e.Tenant != "")
-	w.key(`"time_ns":`)
-	w.dst = append(w.dst, '"')
-	w.dst = strconv.AppendInt(w.dst, e.TimeNS, 10)
-	w.dst = append(w.dst, '"')
-	w.key(`"type":`)
-	w.quote(string(e.Type))
-	w.str(`"unit":`, e.Unit)
-	w.str(`"usage":`, e.Usage)
-	w.int(`"v":`, int64(e.V), true)
-	w.str(`"workload":`, e.Workload)
-	return append(w.dst, '}')
-}
-
-// writer appends members in the order in which AppendJSON names them, which is RFC 8785's.
-type writer struct {
-	dst  []byte
-	more bool
-}
-
-func (w *writer) key(k string) {
-	if w.more {
-		w.dst = append(w.dst, ',')
-	}
-	w.more = true
-	w.dst = append(w.dst, k...)
-}
-
-func (w *writer) int(k string, n int64, there bool) {
-	if there {
-		w.key(k)
-		w.dst = strconv.AppendInt(w.dst, n, 10)
-	}
-}
-
-func (w *writer) str(k, s string) {
-	if s != "" {
-		w.key(k)
-		w.quote(s)
-	}
-}
-
-func (w *writer) list(k string, l []string) {
-	if len(l) == 0 {
-		return
-	}
-	w.key(k)
-	w.dst = append(w.dst, '[')
-	for i, s := range l {
-		if i > 0 {
-			w.dst = append(w.dst, ',')
-		}
-		w.quote(s)
-	}
-	w.dst = append(w.dst, ']')
-}
-
-// quote writes a string as RFC 8785, section 3.2.2.2, says.
-func (w *writer) quote(s string) {
-	const hex = "0123456789abcdef"
-	w.dst = append(w.dst, '"')
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			w.dst = utf8.AppendRune(w.dst, r)
-			i += n
+	members := e.members()
+	start := len(dst)
+	dst = append(dst, '{')
+	for i := range members {
+		m := &members[i]
+		if !m.there() {
 			continue
 		}
-		i++
+		if len(dst) > start+1 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), m.key...), '"', ':')
 		switch {
-		case c == '"' || c == '\\':
-			w.dst = append(w.dst, '\\', c)
-		case c >= ' ':
-			w.dst = append(w.dst, c)
-		case c == '\b':
-			w.dst = append(w.dst, '\\', 'b')
-		case c == '\t':
-			w.dst = append(w.dst, '\\', 't')
-		case c == '\n':
-			w.dst = append(w.dst, '\\', 'n')
-		case c == '\f':
-			w.dst = append(w.dst, '\\', 'f')
-		case c == '\r':
-			w.dst = append(w.dst, '\\', 'r')
+		case m.str != nil:
+			dst = appendString(dst, *m.str)
+		case m.num != nil:
+			dst = strconv.AppendInt(dst, *m.num, 10)
+		case m.small != nil:
+			dst = strconv.AppendInt(dst, int64(*m.small), 10)
+		case m.time != nil:
+			dst = append(strconv.AppendInt(append(dst, '"'), *m.time, 10), '"')
 		default:
-			w.dst = append(w.dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			dst = appendList(dst, *m.list)
 		}
 	}
-	w.dst = append(w.dst, '"')
+	return append(dst, '}')
+}
+
+func appendList(dst []byte, list []string) []byte {
+	dst = append(dst, '[')
+	for i, s := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, s)
+	}
+	return append(dst, ']')
+}
+
+// appendString writes a string as RFC 8785, section 3.2.2.2, says.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	plain := 0 // start of a run that needs no change
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		dst = append(dst, s[plain:i]...)
+		n := 1
+		switch {
+		case c >= utf8.RuneSelf:
+			var r rune
+			r, n = utf8.DecodeRuneInString(s[i:])
+			dst = utf8.AppendRune(dst, r)
+		case c >= ' ':
+			dst = append(dst, '\\', c)
+		case c == '\b':
+			dst = append(dst, '\\', 'b')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\f':
+			dst = append(dst, '\\', 'f')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i += n
+		plain = i
+	}
+	return append(append(dst, s[plain:]...), '"')
 }
 
 // Parse reads one entry. It refuses every encoding but the one that AppendJSON writes, and what Validate refuses.
@@ -147,7 +170,7 @@ func Parse(b []byte) (*Entry, error) {
 	if err := (&reader{b: b}).entry(e); err != nil {
 		return nil, err
 	}
-	// The reader takes members in any order and any escapes; only one order and one spelling encode to the same bytes.
+	// The reader overlooks some spellings (a number's leading zeros, an empty member); only one encodes to the same bytes.
 	if !bytes.Equal(e.AppendJSON(make([]byte, 0, len(b))), b) {
 		return nil, errors.New("entry is not in canonical form (RFC 8785)")
 	}
@@ -164,17 +187,25 @@ func (r *reader) entry(e *Entry) error {
 	if !r.next('{') {
 		return r.wrong("object")
 	}
-	for {
+	members := e.members()
+	for i := 0; ; i++ {
 		k, err := r.str()
 		if err != nil {
 			return err
 		}
+		for i < len(members) && members[i].key != k {
+			i++
+		}
+		if i == len(members) {
+			return fmt.Errorf("member %q is unknown, doubled or out of order", k)
+		}
 		if !r.next(':') {
 			return r.wrong("colon")
 		}
-		if err := r.member(e, k); err != nil {
+		if err := r.value(&members[i]); err != nil {
 			return fmt.Errorf("member %q: %w", k, err)
 		}
+		e.HasIntent = e.HasIntent || k == "intent_seq"
 		if r.next(',') {
 			continue
 		}
@@ -185,89 +216,23 @@ func (r *reader) entry(e *Entry) error {
 	}
 }
 
-func (r *reader) member(e *Entry, k string) (err error) {
+func (r *reader) value(m *member) (err error) {
 	var n int64
-	switch k {
-	case "actor":
-		e.Actor, err = r.list()
-	case "bytes":
-		e.Bytes, err = r.int()
-	case "commit":
-		e.Commit, err = r.str()
-	case "count":
-		e.Count, err = r.int()
-	case "cred_fp":
-		e.CredFP, err = r.str()
-	case "credential":
-		e.Credential, err = r.str()
-	case "decision":
-		e.Decision, err = r.str()
-	case "dest":
-		e.Dest, err = r.str()
-	case "estate":
-		e.Estate, err = r.str()
-	case "feed_age_ms":
-		e.FeedAgeMS, err = r.int()
-	case "gateway":
-		e.Gateway, err = r.str()
-	case "intent_log":
-		e.IntentLog, err = r.str()
-	case "intent_seq":
-		e.HasIntent = true
-		e.IntentSeq, err = r.int()
-	case "lease":
-		e.Lease, err = r.str()
-	case "level":
-		e.Level, err = r.str()
-	case "log":
-		e.Log, err = r.str()
-	case "method":
-		e.Method, err = r.str()
-	case "path_hash":
-		e.PathHash, err = r.str()
-	case "policies":
-		e.Policies, err = r.list()
-	case "prev_log":
-		e.PrevLog, err = r.str()
-	case "prev_root":
-		e.PrevRoot, err = r.str()
-	case "prev_size":
-		e.PrevSize, err = r.int()
-	case "proof":
-		e.Proof, err = r.str()
-	case "reason":
-		e.Reason, err = r.str()
-	case "req_digest":
-		e.ReqDigest, err = r.str()
-	case "seq":
-		e.Seq, err = r.int()
-	case "status":
+	switch {
+	case m.str != nil:
+		*m.str, err = r.str()
+	case m.num != nil:
+		*m.num, err = r.int()
+	case m.small != nil:
 		n, err = r.int()
-		e.Status = int(n)
-	case "tenant":
-		e.Tenant, err = r.str()
-	case "tenant_seq":
-		e.TenantSeq, err = r.int()
-	case "time_ns":
+		*m.small = int(n)
+	case m.time != nil:
 		var s string
 		if s, err = r.str(); err == nil {
-			e.TimeNS, err = strconv.ParseInt(s, 10, 64)
+			*m.time, err = strconv.ParseInt(s, 10, 64)
 		}
-	case "type":
-		var s string
-		s, err = r.str()
-		e.Type = Type(s)
-	case "unit":
-		e.Unit, err = r.str()
-	case "usage":
-		e.Usage, err = r.str()
-	case "v":
-		n, err = r.int()
-		e.V = int(n)
-	case "workload":
-		e.Workload, err = r.str()
 	default:
-		err = errors.New("unknown")
+		*m.list, err = r.list()
 	}
 	return err
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,22 +21,6 @@ const (
 	cosignedFile = "checkpoint"        // the newest that enough witnesses have cosigned
 	signedFile   = "checkpoint.signed" // the newest that the log has signed
 )
-
-// Witness cosigns checkpoints (C2SP tlog-witness).
-type Witness interface {
-	// Cosign asks for a cosignature on checkpoint, a signed note. proof shows that it extends the tree of oldSize entries,
-	// the last size that this witness is known to have. It returns the signature lines ("— name base64\n") after it has
-	// verified them. A witness that knows another size answers with a *ConflictError.
-	Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error)
-}
-
-// ConflictError is a witness's answer that the last size it has seen is not the one it was told (HTTP status 409).
-type ConflictError struct{ Size int64 }
-
-func (e *ConflictError) Error() string { return fmt.Sprintf("the witness has seen %d entries", e.Size) }
-
-// cosignTimeout bounds one round of witnesses.
-const cosignTimeout = 10 * time.Second
 
 // publisher turns durable records into tiles and checkpoints. It reads them back from the write-ahead log, which is the
 // truth, and after an error or a restart begins anew at the oldest segment: writing a tile twice changes nothing.
@@ -57,7 +39,7 @@ type publisher struct {
 
 	signed checkpoint
 	known  []int64 // by witness: the size that it has cosigned
-	seen   []bool  // by witness: it has answered since the start
+	asked  bool    // enough witnesses have answered since the start
 
 	published atomic.Int64
 	cosigned  atomic.Int64
@@ -323,127 +305,23 @@ func (p *publisher) sign(l *Log) error {
 	return nil
 }
 
-// settle publishes a checkpoint that has what it needs.
-func (p *publisher) settle(l *Log, raw []byte) error {
+// settle publishes a checkpoint that has what it needs. problem is what some witness said nevertheless.
+func (p *publisher) settle(l *Log, raw []byte, problem error) error {
 	if err := writeFile(filepath.Join(p.v.tiles, cosignedFile), raw, 0o640, l.cfg.Group, true); err != nil {
 		return err
 	}
 	p.cosigned.Store(p.signed.N)
 	l.age.drop(p.signed.N)
-	p.say("")
+	p.say(problem)
 	return nil
 }
 
-func (p *publisher) say(reason string) { p.reason.Store(&reason) }
-
-// cosign asks every witness at once and counts distinct keys.
-func (p *publisher) cosign(ctx context.Context, l *Log) error {
-	n := len(l.cfg.Witnesses)
-	if p.known == nil {
-		p.known, p.seen = make([]int64, n), make([]bool, n)
+func (p *publisher) say(problem error) {
+	reason := ""
+	if problem != nil {
+		reason = problem.Error()
 	}
-	if p.cosigned.Load() == p.signed.N && !slices.Contains(p.seen, false) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, cosignTimeout)
-	defer cancel()
-	lines, errs := make([][]byte, n), make([]error, n)
-	var wg sync.WaitGroup
-	for i, w := range l.cfg.Witnesses {
-		wg.Go(func() { lines[i], errs[i] = p.ask(ctx, w, &p.known[i]) })
-	}
-	wg.Wait()
-	raw, keys := p.signed.raw[:len(p.signed.raw):len(p.signed.raw)], map[string]bool{}
-	for i := range lines {
-		if errors.Is(errs[i], ErrRolledBack) {
-			return errs[i]
-		}
-		if errs[i] == nil {
-			p.seen[i] = true
-		}
-		for line := range strings.Lines(string(lines[i])) {
-			if key := signatureKey(line); key != "" && !keys[key] {
-				keys[key] = true
-				raw = append(raw, line...)
-			}
-		}
-	}
-	if len(keys) < l.cfg.Need {
-		p.say(fmt.Sprintf("%d of %d cosignatures: %v", len(keys), l.cfg.Need, errors.Join(errs...)))
-		return nil
-	}
-	return p.settle(l, raw)
-}
-
-// ask gets one witness's cosignature. known is the size that it has; a conflict corrects it once.
-func (p *publisher) ask(ctx context.Context, w Witness, known *int64) ([]byte, error) {
-	for try := 0; ; try++ {
-		proof, err := p.prove(*known)
-		if err != nil {
-			return nil, err
-		}
-		lines, err := w.Cosign(ctx, *known, p.signed.raw, proof)
-		var conflict *ConflictError
-		if err == nil {
-			*known = p.signed.N
-			return lines, nil
-		}
-		if !errors.As(err, &conflict) || try > 0 {
-			return nil, err
-		}
-		if conflict.Size > p.signed.N {
-			return nil, fmt.Errorf("%w: %s has %d entries on this disk, but a witness has seen %d; an older copy was restored, or the disk lost what it had promised to keep. "+
-				"Nothing is appended, because that would make a second history. Bring the newer files back, or close this log with 'reeve ledger retire' (two owners sign) to begin a successor",
-				ErrRolledBack, p.v.origin, p.signed.N, conflict.Size)
-		}
-		*known = conflict.Size
-	}
-}
-
-// prove makes the consistency proof from old to the signed checkpoint, from the published tiles.
-func (p *publisher) prove(old int64) ([]tlog.Hash, error) {
-	if old == 0 || old == p.signed.N {
-		return nil, nil
-	}
-	return tlog.ProveTree(p.signed.N, old, tlog.TileHashReader(p.signed.Tree, tileFiles(p.v.tiles)))
-}
-
-// signatureKey is the name and key hash of a note signature line, or "".
-func signatureKey(line string) string {
-	n, err := note.Open([]byte("x\n\n"+line), note.VerifierList())
-	var unverified *note.UnverifiedNoteError
-	if errors.As(err, &unverified) {
-		n = unverified.Note
-	} else if err != nil {
-		return ""
-	}
-	if len(n.UnverifiedSigs) != 1 {
-		return ""
-	}
-	return fmt.Sprintf("%s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
-}
-
-// tileFiles reads published tiles.
-type tileFiles string
-
-func (tileFiles) Height() int                     { return 8 }
-func (tileFiles) SaveTiles([]tlog.Tile, [][]byte) {}
-func (d tileFiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
-	var all [][]byte
-	for _, t := range tiles {
-		b, err := os.ReadFile(filepath.Join(string(d), tilePath(t.L, t.N, t.W)))
-		if os.IsNotExist(err) { // the tile has become full since
-			b, err = os.ReadFile(filepath.Join(string(d), tilePath(t.L, t.N, tileWidth)))
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(b) < t.W*tlog.HashSize {
-			return nil, fmt.Errorf("tile %s is too short", t.Path())
-		}
-		all = append(all, b[:t.W*tlog.HashSize])
-	}
-	return all, nil
+	p.reason.Store(&reason)
 }
 
 // keptSegments is how many segments before the active one stay after all their entries were published and cosigned.

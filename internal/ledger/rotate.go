@@ -100,7 +100,7 @@ func (l *Log) turn() error {
 func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error {
 	l.pub.mu.Lock()
 	l.age.reset()
-	l.pub.v, l.pub.known, l.pub.seen = nil, nil, nil
+	l.pub.v, l.pub.known, l.pub.asked = nil, nil, false
 	err := l.openVolume(n + 1)
 	l.pub.mu.Unlock()
 	if err != nil || l.vol.tree.Size > 0 {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,13 +19,28 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-// memory is a witness that remembers, as C2SP tlog-witness says.
+// memory is a witness that remembers every log, as C2SP tlog-witness says.
 type memory struct {
-	last tlog.Tree
+	mu   sync.Mutex
+	last map[string]tlog.Tree // by origin
 	away bool
 }
 
+func (m *memory) size(origin string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last[origin].N
+}
+
+func (m *memory) leave(away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = away
+}
+
 func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.Hash) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.away {
 		return nil, errors.New("away")
 	}
@@ -34,18 +50,19 @@ func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.H
 	if err != nil {
 		return nil, err
 	}
-	if old != m.last.N || t.N < m.last.N {
-		return nil, &ConflictError{m.last.N}
+	last := m.last[origin]
+	if old != last.N || t.N < last.N || t.N == last.N && t.N > 0 && t.Hash != last.Hash {
+		return nil, &ConflictError{last.N}
 	}
-	if old > 0 {
-		if err := tlog.CheckTree(proof, t.N, t.Hash, old, m.last.Hash); err != nil && t.N > old {
+	if old > 0 && t.N > old {
+		if err := tlog.CheckTree(proof, t.N, t.Hash, old, last.Hash); err != nil {
 			return nil, err
 		}
-		if t.N == old && t.Hash != m.last.Hash {
-			return nil, &ConflictError{m.last.N}
-		}
 	}
-	m.last = t
+	if m.last == nil {
+		m.last = map[string]tlog.Tree{}
+	}
+	m.last[origin] = t
 	return []byte("— w1 " + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 76)) + "\n"), nil
 }
 
@@ -64,21 +81,16 @@ func TestRotation(t *testing.T) {
 	cfg.Witnesses, cfg.Interval = []Witness{w}, 10*time.Millisecond
 	l := open(t, cfg)
 	appendN(t, l, 300)
-	w.away = true
+	w.leave(true)
 	if err := l.Rotate(); err == nil || l.Origin() != "reeve/test/c1" {
 		t.Fatalf("rotated without witnesses: %v", err)
 	}
 	appendN(t, l, 1)
-	w.away = false
+	w.leave(false)
 	if err := RequestRotation(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
-	for l.Origin() == "reeve/test/c1" || l.Status().Size == 0 {
-		if w.last.N > 0 {
-			w.last = tlog.Tree{} // this witness keeps one log only
-		}
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { return l.Origin() == "reeve/test/c1/1" && l.Status().Size == 1 })
 	d, err := l.Append(intent(), nil)
 	if err != nil || d.Seq() != 1 || d.Log() == "" {
 		t.Fatalf("after rotation: %d, %v", d.Seq(), err)
@@ -93,7 +105,6 @@ func TestRotation(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "2", "wal"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w.last = tlog.Tree{}
 	l = open(t, cfg)
 	if d, err := l.Append(intent(), nil); err != nil || d.Seq() != 2 || l.Origin() != "reeve/test/c1/1" {
 		t.Fatalf("%s: %d, %v", l.Origin(), d.Seq(), err)
@@ -112,8 +123,8 @@ func TestRolledBackAndRetired(t *testing.T) {
 	}
 	appendN(t, l, 10)
 	l.Close()
-	if w.last.N != 20 {
-		t.Fatal(w.last.N)
+	if w.size("reeve/test/c1") != 20 {
+		t.Fatal(w.size("reeve/test/c1"))
 	}
 	cfg.Dir, cfg.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
 	if err := Restore(bytes.NewReader(snapshot.Bytes()), cfg.Dir, cfg.Tiles); err != nil {
@@ -131,7 +142,7 @@ func TestRolledBackAndRetired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &statement.Retirement{Estate: "test", Log: v.id, Size: 20, Root: w.last.Hash.String(), Reason: "an old snapshot was restored"}
+	r := &statement.Retirement{Estate: "test", Log: v.id, Size: 20, Root: w.last["reeve/test/c1"].Hash.String(), Reason: "an old snapshot was restored"}
 	if err := RequestRetirement(cfg.Dir, []byte("signed")); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +159,6 @@ func TestRolledBackAndRetired(t *testing.T) {
 		}
 		return r, nil
 	}
-	w.last = tlog.Tree{} // it knows nothing of the successor
 	l = open(t, cfg)
 	if l.Origin() != "reeve/test/c1/1" || l.Status().Size != 1 {
 		t.Fatalf("%+v", l.Status())

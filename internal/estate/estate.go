@@ -140,21 +140,30 @@ func (d Dir) Check() (*statement.Set, error) {
 type Terms struct{ Created, Expires time.Time }
 
 // Sign drafts the next version of a statement from the owners' files, or of the lock from the drafts and what is published,
-// and signs it as its author. A pending draft of the statement is replaced, with the signatures it had.
+// and signs it as its author. A pending draft of the statement is replaced, with the signatures it had. A version is not dated
+// before its predecessor, nor a lock before what it binds, should this machine's clock be behind.
 func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, err error) {
 	last, err := statement.Newest(d.Store(), name)
 	if err != nil {
 		return 0, err
 	}
 	m := statement.Manifest{Estate: estate, Statement: name, Version: last + 1, Author: author.Person, Created: t.Created.UTC().Truncate(time.Second), Expires: t.Expires.UTC().Truncate(time.Second)}
+	after := func(v Version) {
+		if m.Created.Before(v.Created) {
+			m.Created = v.Created
+		}
+	}
 	if last > 0 {
-		if m.Prev, err = manifestHash(d.Store(), name, last); err != nil {
+		before, err := readVersion(d.Store(), name, last)
+		if err != nil {
 			return 0, err
 		}
+		m.Prev = before.SHA256
+		after(before)
 	}
 	var files map[string][]byte
 	if name == "lock" {
-		files, err = d.lock()
+		files, err = d.lock(after)
 	} else {
 		files, err = d.Files(name)
 	}
@@ -187,8 +196,8 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 	return m.Version, nil
 }
 
-// lock is the file of the next lock: the newest version of every statement, drafts included.
-func (d Dir) lock() (map[string][]byte, error) {
+// lock is the file of the next lock: the newest version of every statement, drafts included. each is told of all of them.
+func (d Dir) lock(each func(Version)) (map[string][]byte, error) {
 	store := d.Drafts()
 	names, err := store.ReadDir(".")
 	if err != nil {
@@ -196,18 +205,19 @@ func (d Dir) lock() (map[string][]byte, error) {
 	}
 	l := statement.Lock{Statements: map[string]statement.Locked{}}
 	for _, name := range names {
-		if name == "lock" || name == "records" || name == "sealed" || strings.HasPrefix(name, ".") {
-			continue
-		}
 		v, err := statement.Newest(store, name)
-		if err != nil || v == 0 {
-			return nil, fmt.Errorf("%s has no version: %w", name, err)
-		}
-		sum, err := manifestHash(store, name, v)
 		if err != nil {
 			return nil, err
 		}
-		l.Statements[name] = statement.Locked{Version: v, SHA256: sum}
+		if v == 0 || name == "lock" {
+			continue // records and sealed secrets have no versions
+		}
+		one, err := readVersion(store, name, v)
+		if err != nil {
+			return nil, err
+		}
+		each(one)
+		l.Statements[name] = statement.Locked{Version: v, SHA256: one.SHA256}
 	}
 	b, err := statement.Canonical(l)
 	return map[string][]byte{"estate.lock": b}, err
@@ -246,31 +256,44 @@ type Version struct {
 // Log lists the versions of a statement in a store, the newest first.
 func Log(store statement.Store, name string) ([]Version, error) {
 	newest, err := statement.Newest(store, name)
+	if err != nil {
+		return nil, err
+	}
 	var list []Version
-	for v := newest; v > 0 && err == nil; v-- {
-		var raw, sigs []byte
-		dir := fmt.Sprintf("%s/%d/", name, v)
-		if raw, err = store.ReadFile(dir + "manifest.json"); err != nil {
-			break
-		}
-		if sigs, err = store.ReadFile(dir + "signatures.json"); err != nil {
-			break
-		}
-		var m statement.Manifest
-		var all []statement.Signature
-		if err = errors.Join(json.Unmarshal(raw, &m), json.Unmarshal(sigs, &all)); err != nil {
-			break
-		}
-		one := Version{Statement: name, Version: v, SHA256: hash(raw), Author: m.Author, Created: m.Created, Expires: m.Expires}
-		for _, s := range all {
-			one.Keys = append(one.Keys, s.KeyID)
+	for v := newest; v > 0; v-- {
+		one, err := readVersion(store, name, v)
+		if err != nil {
+			return list, err
 		}
 		list = append(list, one)
 	}
-	return list, err
+	return list, nil
 }
 
-// Approve adds a signature to the pending draft of a statement.
+func readVersion(store statement.Store, name string, version int64) (v Version, err error) {
+	dir := fmt.Sprintf("%s/%d/", name, version)
+	raw, err := store.ReadFile(dir + "manifest.json")
+	if err != nil {
+		return v, err
+	}
+	sigs, err := store.ReadFile(dir + "signatures.json")
+	if err != nil {
+		return v, err
+	}
+	var m statement.Manifest
+	all, err := statement.ParseSignatures(sigs)
+	if err = errors.Join(err, json.Unmarshal(raw, &m)); err != nil {
+		return v, fmt.Errorf("%s: %w", dir, err)
+	}
+	v = Version{Statement: name, Version: version, SHA256: hash(raw), Author: m.Author, Created: m.Created, Expires: m.Expires}
+	for _, s := range all {
+		v.Keys = append(v.Keys, s.KeyID)
+	}
+	return v, nil
+}
+
+// Approve adds a signature to the pending draft of a statement, after it has made sure that the files that lie there are
+// those that the manifest lists: what the signer could read is what he signs.
 func (d Dir) Approve(name string, by *Signer) error {
 	v, err := statement.Newest(d.Drafting(), name)
 	if err != nil {
@@ -282,6 +305,9 @@ func (d Dir) Approve(name string, by *Signer) error {
 	dir := filepath.Join(d.pending(), name, strconv.FormatInt(v, 10))
 	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
+		return err
+	}
+	if err := sameFiles(dir, name, v, raw); err != nil {
 		return err
 	}
 	old, err := os.ReadFile(filepath.Join(dir, "signatures.json"))
@@ -298,6 +324,31 @@ func (d Dir) Approve(name string, by *Signer) error {
 		return err
 	}
 	return replaceFile(filepath.Join(dir, "signatures.json"), b, 0o644)
+}
+
+// sameFiles checks that a draft's folder holds exactly what its manifest lists.
+func sameFiles(dir, name string, version int64, manifest []byte) error {
+	var m statement.Manifest
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return fmt.Errorf("%s/manifest.json: %w", dir, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if m.Statement != name || m.Version != version || len(entries) != len(m.Files)+2 {
+		return fmt.Errorf("%s does not hold exactly what its manifest lists: have it drafted again", dir)
+	}
+	for _, f := range m.Files {
+		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(f.Path)))
+		if err != nil {
+			return err
+		}
+		if int64(len(b)) != f.Size || hash(b) != f.SHA256 {
+			return fmt.Errorf("%s is not the file that its manifest lists: have it drafted again", filepath.Join(dir, f.Path))
+		}
+	}
+	return nil
 }
 
 // Publish verifies the drafts as a process would that has the published set in force, and moves them into the signed store,
@@ -375,13 +426,8 @@ func sync(name string) error {
 
 // Pin is the pin for the estate's first charter version.
 func (d Dir) Pin(estate string) (statement.Pin, error) {
-	sum, err := manifestHash(d.Store(), "charter", 1)
-	return statement.Pin{Estate: estate, CharterSHA256: sum}, err
-}
-
-func manifestHash(store statement.Store, name string, version int64) (string, error) {
-	raw, err := store.ReadFile(fmt.Sprintf("%s/%d/manifest.json", name, version))
-	return hash(raw), err
+	first, err := readVersion(d.Store(), "charter", 1)
+	return statement.Pin{Estate: estate, CharterSHA256: first.SHA256}, err
 }
 
 func hash(b []byte) string {

@@ -145,6 +145,23 @@ func TestSignApprovePublish(t *testing.T) {
 	if err := publish(); !errors.As(err, &refusal) || refusal.Rule != "approvers" {
 		t.Fatalf("published with another's approval: %v", err)
 	}
+	draft := filepath.Join(string(dir), ".pending", "policy-research", "2")
+	shown, err := os.ReadFile(filepath.Join(draft, "use.cedar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"use.cedar": "forbid (principal, action, resource);\n", "more.cedar": ""} {
+		if err := os.WriteFile(filepath.Join(draft, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Approve("policy-research", e.Ada); err == nil {
+			t.Errorf("%s: what was read is not what would be signed, and it was approved", name)
+		}
+		os.Remove(filepath.Join(draft, "more.cedar"))
+		if err := os.WriteFile(filepath.Join(draft, "use.cedar"), shown, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 2 { // the second replaces the first
 		if err := dir.Approve("policy-research", e.Ada); err != nil {
 			t.Fatal(err)

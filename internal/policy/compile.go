@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -92,8 +93,8 @@ func (c *compiler) file(name string, text []byte) error {
 		if !ok {
 			id = types.String(strconv.Itoa(n))
 		}
-		if id == "" || seen[string(id)] {
-			return refuse(p.Position(), "the policy has no id of its own: %q", id)
+		if seen[string(id)] || !plain(string(id)) {
+			return refuse(p.Position(), "the policy has no id of its own, of at most 63 letters, digits, dots, dashes and underscores: %q", id)
 		}
 		seen[string(id)] = true
 		node := (*ast.Policy)(p.AST())
@@ -106,6 +107,11 @@ func (c *compiler) file(name string, text []byte) error {
 		c.to.add(name+"#"+string(id), p)
 	}
 	return nil
+}
+
+// plain reports whether an id can stand in a ledger entry and a log line as it is.
+func plain(id string) bool {
+	return id != "" && len(id) <= 63 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
 // reach says what a policy touches that it may not, or nothing.

@@ -103,6 +103,8 @@ func TestCompileRefuses(t *testing.T) {
 		{"principal and resource the wrong way round", "permit (principal == Credential::\"research-openai\", action, resource);", ""},
 		{"the same id twice", "@id(\"a\") " + permitAll + "@id(\"a\") " + permitAll, "id of its own"},
 		{"an id like a number", permitAll + "@id(\"0\") " + permitAll, "id of its own"},
+		{"an id that breaks lines", "@id(\"a\\nb\") " + permitAll, "id of its own"},
+		{"an id too long", "@id(\"" + strings.Repeat("a", 64) + "\") " + permitAll, "id of its own"},
 		{"an empty id", "@id(\"\") " + permitAll, "id of its own"},
 		{"another unit's credential", "permit (principal, action, resource == Credential::\"support-openai\");", "does not belong"},
 		{"another unit", "permit (principal, action, resource in Unit::\"support\");", "does not belong"},

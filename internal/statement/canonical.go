@@ -62,6 +62,9 @@ func integers(tree any) (err error) {
 // decode reads canonical JSON into v. Anything that v would not encode back to the same bytes is refused: unknown,
 // duplicate and missing members, other spellings of a name, spaces, trailing data.
 func decode(file string, data []byte, v any) error {
+	if len(data) > maxJSON {
+		return refuse("size", "the JSON has more than %d bytes", maxJSON).in(file)
+	}
 	err := json.Unmarshal(data, v)
 	if err == nil && !utf8.Valid(data) {
 		err = fmt.Errorf("it is not UTF-8")

@@ -1,10 +1,12 @@
 package statement
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -69,6 +71,11 @@ func checkCharter(c *Charter, d *document) error {
 	}
 	if d.err != nil {
 		return d.done()
+	}
+	for i, p := range c.People { // everybody is live at the zero time: only the lists count
+		held, by := c.roles(p.ID, "", time.Time{}), c.roles(p.AttestedBy, "", time.Time{})
+		other := slices.ContainsFunc(by, func(r string) bool { return !slices.Contains(held, r) })
+		d.want(len(held) == 0 || other, "separation", at("$.people", i)+".attested_by", "%s attests %s, who holds the same role", p.AttestedBy, p.ID)
 	}
 	for _, u := range c.Units {
 		c.separate(d, "the unit "+u.ID, "$.roles.units."+u.ID, c.Roles.Units[u.ID].Policy, c.Roles.Units[u.ID].Lifecycle)
@@ -233,6 +240,7 @@ func checkDestination(t *Destination, template, path string, d *document) {
 			d.want(err == nil && p == p.Masked(), "value", at(path+"."+name, i), "%q is not a network such as 10.0.0.0/8", n)
 		}
 	}
+	d.want(t.CA == "" || x509.NewCertPool().AppendCertsFromPEM([]byte(t.CA)), "value", path+".ca", "the CA holds no certificate in PEM")
 	d.want(t.Proxy == "" || validOrigin(t.Proxy, "http"), "value", path+".proxy", "%q is not a proxy: http://host:port", t.Proxy)
 }
 
@@ -303,6 +311,11 @@ func validOrigin(s, scheme string) bool {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || s != strings.ToLower(s) {
 		return false
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return false
+		}
 	}
 	return s == scheme+"://"+u.Host && !strings.ContainsAny(u.Host, "%\\ ") && isASCII(s)
 }

@@ -1,10 +1,7 @@
 package statement
 
 import (
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,10 +29,15 @@ const (
 
 // Load reads the newest lock in the store and everything that it binds, verifies all of it against the pin and the rules
 // at time now, and returns the set. prev is the set in force, or nil; it is returned when the store has nothing newer.
-// Nothing that is not verified is parsed, but for manifests and the lock. Every refusal wraps ErrRefused and names the rule,
-// the person, the file and the line. The Cedar in the set is not parsed: see policy.Compile.
+// Nothing that is not verified is parsed, but for manifests, signatures and the lock. The history of manifests is read as far
+// as the store has it, and must reach back to prev. Every refusal wraps ErrRefused and names the rule, the person, the file
+// and the line. The Cedar in the set is not parsed: see policy.Compile.
 func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
-	s, err := load(store, pin, prev, now)
+	l := &loader{store: store, pin: pin, now: now, left: maxSet}
+	if prev != nil {
+		l.prev = prev.Lock
+	}
+	s, err := l.load(prev)
 	if err != nil && !errors.Is(err, ErrRefused) {
 		err = refuse("missing", "reading the store: %v", err)
 	}
@@ -45,47 +47,56 @@ func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 	return s, nil
 }
 
-func load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
-	l := &loader{store: store, pin: pin, prev: prev, now: now, left: maxSet}
-	newest, err := Newest(store, "lock")
+// loader is one call of Load.
+type loader struct {
+	store   Store
+	pin     Pin
+	prev    Lock // in force, or the zero Lock
+	now     time.Time
+	left    int64 // bytes that may still be read
+	charter *signed
+}
+
+func (l *loader) load(prev *Set) (*Set, error) {
+	newest, err := Newest(l.store, "lock")
 	if err != nil {
 		return nil, err
 	}
 	if newest == 0 {
 		return nil, refuse("missing", "the store has no lock")
 	}
+	if newest < max(l.pin.LastLock, l.prev.Version) {
+		return nil, refuse("rollback", "version %d of the lock is older than the one in force", newest).in("lock")
+	}
 	lock, err := l.open("lock", newest, "")
 	if err != nil {
 		return nil, err
 	}
 	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires}
-	s.Lock.Version, s.Lock.Created, s.Lock.Expires = lock.Version, lock.Created, lock.Expires
-	if err := l.readLock(s, lock); err != nil {
-		return nil, err
-	}
 	if prev != nil && prev.LockHash == s.LockHash {
-		return prev, expired(lock, prev.Expires, now)
+		return prev, l.expired(lock, prev.Expires)
+	}
+	if err := l.readLock(s, lock, prev); err != nil {
+		return nil, err
 	}
 	if err := l.readCharter(s); err != nil {
 		return nil, err
 	}
-	if err := s.Charter.approveLock(&lock.Manifest, lock.signers(&s.Charter)); err != nil {
+	if err := s.Charter.checkLock(&lock.Manifest, lock.signers(&s.Charter)); err != nil {
 		return nil, inDir(err, lock.Dir)
 	}
 	if err := l.readStatements(s); err != nil {
 		return nil, err
 	}
-	return s, expired(lock, s.Expires, now)
+	return s, l.expired(lock, s.Expires)
 }
 
-// loader is one call of Load.
-type loader struct {
-	store   Store
-	pin     Pin
-	prev    *Set
-	now     time.Time
-	left    int64 // bytes that may still be read
-	charter *signed
+// expired refuses a set whose time has run out.
+func (l *loader) expired(lock *signed, until time.Time) error {
+	if l.now.Before(until) {
+		return nil
+	}
+	return refuse("expired", "the set expired at %s", until.Format(time.RFC3339)).in(lock.Dir)
 }
 
 // signed is one version of a statement as it lies in the store: hashes checked, signatures not.
@@ -96,9 +107,7 @@ type signed struct {
 	sigs []Signature
 }
 
-func (g *signed) signers(c *Charter) signers {
-	return c.signers(PayloadType, g.raw, g.sigs)
-}
+func (g *signed) signers(c *Charter) signers { return c.signers(PayloadType, g.raw, g.sigs) }
 
 func (l *loader) read(name string) ([]byte, error) {
 	b, err := l.store.ReadFile(name)
@@ -112,10 +121,9 @@ func (l *loader) read(name string) ([]byte, error) {
 }
 
 // manifest reads a manifest without its files. hash, if not empty, is what its SHA-256 must be.
-func (l *loader) manifest(name string, version int64, hash string) (*signed, error) {
-	g := &signed{Files: Files{Dir: fmt.Sprintf("%s/%d", name, version)}}
+func (l *loader) manifest(name string, version int64, hash string) (g *signed, err error) {
+	g = &signed{Files: Files{Dir: fmt.Sprintf("%s/%d", name, version)}}
 	file := g.Dir + "/manifest.json"
-	var err error
 	if g.raw, err = l.read(file); err != nil {
 		return nil, err
 	}
@@ -126,13 +134,12 @@ func (l *loader) manifest(name string, version int64, hash string) (*signed, err
 		return nil, err
 	}
 	m := &g.Manifest
-	if m.Estate != l.pin.Estate || m.Statement != name || m.Version != version {
-		return nil, refuse("lock", "the manifest is of version %d of %s of the estate %q", m.Version, m.Statement, m.Estate).in(file)
-	}
-	if (m.Prev == "") != (version == 1) || m.Prev != "" && !validHash(m.Prev) {
-		return nil, refuse("chain", "version %d has the predecessor %q", version, m.Prev).in(file)
-	}
-	if !m.Created.Before(m.Expires) || m.Created.After(l.now.Add(clockSkew)) {
+	switch {
+	case m.Estate != l.pin.Estate || m.Statement != name || m.Version != version:
+		return nil, refuse("lock", "the manifest is of version %d of %q of the estate %q", m.Version, m.Statement, m.Estate).in(file)
+	case (m.Prev == "") != (version == 1) || m.Prev != "" && !validHash(m.Prev):
+		return nil, refuse("chain", "version %d names the predecessor %q", version, m.Prev).in(file)
+	case !m.Created.Before(m.Expires) || m.Created.After(l.now.Add(clockSkew)):
 		return nil, refuse("value", "the statement was created at %s and expires at %s", m.Created.Format(time.RFC3339), m.Expires.Format(time.RFC3339)).in(file)
 	}
 	for i, f := range m.Files {
@@ -149,12 +156,11 @@ func (l *loader) open(name string, version int64, hash string) (*signed, error) 
 	if err != nil {
 		return nil, err
 	}
-	file := g.Dir + "/signatures.json"
-	sigs, err := l.read(file)
+	sigs, err := l.read(g.Dir + "/signatures.json")
 	if err != nil {
 		return nil, err
 	}
-	if err := decode(file, sigs, &g.sigs); err != nil {
+	if err := decode(g.Dir+"/signatures.json", sigs, &g.sigs); err != nil {
 		return nil, err
 	}
 	g.Bytes = make(map[string][]byte, len(g.Manifest.Files))
@@ -193,98 +199,83 @@ func validFile(s string) bool {
 	return plain && (path.Ext(s) == ".yaml" || path.Ext(s) == ".cedar" || s == "estate.lock")
 }
 
-// readLock reads what the lock binds, unverified, and refuses a version that falls behind.
-func (l *loader) readLock(s *Set, lock *signed) error {
+// history follows g back to its first version, or as far as the store has it. was is the version in force, which must be an
+// ancestor that the store reaches; the zero Locked when none is.
+func (l *loader) history(g *signed, was Locked) error {
+	if g.Version < was.Version || g.Version == was.Version && hexSHA256(g.raw) != was.SHA256 {
+		return refuse("rollback", "version %d of %s is not what was accepted as version %d", g.Version, g.Statement, was.Version).in(g.Dir)
+	}
+	for steps := 0; g.Version > 1; steps++ {
+		enough := was.Version == 0 || g.Version <= was.Version+1
+		if g.Version == was.Version+1 && g.Prev != was.SHA256 || !enough && steps == maxChain {
+			return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, was.Version).in(g.Dir)
+		}
+		before, err := l.manifest(g.Statement, g.Version-1, g.Prev)
+		var e *Error
+		if enough && (steps == maxChain || errors.As(err, &e) && e.Rule == "missing") {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if before.Created.After(g.Created) {
+			return refuse("chain", "version %d of %s was created before version %d", g.Version, g.Statement, before.Version).in(g.Dir)
+		}
+		g = before
+	}
+	return nil
+}
+
+// readLock reads what the lock binds, unverified, and checks that it succeeds the one in force.
+func (l *loader) readLock(s *Set, lock *signed, prev *Set) error {
 	file := lock.Dir + "/estate.lock"
 	if err := decode(file, lock.Bytes["estate.lock"], &s.Lock); err != nil {
 		return err
 	}
-	if lock.Version < l.pin.LastLock || l.prev != nil && lock.Version < l.prev.Lock.Version {
-		return refuse("rollback", "version %d of the lock is older than the one in force", lock.Version).in(file)
-	}
+	s.Lock.Version, s.Lock.Created, s.Lock.Expires = lock.Version, lock.Created, lock.Expires
 	if lock.Expires.Sub(lock.Created) > maxLockLife {
 		return refuse("expired", "the lock lives longer than %d days", int(maxLockLife.Hours()/24)).in(file)
 	}
 	for name, b := range s.Lock.Statements {
 		if b.Version < 1 || !validHash(b.SHA256) {
-			return refuse("lock", "the lock binds no proper version of %s", name).in(file)
+			return refuse("lock", "the lock binds no proper version of %q", name).in(file)
 		}
 	}
-	if l.prev != nil && l.prev.LockHash != s.LockHash {
-		return l.descends(lock, l.prev.Lock.Version, hex.EncodeToString(l.prev.LockHash[:]))
+	if prev == nil {
+		return l.history(lock, Locked{})
 	}
-	return nil
+	return l.history(lock, Locked{Version: prev.Lock.Version, SHA256: fmt.Sprintf("%x", prev.LockHash)})
 }
 
-// descends walks from g back to version, whose manifest must have the hash.
-func (l *loader) descends(g *signed, version int64, hash string) error {
-	steps := 0
-	for g.Version > version+1 {
-		if steps++; steps > maxChain {
-			return refuse("chain", "%s is more than %d versions ahead", g.Statement, maxChain).in(g.Dir)
-		}
-		next, err := l.manifest(g.Statement, g.Version-1, g.Prev)
-		if err != nil {
-			return err
-		}
-		g = next
-	}
-	if g.Version <= version {
-		return refuse("rollback", "version %d of %s differs from what was accepted as version %d", g.Version, g.Statement, version).in(g.Dir)
-	}
-	if g.Prev != hash {
-		return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, version).in(g.Dir)
-	}
-	return nil
-}
-
-// readCharter follows the charter from what is trusted, the pin or the set in force, to the version that the lock binds.
+// readCharter follows the charter from the pin, through the version in force, to the one that the lock binds. Each is
+// accepted by the quorum of the one before and by its own.
 func (l *loader) readCharter(s *Set) error {
-	bound := s.Lock.Statements["charter"]
-	if l.prev != nil && l.prev.Lock.Statements["charter"] == bound {
-		s.Charter = l.prev.Charter
-		g, err := l.open("charter", bound.Version, bound.SHA256)
-		l.charter = g
-		return err
+	bound, was := s.Lock.Statements["charter"], l.prev.Statements["charter"]
+	version := max(1, l.pin.MinCharter)
+	if bound.Version < max(version, was.Version) || bound.Version > version+maxChain {
+		return refuse("rollback", "the lock binds version %d of the charter, the pin is about version %d, and version %d is in force", bound.Version, version, was.Version).in("lock")
 	}
 	var trusted *Charter
-	var version int64
-	var hash string
-	if l.prev != nil {
-		trusted, version, hash = &l.prev.Charter, l.prev.Lock.Statements["charter"].Version, l.prev.Lock.Statements["charter"].SHA256
-	} else {
-		version = max(1, l.pin.MinCharter)
+	for ; version <= bound.Version; version++ {
 		g, err := l.open("charter", version, "")
 		if err != nil {
 			return err
 		}
-		if hexSHA256(g.raw) != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2) {
+		hash := hexSHA256(g.raw)
+		switch {
+		case trusted == nil && hash != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2):
 			return refuse("pin", "version %d of the charter has not the pinned hash, or is not signed by two of the pinned root keys", version).in(g.Dir)
-		}
-		if trusted, err = l.acceptCharter(g, nil); err != nil {
-			return err
-		}
-		hash, l.charter = hexSHA256(g.raw), g
-	}
-	if bound.Version < version || bound.Version > version+maxChain {
-		return refuse("rollback", "the lock binds version %d of the charter; version %d is what is trusted", bound.Version, version).in("lock")
-	}
-	for version < bound.Version {
-		version++
-		g, err := l.open("charter", version, "")
-		if err != nil {
-			return err
-		}
-		if g.Prev != hash {
+		case trusted != nil && (g.Prev != hexSHA256(l.charter.raw) || g.Created.Before(l.charter.Created)):
 			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.Dir)
+		case version == was.Version && hash != was.SHA256:
+			return refuse("rollback", "version %d of the charter is not what was accepted", version).in(g.Dir)
+		case version == bound.Version && hash != bound.SHA256:
+			return refuse("lock", "the lock binds another version %d of the charter", version).in("lock")
 		}
 		if trusted, err = l.acceptCharter(g, trusted); err != nil {
-			return err
+			return inDir(err, g.Dir)
 		}
-		hash, l.charter = hexSHA256(g.raw), g
-	}
-	if hash != bound.SHA256 {
-		return refuse("lock", "the lock binds another version %d of the charter", bound.Version).in("lock")
+		l.charter = g
 	}
 	if trusted.Demo && !l.pin.AllowDemo {
 		return refuse("demo", "the charter says that this is a demo estate").in(l.charter.Dir)
@@ -293,30 +284,12 @@ func (l *loader) readCharter(s *Set) error {
 	return nil
 }
 
-// pinned counts the pinned keys that signed.
-func (g *signed) pinned(keys []string) int {
-	n, pae, seen := 0, PAE(PayloadType, g.raw), map[string]bool{}
-	for _, k := range keys {
-		raw, err := base64.StdEncoding.Strict().DecodeString(k)
-		if err != nil || len(raw) != ed25519.PublicKeySize || seen[string(raw)] {
-			continue
-		}
-		seen[string(raw)] = true
-		for _, s := range g.sigs[:min(len(g.sigs), maxSignatures)] {
-			if ed25519.Verify(raw, pae, s.Sig) {
-				n++
-				break
-			}
-		}
-	}
-	return n
-}
-
 // acceptCharter verifies a charter by the quorum before it, if any, and by its own.
 func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
+	root := role{name: "root"}
 	if before != nil {
-		if err := before.checkApprovers(&g.Manifest, g.signers(before), role{name: "root"}); err != nil {
-			return nil, inDir(err, g.Dir)
+		if err := before.checkApprovers(&g.Manifest, g.signers(before), root); err != nil {
+			return nil, err
 		}
 	}
 	c, file := new(Charter), g.Dir+"/charter.yaml"
@@ -332,9 +305,9 @@ func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
 	}
 	by := g.signers(c)
 	if err := c.checkAuthor(&g.Manifest, by); err != nil {
-		return nil, inDir(err, g.Dir)
+		return nil, err
 	}
-	return c, inDir(c.checkApprovers(&g.Manifest, by, role{name: "root"}), g.Dir)
+	return c, c.checkApprovers(&g.Manifest, by, root)
 }
 
 // inDir names the folder that a refusal is about.
@@ -365,7 +338,7 @@ func (l *loader) readStatements(s *Set) error {
 		if err != nil {
 			return err
 		}
-		if err := l.approve(g, s, want[name]); err != nil {
+		if err := l.accept(g, s, want[name]); err != nil {
 			return inDir(err, g.Dir)
 		}
 		got[name] = g.Files
@@ -376,14 +349,10 @@ func (l *loader) readStatements(s *Set) error {
 	return s.assemble(got)
 }
 
-// approve checks one statement's history and signatures.
-func (l *loader) approve(g *signed, s *Set, r role) error {
-	if l.prev != nil {
-		if was, ok := l.prev.Lock.Statements[g.Statement]; ok && was != s.Lock.Statements[g.Statement] {
-			if err := l.descends(g, was.Version, was.SHA256); err != nil {
-				return err
-			}
-		}
+// accept checks one statement's history, times and signatures.
+func (l *loader) accept(g *signed, s *Set, r role) error {
+	if err := l.history(g, l.prev.Statements[g.Statement]); err != nil {
+		return err
 	}
 	if g.Created.After(s.Lock.Created) {
 		return refuse("lock", "%s was created after the lock that binds it", g.Statement)
@@ -396,12 +365,4 @@ func (l *loader) approve(g *signed, s *Set, r role) error {
 		return err
 	}
 	return s.Charter.checkApprovers(&g.Manifest, by, r)
-}
-
-// expired refuses a set whose time has run out.
-func expired(lock *signed, until, now time.Time) error {
-	if now.Before(until) {
-		return nil
-	}
-	return refuse("expired", "the set expired at %s", until.Format(time.RFC3339)).in(lock.Dir)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,6 +103,20 @@ func (c *Charter) signers(payloadType string, payload []byte, sigs []Signature) 
 		}
 	}
 	return got
+}
+
+// pinned counts the pinned keys that signed.
+func (g *signed) pinned(keys []string) (n int) {
+	seen := map[string]bool{}
+	for _, k := range keys {
+		key := Key{Type: "ed25519", Public: k}
+		signed := slices.ContainsFunc(g.sigs[:min(len(g.sigs), maxSignatures)], func(s Signature) bool { return key.verify(PAE(PayloadType, g.raw), s.Sig) })
+		if signed && !seen[k] {
+			n++
+		}
+		seen[k] = true
+	}
+	return n
 }
 
 func hexSHA256(b []byte) string {

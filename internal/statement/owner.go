@@ -139,8 +139,8 @@ func authorError(m *Manifest, what string) *Error {
 	return e
 }
 
-// approveLock checks that the author and one other person signed, two of the signers holding two different owner roles.
-func (c *Charter) approveLock(m *Manifest, signed signers) error {
+// checkLock checks that the author and one other person signed, two of the signers holding two different owner roles.
+func (c *Charter) checkLock(m *Manifest, signed signers) error {
 	if signed[m.Author] == nil || !signed[m.Author].Live(m.Created) {
 		return authorError(m, "is not a live person who signed it")
 	}

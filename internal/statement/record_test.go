@@ -42,7 +42,7 @@ func TestRecords(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	left, gone := now.Add(2*time.Hour), now.Add(3*time.Hour)
 	e := estatetest.New(t, estatetest.At(now), estatetest.Edit(func(p *estate.Plan) {
-		p.Charter.People = append(p.Charter.People, statement.Person{ID: "dan", Name: "Dan", AttestedUntil: now.Add(48 * time.Hour), AttestedBy: "ada", Keys: []statement.Key{dan.Key()}})
+		p.Charter.People = append(p.Charter.People, statement.Person{ID: "dan", Name: "Dan", AttestedUntil: now.Add(48 * time.Hour), AttestedBy: "bea", Keys: []statement.Key{dan.Key()}})
 		r := p.Charter.Roles.Units["support"]
 		r.Policy = append([]string{"dan"}, r.Policy...)
 		p.Charter.Roles.Units["support"] = r

@@ -63,6 +63,14 @@ func TestRules(t *testing.T) {
 		{"no attestation", "value", charter, func(p *estate.Plan) { person(p, "ada").AttestedUntil = time.Time{} }},
 		{"attested by himself", "reference", charter, func(p *estate.Plan) { person(p, "ada").AttestedBy = "ada" }},
 		{"attested by a stranger", "reference", charter, func(p *estate.Plan) { person(p, "ada").AttestedBy = "dan" }},
+		{"attested by one of the same role", "separation", charter, func(p *estate.Plan) {
+			p.Charter.Roles.Operations = []string{"bea", "dan"}
+			k, err := estate.NewSigner("dan")
+			if err != nil {
+				panic(err)
+			}
+			p.Charter.People = append(p.Charter.People, statement.Person{ID: "dan", AttestedUntil: person(p, "ada").AttestedUntil, AttestedBy: "bea", Keys: []statement.Key{k.Key()}})
+		}},
 		{"his own deputy", "reference", charter, func(p *estate.Plan) { person(p, "ada").Deputies = []string{"ada"} }},
 		{"a stranger as deputy", "reference", charter, func(p *estate.Plan) { person(p, "ada").Deputies = []string{"dan"} }},
 		{"no key", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys = nil }},
@@ -142,6 +150,13 @@ func TestRules(t *testing.T) {
 		{"origin with a user", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://a@127.0.0.1" }},
 		{"origin in upper case", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://API.example" }},
 		{"origin with a bad port", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://a.example:" }},
+		{"origin with port 0", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://a.example:0" }},
+		{"origin with port 65536", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://a.example:65536" }},
+		{"origin with a query", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://a.example?b" }},
+		{"origin in other letters", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "https://аpi.example" }},
+		{"CA that is none", "value", custody, func(p *estate.Plan) {
+			cred(p).Destination.CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+		}},
 		{"no origin", "value", custody, func(p *estate.Plan) { cred(p).Destination.Origin = "" }},
 		{"prefix with a pattern", "value", custody, func(p *estate.Plan) { cred(p).Destination.Prefix = "/a/*" }},
 		{"prefix with a slash at the end", "value", custody, func(p *estate.Plan) { cred(p).Destination.Prefix = "/a/" }},
@@ -174,6 +189,7 @@ func TestRules(t *testing.T) {
 		{"gateway without an owner", "owner", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Owners.Operations = "" }},
 		{"roles crossed over two units of one gateway", "separation", operations, func(p *estate.Plan) {
 			roles(p, []string{"cora"}, []string{"ada"})
+			person(p, "cora").AttestedBy = "bea"
 			for i := range p.Custody["research"].Credentials {
 				p.Custody["research"].Credentials[i].Owner = "ada"
 			}

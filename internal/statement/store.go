@@ -21,6 +21,7 @@ type Store interface {
 // Bounds on what is read from a store, in bytes and entries.
 const (
 	maxFile    = 4 << 20  // one file
+	maxJSON    = 1 << 20  // one that is parsed before it is verified
 	maxSet     = 64 << 20 // all files of one set
 	maxFiles   = 256      // in one statement
 	maxEntries = 1 << 16  // names in one folder
@@ -52,7 +53,7 @@ func (d Dir) ReadFile(name string) ([]byte, error) {
 	return b, err
 }
 
-// ReadDir lists at most 65,536 names.
+// ReadDir lists a folder of at most 65,536 names.
 func (d Dir) ReadDir(name string) ([]string, error) {
 	root, err := os.OpenRoot(string(d))
 	if err != nil {
@@ -64,9 +65,12 @@ func (d Dir) ReadDir(name string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(maxEntries)
+	names, err := f.Readdirnames(maxEntries + 1)
 	if err != nil && err != io.EOF {
 		return nil, err
+	}
+	if len(names) > maxEntries { // a part of them would hide the newest
+		return nil, refuse("size", "the folder has more than %d names", maxEntries).in(name)
 	}
 	slices.Sort(names)
 	return names, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
@@ -81,19 +82,28 @@ type key struct {
 }
 
 // NewKeys takes records that statement.Set.OpenWorkloadKey has verified against the same set. Records of workloads that
-// the set does not have are left out.
+// the set does not have are left out. So is a key that two workloads claim: hashes are public, and a record may be signed over
+// another's. Of two records of one workload's key the later end holds.
 func NewKeys(set *statement.Set, records []*statement.WorkloadKey) *Keys {
 	k := &Keys{byHash: make(map[[sha256.Size]byte]key, len(records))}
+	claimed := map[[sha256.Size]byte]bool{}
 	for _, r := range records {
 		w, unit, ok := set.Workload(r.Workload)
-		hash, err := hex.DecodeString(r.SHA256)
-		if !ok || err != nil || len(hash) != sha256.Size {
+		raw, err := hex.DecodeString(r.SHA256)
+		if !ok || err != nil || len(raw) != sha256.Size {
 			continue
 		}
-		k.byHash[[sha256.Size]byte(hash)] = key{notBefore: r.NotBefore, identity: Identity{
+		hash := [sha256.Size]byte(raw)
+		old, twice := k.byHash[hash]
+		claimed[hash] = claimed[hash] || twice && old.identity.Workload != w.ID
+		if twice && !r.NotAfter.After(old.identity.NotAfter) {
+			continue
+		}
+		k.byHash[hash] = key{notBefore: r.NotBefore, identity: Identity{
 			Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Proof: "bearer", KeyID: r.SHA256[:16], SHA256: r.SHA256, NotAfter: r.NotAfter,
 		}}
 	}
+	maps.DeleteFunc(k.byHash, func(hash [sha256.Size]byte, _ key) bool { return claimed[hash] })
 	return k
 }
 

@@ -71,6 +71,32 @@ func TestNewKeysLeavesOut(t *testing.T) {
 	}
 }
 
+// A record over the hash of another workload's key takes nothing over: both are refused.
+func TestClaimedTwice(t *testing.T) {
+	e := estatetest.New(t)
+	var mine *statement.WorkloadKey
+	for _, r := range e.KeyRecords {
+		if r.Workload == "research-agent" {
+			mine = r
+		}
+	}
+	theirs, later := *mine, *mine
+	theirs.Workload, theirs.NotAfter = "support-agent", mine.NotAfter.Add(time.Hour)
+	later.NotAfter = mine.NotAfter.Add(2 * time.Hour)
+	for name, records := range map[string][]*statement.WorkloadKey{
+		"after": {mine, &theirs}, "before": {&theirs, mine}, "between": {mine, &theirs, &later}, "twice": {&theirs, mine, &theirs},
+	} {
+		if id, err := workload.NewKeys(e.Set, records).Verify(e.Proof("research-agent"), e.Now); !errors.Is(err, workload.ErrUnknown) {
+			t.Errorf("%s: %+v, %v", name, id, err)
+		}
+	}
+	for _, records := range [][]*statement.WorkloadKey{{mine, &later}, {&later, mine}} {
+		if id, err := workload.NewKeys(e.Set, records).Verify(e.Proof("research-agent"), e.Now); err != nil || !id.NotAfter.Equal(later.NotAfter) {
+			t.Errorf("renewed: %+v, %v", id, err)
+		}
+	}
+}
+
 func FuzzVerify(f *testing.F) {
 	f.Add([]byte("rv_"))
 	f.Add(workload.Encode([32]byte{1, 2, 3}))

@@ -23,6 +23,9 @@ func (c *call) answer(resp *hop.Response) *dialect.Fault {
 	copyAnswer(h, resp.Header)
 	resp.Header = nil // not kept while the body streams
 	c.receipt = h.Get(receiptField)
+	if resp.Status < 200 || resp.Status > 599 {
+		return c.instead(&dialect.Fault{Status: http.StatusBadGateway, Code: "upstream_status", Message: "The upstream answered with a status that HTTP does not have for final answers."})
+	}
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	p := &passage{call: c, body: resp.Body, status: resp.Status}
 	switch kind = strings.ToLower(strings.TrimSpace(kind)); {

@@ -131,6 +131,21 @@ func TestAnswerThatBreaksOffBeforeItsBody(t *testing.T) {
 	}
 }
 
+func TestStatusThatIsNoFinalOne(t *testing.T) {
+	for _, status := range []int{100, 199, 600, 999} {
+		r := newRig(t, nil, func(r *rig) {
+			r.parts.Custodian = answering{&hop.Response{Status: status, Body: io.NopCloser(strings.NewReader("x"))}}
+		})
+		if resp := r.do("POST", "/v1/chat/completions", chat); resp.StatusCode != 502 || resp.Header.Get("Reeve-Refusal") != "upstream_status" {
+			t.Errorf("%d: %s", status, resp.Status)
+		}
+	}
+}
+
+type answering struct{ resp *hop.Response }
+
+func (a answering) Do(context.Context, *hop.Open) (*hop.Response, error) { return a.resp, nil }
+
 func TestEmptyAnswer(t *testing.T) {
 	r := newRig(t, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
 		w.Head(204, []hop.Field{field("X-Other", "1")})

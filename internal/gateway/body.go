@@ -118,13 +118,10 @@ func (g *Gateway) readBody(c *call) (*buffer, int, *dialect.Fault) {
 		return nil, 0, &dialect.Fault{Status: http.StatusUnsupportedMediaType, Code: "content_encoding", Final: true,
 			Message: "The request's body is encoded as " + clip(e) + ". The model cannot be read from it; send it as it is."}
 	}
-	lim := c.force.limits
-	ctl := http.NewResponseController(c.w)
-	_ = ctl.SetReadDeadline(time.Now().Add(time.Duration(lim.BodyTimeout)))
-	b, n, err := g.bodies.read(c.r.Body, c.r.ContentLength, lim.BodyBytes)
+	c.readBy(c.start.Add(time.Duration(c.force.limits.BodyTimeout)))
+	b, n, err := g.bodies.read(c.r.Body, c.r.ContentLength, c.force.limits.BodyBytes)
 	if err == nil {
-		// From here on reading watches for the client's going away, and that has no deadline.
-		_ = ctl.SetReadDeadline(time.Time{})
+		c.readBy(time.Time{}) // from here on reading watches for the client's going away, and that has no deadline
 		return b, n, nil
 	}
 	c.w.Header().Set("Connection", "close")
@@ -141,4 +138,9 @@ func (g *Gateway) readBody(c *call) (*buffer, int, *dialect.Fault) {
 	}
 	return nil, 0, &dialect.Fault{Status: http.StatusBadRequest, Code: "body_broken", Final: true,
 		Message: "The request's body broke off. Nothing was sent."}
+}
+
+// readBy sets the deadline for reading from the client. The zero time is none.
+func (c *call) readBy(t time.Time) {
+	_ = http.NewResponseController(c.w).SetReadDeadline(t) // not every test writer has deadlines
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/reevehq/reeve/internal/gateway/dialect"
 	"github.com/reevehq/reeve/internal/hop"
@@ -61,6 +62,9 @@ func proofFault(err error) *dialect.Fault {
 	return f
 }
 
+// unread is how long a client may take to send the rest of a request that is refused already.
+const unread = 2 * time.Second
+
 // refuse answers with a fault in the client's dialect.
 func (c *call) refuse(f *dialect.Fault) {
 	f.RequestID = c.id
@@ -69,6 +73,9 @@ func (c *call) refuse(f *dialect.Fault) {
 	if f.Code == gone {
 		c.status = f.Status
 		return
+	}
+	if c.r.Body != http.NoBody && !c.read {
+		c.readBy(time.Now().Add(unread)) // net/http reads on for a while, so that the connection can be used again
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "application/json")

@@ -129,6 +129,7 @@ type call struct {
 	model   string // as the client named it
 	stream  bool   // the client asked for a stream of events
 
+	read    bool // the body is
 	entered bool // the custodian's ledger has it
 	status  int
 	in, out int64         // body bytes
@@ -305,7 +306,7 @@ func (c *call) forward() *dialect.Fault {
 		if f != nil {
 			return f
 		}
-		body, open.Body, c.in = b, b.b[:n], int64(n)
+		body, open.Body, c.in, c.read = b, b.b[:n], int64(n), true
 	}
 	resp, f := c.send(open)
 	if body != nil {

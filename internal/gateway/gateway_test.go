@@ -372,6 +372,21 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 	}
 }
 
+func TestSlowBodyOfARefusedRequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, answerJSON)
+	conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	conn.SetReadDeadline(time.Now().Add(2*unread + 10*time.Second))
+	if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 401 ") {
+		t.Errorf("the connection stays: %q %v", b, err)
+	}
+}
+
 func TestEncodedBody(t *testing.T) {
 	r := newRig(t, answerJSON)
 	resp := r.do("POST", "/v1/chat/completions", chat, "Content-Encoding", "gzip")

@@ -36,15 +36,15 @@ type Status struct {
 	Lock        int64     `json:"lock"` // version of the set in force; 0 for none
 	LockHash    string    `json:"lock_hash"`
 	LockExpires time.Time `json:"lock_expires"`
-	SetError    string    `json:"set_error,omitempty"` // why a newer set was refused
+	SetError    string    `json:"set_error,omitempty"` // why the authority's newer set is not in force
 
 	Isolation   map[string]string `json:"isolation"` // level by gateway, of those that have called
 	Confinement confine.Report    `json:"confinement"`
 
-	FeedAgeMS int64  `json:"feed_age_ms"` // -1 when unknown
-	FeedError string `json:"feed_error,omitempty"`
-	Withheld  int    `json:"withheld"` // revocations that are held and that the authority does not publish
-	Gaps      int    `json:"gaps"`     // runs of revocation numbers that never came
+	FeedAgeMS int64  `json:"feed_age_ms"`          // -1 when unknown
+	FeedError string `json:"feed_error,omitempty"` // why there is no news, or what was refused last
+	Withheld  int    `json:"withheld"`             // revocations that are held and that the authority does not publish
+	Gaps      int    `json:"gaps"`                 // runs of revocation numbers that never came
 
 	Ledger Ledger `json:"ledger"`
 

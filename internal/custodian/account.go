@@ -17,13 +17,16 @@ import (
 
 // deny writes the denial and returns it as the gateway gets it.
 func (c *Custodian) deny(u *use, no *refusal) *hop.Refusal {
-	if no.counts {
-		if x := u.view.ceilings.Denied(u.who.Workload, u.start); x != nil {
+	quiet := no.quiet
+	if !quiet {
+		x, many := u.view.ceilings.Denied(u.who.Workload, no.counts, u.start)
+		if x != nil {
 			no = c.exceed(u, x)
 		}
+		quiet = no.quiet || many
 	}
 	c.meters.denials.Of(no.word()).Inc()
-	if no.quiet {
+	if quiet {
 		c.tally.add(no.word(), u)
 		return no.hop("")
 	}
@@ -116,6 +119,11 @@ func (c *Custodian) reflected(u *use) {
 	if u.credential.OnReflection == "freeze" {
 		c.Close(closing.Closed{Target: statement.Target{Kind: closing.Credential, ID: u.Credential}, Reason: "the upstream sent the secret back", By: "guard", Time: c.Clock()})
 	}
+}
+
+// Alarm writes down what a person should look at.
+func (c *Custodian) Alarm(reason string) {
+	c.alarm((&use{view: c.view.Load()}).entry(entry.Alarm), reason)
 }
 
 func (c *Custodian) alarm(e *entry.Entry, reason string) {

@@ -137,7 +137,8 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	if no := c.still(u); no != nil {
 		return nil, nil, u.unsent(no)
 	}
-	target := u.credential.pin.AppendTarget(nil, u.target, secret)
+	room := make([]byte, 0, len(u.target)+len(u.credential.Inject.Name)+3*secret.Len()+2) // growing would leave copies behind
+	target := u.credential.pin.AppendTarget(room, u.target, secret)
 	name, value := u.credential.pin.Field(secret)
 	resp, err := u.credential.connections().Send(ctx, &egress.Request{
 		Method: u.open.Method,
@@ -148,6 +149,7 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	})
 	clear(target)
 	clear(value)
+	u.body, u.open.Body = nil, nil // free while the answer streams
 	if err != nil {
 		return nil, nil, c.unanswered(ctx, u, err)
 	}

@@ -2,10 +2,13 @@ package custodian
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -106,7 +110,9 @@ func TestEveryRefusal(t *testing.T) {
 		{name: "policy does not permit", estate: edit(func(p *estate.Plan) {
 			p.Cedar["research"]["use.cedar"] = `forbid (principal, action, resource) when { false };`
 		}), code: "policy_denied", reason: "no_permit"},
-		{name: "an assertion that cannot be read", do: func(_ *world, o *hop.Open) { o.Asserted = []hop.Field{{Name: "spend", Value: "much"}} }, code: "policy_denied", reason: "asserted_malformed"},
+		{name: "an assertion that cannot be read", estate: edit(func(p *estate.Plan) {
+			p.Cedar["research"]["use.cedar"] += "forbid (principal, action, resource) when { context.asserted has spend && context.asserted.spend > 100 };"
+		}), do: func(_ *world, o *hop.Open) { o.Asserted = []hop.Field{{Name: "spend", Value: "much"}} }, code: "policy_denied", reason: "asserted_malformed"},
 		{name: "real credentials without isolation", estate: edit(func(p *estate.Plan) { p.Charter.RequireIsolation = "separate-uid" }), do: func(w *world, _ *hop.Open) { w.Isolation.Undumpable = false }, peer: "root", code: "isolation", reason: "isolation"},
 		{name: "too many requests", estate: edit(func(p *estate.Plan) {
 			p.Policies["research"].Ceilings = []statement.Ceiling{{Workload: "*", Credential: "*", RequestsPerMinute: 1}}
@@ -556,5 +562,157 @@ func TestAliasAndPrefix(t *testing.T) {
 		if r := w.wire.sent[0]; string(r.Body) != tt.sent || string(r.Target) != tt.target {
 			t.Errorf("%s %s was sent as %s %s", tt.path, tt.body, r.Target, r.Body)
 		}
+	}
+}
+
+// TestRotation: a new version is used from the next request on; the one before ends with its requests.
+func TestRotation(t *testing.T) {
+	const second = "demo-upstream-key-of-research-9999"
+	w := newWorld(t)
+	release := make(chan struct{})
+	w.wire.answer = func(context.Context, *egress.Request) (*egress.Response, error) {
+		<-release
+		return reply(200, "done"), nil
+	}
+	done := make(chan *answer)
+	go func() { done <- w.do(w.chat()) }()
+	eventually(t, "the request is sent", func() bool { return w.wire.n.Load() == 1 })
+	before := w.wire.retired.Load()
+	w.handover("research-openai", 2, second)
+	if w.wire.retired.Load() != before+1 || w.wire.closed.Load() != 0 {
+		t.Errorf("retired %d, closed %d", w.wire.retired.Load(), w.wire.closed.Load())
+	}
+	close(release)
+	if a := <-done; a.body.String() != "done" || !a.ended {
+		t.Errorf("the request in flight: %+v", a.refusal)
+	}
+	w.do(w.chat())
+	if got := string(w.wire.sent[1].Secret.Value); got != "Bearer "+second {
+		t.Error("the next request has the old secret")
+	}
+	intents := w.ledger.of(entry.Intent)
+	if intents[0].Lease != "v1" || intents[1].Lease != "v2" || intents[0].CredFP == intents[1].CredFP {
+		t.Errorf("leases %s, %s", intents[0].Lease, intents[1].Lease)
+	}
+}
+
+// TestExtension: two owners of different roles lengthen a bound, and that is written before anything is used under it.
+func TestExtension(t *testing.T) {
+	for what, stale := range map[string]func(*world){
+		witnessFuse: func(w *world) { w.lag.Store(int64(time.Hour)) },
+		feedBound:   func(w *world) { w.age.Store(int64(time.Hour)) },
+	} {
+		w := newWorld(t)
+		stale(w)
+		x := statement.Extension{Estate: w.estate.Pin.Estate, Custodian: "c1", What: what, Until: w.estate.Now.Add(30 * time.Minute), Created: w.estate.Now, Reason: "the auditor moves"}
+		if err := w.record("extension", x, w.estate.Bea); err == nil {
+			t.Error("one person alone extended it")
+		}
+		other := x
+		other.Custodian = "c2"
+		if err := w.record("extension", other, w.estate.Bea, w.estate.Cora); err == nil {
+			t.Error("another custodian's extension was taken")
+		}
+		if a := w.do(w.chat()); a.refusal == nil {
+			t.Fatal("used without an extension")
+		}
+		must(t, w.record("extension", x, w.estate.Bea, w.estate.Cora))
+		if a := w.do(w.chat()); a.refusal != nil {
+			t.Errorf("%s: %v", what, a.refusal)
+		}
+		if got, want := w.events.String(), "publish publish deny break_glass intent send outcome"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		w.now.Store(int64(31 * time.Minute))
+		if a := w.do(w.chat()); a.refusal == nil {
+			t.Error("used after the extension ended")
+		}
+	}
+}
+
+// TestLedgerFailsMidway: what was begun goes on, its outcome is reported lost, and nothing more is used.
+func TestLedgerFailsMidway(t *testing.T) {
+	w := newWorld(t)
+	broken := ledger.ErrClosed
+	w.wire.before = func() { w.ledger.fail.Store(&broken) }
+	if a := w.do(w.chat()); a.refusal != nil || a.body.String() != `{"ok":true}` {
+		t.Errorf("%+v", a.refusal)
+	}
+	if w.meters.lost.Value() != 1 || len(w.ledger.of(entry.Outcome)) != 0 {
+		t.Errorf("%d lost", w.meters.lost.Value())
+	}
+	w.wire.n.Store(0)
+	if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code != "ledger" || w.wire.n.Load() != 0 {
+		t.Errorf("%+v, %d sent", a.refusal, w.wire.n.Load())
+	}
+	w.freeze("everything", "")
+	if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code == "ledger" && w.Gate.State().Of(&closing.Use{}) == nil {
+		t.Error("closing waits for the ledger")
+	}
+}
+
+// TestDecisionReplays: the erasable payload is enough to decide again.
+func TestDecisionReplays(t *testing.T) {
+	w := newWorld(t)
+	open := w.chat()
+	open.Asserted = []hop.Field{{Name: "client_ip", Value: "192.0.2.1"}, {Name: "noise", Value: "x"}}
+	w.do(open)
+	var in input
+	must(t, json.Unmarshal(w.ledger.payloads[0], &in))
+	path, _, _ := strings.Cut(in.Target, "?")
+	again := w.view.Load().policies.Decide(&policy.Request{Workload: in.Workload, Level: in.Level, Proof: in.Proof, Credential: in.Credential, Gateway: in.Gateway,
+		Method: in.Method, Path: path, Model: in.Model, MaxTokens: in.MaxTokens, Stream: in.Stream, Isolation: in.Isolation, Time: in.Time, Asserted: in.Asserted})
+	intent := w.ledger.of(entry.Intent)[0]
+	if !again.Allow || again.Reason != intent.Reason || !slices.Equal(again.Policies, intent.Policies) {
+		t.Errorf("again %+v, then %+v", again, intent)
+	}
+	salt, err := hex.DecodeString(in.Salt)
+	must(t, err)
+	if digest(salt, w.wire.sent[0].Body) != intent.ReqDigest || digest(nil, path) != intent.PathHash || len(in.Asserted) != 1 {
+		t.Error("the digests are not of what was sent")
+	}
+	if strings.Contains(string(w.ledger.payloads[0]), "hello") {
+		t.Error("the payload holds the prompt")
+	}
+}
+
+// TestQueryInjection: a secret that goes into the query stands there and nowhere else.
+func TestQueryInjection(t *testing.T) {
+	w := newWorld(t, estatetest.Edit(func(p *estate.Plan) {
+		p.Custody["research"].Credentials[0].Inject = statement.Inject{As: "query", Name: "key"}
+	}))
+	open := w.chat()
+	open.Path += "?beta=true"
+	if a := w.do(open); a.refusal != nil {
+		t.Fatal(a.refusal)
+	}
+	r := w.wire.sent[0]
+	if string(r.Target) != "/v1/chat/completions?beta=true&key="+demoKey || r.Secret.Name != "" {
+		t.Errorf("sent to %s with %q", r.Target, r.Secret.Name)
+	}
+	if all := fmt.Sprint(w.ledger.all, string(w.ledger.payloads[0])); strings.Contains(all, demoKey) {
+		t.Error("the ledger holds the secret")
+	}
+}
+
+// TestHostileNames: what a gateway calls things reaches no entry, and is bounded wherever it is kept.
+func TestHostileNames(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("A", 100<<10)
+	open := w.chat()
+	open.RequestID, open.Credential, open.Method, open.Path, open.URL = long, long, long, "/"+long, long
+	open.Asserted = []hop.Field{{Name: "spend", Value: long}, {Name: long, Value: long}}
+	a := w.do(open)
+	if a.refusal == nil || a.refusal.Code != "unknown_credential" || len(a.refusal.Message) > 1000 {
+		t.Fatalf("%+v", a.refusal)
+	}
+	if text := fmt.Sprint(w.ledger.of(entry.Deny)); strings.Contains(text, "AAAA") {
+		t.Error("an entry holds the gateway's words")
+	}
+	if n := len(w.ledger.payloads[0]); n > 10<<10 {
+		t.Errorf("the payload has %d bytes", n)
+	}
+	if strings.Contains(w.logs.String(), strings.Repeat("A", maxName+1)) {
+		t.Error("the log holds more than it should")
 	}
 }

@@ -28,7 +28,6 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/seal"
-	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -72,11 +71,12 @@ func (e *events) String() string {
 // watched is a real ledger that can be made to fail and that remembers what was written.
 type watched struct {
 	*ledger.Log
-	w    *world
-	mu   sync.Mutex
-	all  []entry.Entry
-	fail atomic.Pointer[error]
-	hook func(*entry.Entry) // called when an appended entry is durable
+	w        *world
+	mu       sync.Mutex
+	all      []entry.Entry
+	payloads [][]byte // of appended entries
+	fail     atomic.Pointer[error]
+	hook     func(*entry.Entry) // called when an appended entry is durable
 }
 
 func (l *watched) Append(e *entry.Entry, payload []byte) (ledger.Durable, error) {
@@ -88,6 +88,9 @@ func (l *watched) Append(e *entry.Entry, payload []byte) (ledger.Durable, error)
 		return d, err
 	}
 	l.keep(e)
+	l.mu.Lock()
+	l.payloads = append(l.payloads, payload)
+	l.mu.Unlock()
 	l.w.events.add(string(e.Type))
 	if l.hook != nil {
 		l.hook(e)
@@ -126,13 +129,14 @@ func (l *watched) of(t entry.Type) (found []entry.Entry) {
 
 // wire stands for the upstream. It records every request and answers with answer.
 type wire struct {
-	w      *world
-	mu     sync.Mutex
-	sent   []egress.Request
-	n      atomic.Int64
-	closed atomic.Int64
-	before func()
-	answer func(ctx context.Context, r *egress.Request) (*egress.Response, error)
+	w       *world
+	mu      sync.Mutex
+	sent    []egress.Request
+	n       atomic.Int64
+	closed  atomic.Int64
+	retired atomic.Int64
+	before  func()
+	answer  func(ctx context.Context, r *egress.Request) (*egress.Response, error)
 }
 
 func (w *wire) Send(ctx context.Context, r *egress.Request) (*egress.Response, error) {
@@ -156,7 +160,7 @@ func (w *wire) Send(ctx context.Context, r *egress.Request) (*egress.Response, e
 	return reply(200, `{"ok":true}`), nil
 }
 func (w *wire) Close()  { w.closed.Add(1) }
-func (w *wire) Retire() {}
+func (w *wire) Retire() { w.retired.Add(1) }
 
 func reply(status int, body string, header ...hop.Field) *egress.Response {
 	return &egress.Response{Status: status, Header: append(header, hop.Field{Name: "Content-Type", Value: "application/json"}), Length: int64(len(body)),
@@ -362,5 +366,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
-func revealed(s secret.Value) string { return string(s.Reveal()) }

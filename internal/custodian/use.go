@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,14 +49,20 @@ type outcome struct {
 	bytes  int64 // of the answer's body passed on
 }
 
+// levels are the words for workload.Identity.Level.
+var levels = [4]string{"W0", "W1", "W2", "W3"}
+
 // entry begins an entry with what is known of the use. Its names come from statements, never from the gateway.
 func (u *use) entry(t entry.Type) *entry.Entry {
 	e := &entry.Entry{
-		Type: t, Gateway: u.Gateway, Credential: u.Credential, Estate: u.view.lock, FeedAgeMS: milliseconds(u.age), Policies: u.decision.Policies,
+		Type: t, Gateway: u.Gateway, Credential: u.Credential, FeedAgeMS: milliseconds(u.age), Policies: u.decision.Policies,
+	}
+	if u.view != nil {
+		e.Estate = u.view.lock
 	}
 	if u.who.Workload != "" {
 		e.Tenant, e.Unit, e.Workload = u.who.Tenant, u.who.Unit, u.who.Workload
-		e.Level, e.Proof, e.Actor = "W"+strconv.Itoa(u.who.Level), u.who.Proof, []string{"key:" + u.who.KeyID}
+		e.Level, e.Proof, e.Actor = levels[u.who.Level&3], u.who.Proof, []string{"key:" + u.who.KeyID}
 	}
 	if u.target != "" { // the record allows this method and path
 		path, _, _ := strings.Cut(u.target, "?")

@@ -18,6 +18,9 @@ const (
 	Denials     = "denials_per_minute"
 )
 
+// apiece is how many denials of one workload in a minute are worth an entry of their own, whatever policy bounds.
+const apiece = 600
+
 // each stands for every workload or every credential, each counted separately.
 const each = "*"
 
@@ -39,13 +42,14 @@ type Table struct {
 
 // counter is one workload's. mu spans every field, and those of its pairs.
 type counter struct {
-	mu      sync.Mutex
-	of      *Table // that limits and the pairs' bounds were read from
-	limits  []statement.WorkloadLimit
-	denials window
-	recent  map[string]int64 // credential to the second of its last use
-	pairs   map[string]*pair // by credential
-	alarmed int64            // second of the last excess that was reported as the first
+	mu       sync.Mutex
+	of       *Table // that limits and the pairs' bounds were read from
+	limits   []statement.WorkloadLimit
+	denials  window           // that count towards the bound
+	refusals window           // all of them
+	recent   map[string]int64 // credential to the second of its last use
+	pairs    map[string]*pair // by credential
+	alarmed  int64            // second of the last excess that was reported as the first
 }
 
 // pair is one workload with one credential.
@@ -102,21 +106,27 @@ func (t *Table) Enter(workload, credential string, size int64, now time.Time) (S
 	return Slot{t, c, p}, nil
 }
 
-// Denied counts a denial of the workload. Past its bound every further one is an Excess.
-func (t *Table) Denied(workload string, now time.Time) *Excess {
+// Denied counts a denial of the workload. One that counts towards the workload's bound is an Excess past it. The denial
+// is one of many when a flood of them could fill the disk.
+func (t *Table) Denied(workload string, counts bool, now time.Time) (x *Excess, many bool) {
 	c := t.workloads[workload]
 	if c == nil {
-		return nil
+		return nil, true
 	}
 	sec := t.second(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.read(t, workload)
+	c.refusals.add(sec, 1)
+	many = c.refusals.at(sec) > apiece
+	if !counts {
+		return nil, many
+	}
 	if x := c.denied(sec); x != nil {
-		return c.report(x, sec) // not counted: a workload that is shut out recovers after a minute
+		return c.report(x, sec), many // not counted: a workload that is shut out recovers after a minute
 	}
 	c.denials.add(sec, 1)
-	return nil
+	return nil, many
 }
 
 // Add counts bytes of the answer. They are counted as they pass: an answer is not cut for them, the next request is refused.

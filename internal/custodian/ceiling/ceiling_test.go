@@ -53,7 +53,7 @@ func TestBounds(t *testing.T) {
 		{"credentials", research(nil, statement.WorkloadLimit{Workload: "*", CredentialsPerMinute: 1}), enter(openai, 0), enter(anthropic, 0), &Excess{Credentials, false, true, span}},
 		{"the same credential again", research(nil, statement.WorkloadLimit{Workload: "*", CredentialsPerMinute: 1}), enter(openai, 0), enter(openai, 0), nil},
 		{"denials shut out what is allowed", research(nil, statement.WorkloadLimit{Workload: agent, DenialsPerMinute: 1, OnExcess: "freeze"}),
-			func(tb *Table, now time.Time) *Excess { return tb.Denied(agent, now) }, enter(openai, 0), &Excess{Denials, true, true, span}},
+			func(tb *Table, now time.Time) *Excess { x, _ := tb.Denied(agent, true, now); return x }, enter(openai, 0), &Excess{Denials, true, true, span}},
 		{"a workload of no set", research(nil), enter(openai, 0), func(tb *Table, now time.Time) *Excess { _, x := tb.Enter("ghost", openai, 0, now); return x }, &Excess{Bound: Requests, Retry: 1}},
 	} {
 		table := New(set(t, tt.bounds), nil, start)

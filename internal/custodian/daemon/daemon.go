@@ -56,6 +56,7 @@ type host struct {
 	book     *book
 	follower atomic.Pointer[feed.Follower]
 	confined confine.Report
+	seen     feed.Status      // what alarms were written for
 	unopened map[string]error // sealed secrets that could not be opened, by credential
 }
 
@@ -292,9 +293,24 @@ func (h *host) watch(ctx context.Context) {
 	}
 }
 
+// alarms writes what the follower met and a person should look at.
+func (h *host) alarms(st feed.Status) {
+	if st.Refused > h.seen.Refused {
+		h.Alarm("feed_refused")
+	}
+	if st.Withheld > h.seen.Withheld {
+		h.Alarm("revocations_withheld")
+	}
+	if len(st.Gaps) > len(h.seen.Gaps) {
+		h.Alarm("revocations_missing")
+	}
+	h.seen = st
+}
+
 // judge says whether secrets can be used, and what helps when they cannot.
 func (h *host) judge() {
 	st, log := h.follower.Load().Status(), h.book.log.Load()
+	h.alarms(st)
 	reasons := map[string]string{"ledger": "", "witnesses": "", "feed": ""}
 	if err := log.Err(); err != nil {
 		reasons["ledger"] = err.Error()

@@ -32,6 +32,9 @@ func (o operator) Status() *admin.Status {
 	if f := o.follower.Load(); f != nil {
 		st := f.Status()
 		s.FeedError, s.Withheld, s.Gaps = st.Err, st.Withheld, len(st.Gaps)
+		if st.Authority > st.Lock {
+			s.SetError = st.Err
+		}
 		if age := f.Age(); age >= 0 {
 			s.FeedAgeMS = age.Milliseconds()
 		}

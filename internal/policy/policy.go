@@ -96,53 +96,53 @@ func (p *Policies) decide(r *Request, choose func(*scopes, *cedar.Request) list)
 func use() cedar.EntityUID { return cedar.NewEntityUID("Action", "use") }
 
 // context is the request as the schema has it, with those members only that some policy of the unit looks at: making the
-// record is the larger part of a decision. It is false when an asserted attribute cannot be read: a forbid may need it.
+// record is the larger part of a decision. It is false when an asserted attribute cannot be read.
 func (r *Request) context(members []types.String) (_ cedar.Record, ok bool) {
+	asserted, ok := r.asserted()
 	m := make(cedar.RecordMap, len(members))
 	for _, name := range members {
-		if m[name], ok = r.member(name); !ok {
-			return cedar.Record{}, false
+		if m[name] = asserted; name != "asserted" {
+			m[name] = r.member(name)
 		}
 	}
-	return cedar.NewRecord(m), true
+	return cedar.NewRecord(m), ok
 }
 
-// member is one member of the schema's context.
-func (r *Request) member(name types.String) (_ types.Value, ok bool) {
+// member is one member of the schema's context, asserted apart.
+func (r *Request) member(name types.String) types.Value {
 	switch name {
 	case "method":
-		return cedar.String(r.Method), true
+		return cedar.String(r.Method)
 	case "path":
-		return cedar.String(r.Path), true
+		return cedar.String(r.Path)
 	case "model":
-		return cedar.String(r.Model), true
+		return cedar.String(r.Model)
 	case "max_tokens":
-		return cedar.Long(r.MaxTokens), true
+		return cedar.Long(r.MaxTokens)
 	case "stream":
-		return cedar.Boolean(r.Stream), true
+		return cedar.Boolean(r.Stream)
 	case "level":
-		return cedar.Long(r.Level), true
+		return cedar.Long(r.Level)
 	case "proof":
-		return cedar.String(r.Proof), true
+		return cedar.String(r.Proof)
 	case "isolation":
-		return cedar.String(r.Isolation), true
+		return cedar.String(r.Isolation)
 	case "gateway":
-		return cedar.String(r.Gateway), true
-	case "time":
-		return cedar.NewDatetime(r.Time), true
-	case "asserted":
-		return r.asserted()
+		return cedar.String(r.Gateway)
 	}
-	return nil, false
+	return cedar.NewDatetime(r.Time)
 }
 
 // asserted is what only the gateway vouches for.
-func (r *Request) asserted() (_ types.Value, ok bool) {
+func (r *Request) asserted() (_ cedar.Record, ok bool) {
+	if len(r.Asserted) == 0 {
+		return cedar.Record{}, true
+	}
 	m := cedar.RecordMap{}
 	if s, has := r.Asserted["client_ip"]; has {
 		a, err := netip.ParseAddr(s)
 		if err != nil || a.Zone() != "" {
-			return nil, false
+			return cedar.Record{}, false
 		}
 		a = a.Unmap()
 		m["client_ip"] = types.IPAddr(netip.PrefixFrom(a, a.BitLen()))
@@ -150,7 +150,7 @@ func (r *Request) asserted() (_ types.Value, ok bool) {
 	if s, has := r.Asserted["spend"]; has {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
-			return nil, false
+			return cedar.Record{}, false
 		}
 		m["spend"] = cedar.Long(n)
 	}

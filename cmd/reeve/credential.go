@@ -29,7 +29,7 @@ func newCredentialCmd() *cobra.Command {
 }
 
 func newCredentialPutCmd() *cobra.Command {
-	var key string
+	var signer signing
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "put NAME < FILE",
@@ -37,7 +37,7 @@ func newCredentialPutCmd() *cobra.Command {
 		Long: "Read a secret from standard input, seal it to every custodian that serves the credential, sign the handover with the\n" +
 			"lifecycle owner's key and put both into the estate's signed store, from where the authority carries them.\n" +
 			"The recipients come from the verified custody statement. One newline at the end is taken away.",
-		Example: "  reeve credential put research-openai < key.txt\n  reeve credential put research-openai --key ~/cora.key",
+		Example: "  reeve credential put research-openai < key.txt\n  reeve credential put research-openai --as cora --key ~/cora.key < key.txt",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, set, err := openSet(cmd)
@@ -47,11 +47,10 @@ func newCredentialPutCmd() *cobra.Command {
 			if _, _, known := set.Credential(args[0]); !known {
 				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
 			}
-			owner, live := set.Owner(args[0], time.Now())
-			if key == "" && live {
-				key = d.Join("people", owner.ID+".key")
+			if owner, live := set.Owner(args[0], time.Now()); live && signer.as == "" {
+				signer.as = owner.ID
 			}
-			signer, err := openKey(key)
+			by, err := signer.open(d)
 			if err != nil {
 				return failed(err)
 			}
@@ -60,7 +59,7 @@ func newCredentialPutCmd() *cobra.Command {
 				return failed(err)
 			}
 			defer value.Wipe()
-			done, err := handover.Put(estateDir(d), set, args[0], value, signer, time.Now())
+			done, err := handover.Put(estateDir(d), set, args[0], value, by, time.Now())
 			if err != nil {
 				return failed(err)
 			}
@@ -72,7 +71,7 @@ func newCredentialPutCmd() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "the lifecycle owner's key `file` (default DIR/people/OWNER.key)")
+	signer.optional(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -132,14 +131,11 @@ func openSet(cmd *cobra.Command) (*host.Dir, *statement.Set, error) {
 
 // openKey opens a person's key file, asking for its passphrase on the terminal.
 func openKey(path string) (*estate.Signer, error) {
-	if path == "" {
-		return nil, errors.New("whose key signs? name the key file with --key")
-	}
 	s, err := estate.Open(path, func() (secret.Value, error) {
 		return askSecret(fmt.Sprintf("Passphrase of %s: ", filepath.Base(path)))
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no key file %s; name the owner's with --key", path)
+		return nil, fmt.Errorf("there is no key file %s", path)
 	}
 	return s, err
 }

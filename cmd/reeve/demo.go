@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,11 +44,15 @@ func newDemoUpstreamCmd() *cobra.Command {
 			if err != nil {
 				return failed(fmt.Errorf("demo upstream: %w", err))
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "demo upstream: https://%s\n", l.Addr())
+			url := "https://" + l.Addr().String()
+			if err := os.WriteFile(filepath.Join(state, "url"), []byte(url+"\n"), 0o644); err != nil {
+				return failed(err)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "demo upstream:", url)
 			return failed(s.Serve(ctx, l))
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:7809", "address to listen on; port 0 takes a free one")
-	cmd.Flags().StringVar(&state, "state", "./demo/upstream", "folder for the CA, the keys' hashes and the record")
+	cmd.Flags().StringVar(&state, "state", "./demo/upstream", "folder for the CA, the keys' hashes, the record and the URL")
 	return cmd
 }

@@ -96,10 +96,15 @@ type signing struct {
 }
 
 func (s *signing) flags(cmd *cobra.Command) {
+	s.optional(cmd)
+	_ = cmd.MarkFlagRequired("as")
+}
+
+// optional are the same flags where the estate says who signs.
+func (s *signing) optional(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.as, "as", "", "the `person` who signs")
 	cmd.Flags().StringVar(&s.key, "key", "", "that person's key `file` (default DIR/people/PERSON.key)")
 	cmd.Flags().StringVar(&s.passphrase, "passphrase-file", "", "`file` with the key's passphrase, instead of asking on the terminal")
-	_ = cmd.MarkFlagRequired("as")
 }
 
 // open opens the person's key.

@@ -16,21 +16,20 @@ import (
 func newFreezeCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:   "freeze TARGET",
+		Use:   "freeze credential|workload|unit|gateway|key|everything [ID]",
 		Short: "Close something at this host's custodian, at once",
 		Long: "Close something at this host's custodian: its calls are refused and its running streams are cut before this command returns.\n" +
-			"It works without signatures, network and authority. Opening again takes a record that two owners signed.\n\n" +
-			"TARGET is everything, or KIND:ID with workload, unit, credential, gateway or key (a key's SHA-256).",
-		Example: "  reeve freeze credential:research-openai --reason 'seen in a public repository'\n  reeve freeze everything --reason incident",
-		Args:    cobra.ExactArgs(1),
+			"It needs no signature, no network and no authority. Opening again takes two owners: reeve revoke --open.",
+		Example: "  reeve freeze credential research-openai --reason 'seen in a public repository'\n  reeve freeze everything --reason incident",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target, err := parseTarget(args[0])
-			if err != nil {
-				return &exitError{exitUsage, err}
-			}
 			d, err := openDir(cmd)
 			if err != nil {
 				return err
+			}
+			target, err := freezeTarget(d, args)
+			if err != nil {
+				return &exitError{exitUsage, err}
 			}
 			if u, err := user.Current(); err == nil && reason == "" {
 				reason = "by " + u.Username + " on this host"
@@ -46,12 +45,20 @@ func newFreezeCmd() *cobra.Command {
 	return cmd
 }
 
-// parseTarget reads "everything" or "kind:id".
-func parseTarget(s string) (statement.Target, error) {
-	kind, id, _ := strings.Cut(s, ":")
-	kinds := []string{"workload", "unit", "credential", "gateway", "key"}
-	if kind == "everything" && id == "" || slices.Contains(kinds, kind) && id != "" {
-		return statement.Target{Kind: kind, ID: id}, nil
+// freezeTarget reads a kind and, unless it is everything, an id. A key is named by the beginning of its id or of the key.
+func freezeTarget(d *host.Dir, args []string) (statement.Target, error) {
+	kinds := []string{"credential", "workload", "unit", "gateway", "key"}
+	t := statement.Target{Kind: args[0]}
+	if len(args) == 2 {
+		t.ID = args[1]
 	}
-	return statement.Target{}, fmt.Errorf("%q is no target: everything, or KIND:ID with %s", s, strings.Join(kinds, ", "))
+	var err error
+	switch {
+	case t.Kind == "everything" && t.ID == "":
+	case !slices.Contains(kinds, t.Kind) || t.ID == "":
+		return t, fmt.Errorf("%q is nothing to freeze: everything, or %s and its id", strings.Join(args, " "), strings.Join(kinds, ", "))
+	case t.Kind == "key":
+		t.ID, err = estateDir(d).FindKey(t.ID)
+	}
+	return t, err
 }

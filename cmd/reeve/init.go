@@ -193,10 +193,10 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 		next("Give %s the key file %s, and delete it here.", p.ID, host.Shown(d.Path+"/people/"+p.ID+".key"))
 	}
 	next("Read the files in %s, put them under version control, change what you like.", host.Shown(d.Path+"/estate"))
-	next("Draft every statement by somebody who does not hold its role, have it approved, and sign the lock last:\n"+
-		"     reeve estate sign changed --as %[3]s --dir %[2]s\n     reeve estate sign changed --as %[4]s --dir %[2]s\n"+
-		"     reeve estate approve all --as PERSON --dir %[2]s     (each of the three)\n"+
-		"     reeve estate sign lock --as %[4]s --dir %[2]s && reeve estate approve lock --as %[3]s --dir %[2]s", dir, a.Operations.ID, a.Policy.ID)
+	next("Draft every statement by somebody who does not hold its role, the lock last; then each of the three approves:\n"+
+		strings.Repeat("     reeve estate %s --as %s --dir %s\n", 5)+"     reeve estate %s --as %s --dir %s",
+		"sign charter policy-"+a.Unit, a.Operations.ID, dir, "sign operations custody-"+a.Unit, a.Policy.ID, dir,
+		"sign lock", a.Operations.ID, dir, "approve all", a.Policy.ID, dir, "approve all", a.Operations.ID, dir, "approve all", a.Lifecycle.ID, dir)
 	next("Publish what is signed:\n     reeve estate publish --dir %s", dir)
 	next("%s hands the provider's key over; no command shows it again:\n     reeve credential put %s --dir %s < key.txt", a.Lifecycle.ID, a.Credential(), dir)
 	next("%s issues the workload its key, which is shown once:\n     reeve workload key issue %[3]s --as %[2]s --dir %[4]s", a.Policy.ID, a.Workload, dir)

@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setup(env, base) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes,
+			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private,
 		},
 	})
 }
@@ -228,6 +228,8 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 func send(ts *testscript.TestScript, kind string) (int, []byte) {
 	path, body := "/v1/chat/completions", `{"model":"openai/demo-small","messages":[{"role":"user","content":"hello"}]}`
 	switch kind {
+	case "local":
+		body = strings.Replace(body, "openai/demo-small", "local/any", 1)
 	case "stream":
 		body = strings.Replace(body, "{", `{"stream":true,`, 1)
 	case "message":
@@ -262,15 +264,25 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 
 // taken listens on a port of a directory's run.yaml until the script ends: taken DIR NAME.
 func taken(ts *testscript.TestScript, neg bool, args []string) {
+	port := strconv.Itoa(ports(ts, args[0])[args[1]])
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv("PORT", port)
+	ts.Setenv("PID", strconv.Itoa(os.Getpid()))
+}
+
+// url sets $REEVE_URL to a directory's gateway: url DIR.
+func url(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv("REEVE_URL", "http://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(ports(ts, args[0])["gateway"])))
+}
+
+func ports(ts *testscript.TestScript, dir string) map[string]int {
 	var run struct {
 		Ports map[string]int `yaml:"ports"`
 	}
-	ts.Check(yaml.Unmarshal([]byte(ts.ReadFile(filepath.Join(args[0], "run.yaml"))), &run))
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(run.Ports[args[1]])))
-	ts.Check(err)
-	ts.Defer(func() { l.Close() })
-	ts.Setenv("PORT", strconv.Itoa(run.Ports[args[1]]))
-	ts.Setenv("PID", strconv.Itoa(os.Getpid()))
+	ts.Check(yaml.Unmarshal([]byte(ts.ReadFile(filepath.Join(dir, "run.yaml"))), &run))
+	return run.Ports
 }
 
 // signalAll sends a signal to a process that `up` started, or to up itself: signal NAME DIR up|gateway|….
@@ -298,4 +310,60 @@ func modes(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s has mode %s, want %s", name, got, args[0])
 		}
 	}
+}
+
+// value waits for a file and sets a variable to its first line: value VARIABLE FILE.
+func value(ts *testscript.TestScript, neg bool, args []string) {
+	for range 300 {
+		if b, err := os.ReadFile(ts.MkAbs(args[1])); err == nil && bytes.HasSuffix(b, []byte("\n")) {
+			line, _, _ := strings.Cut(string(b), "\n")
+			ts.Setenv(args[0], line)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s never came", args[1])
+}
+
+// private lets the credentials of a custody.yaml go to this machine, under a CA: private FILE CA.
+func private(ts *testscript.TestScript, neg bool, args []string) {
+	ca := strings.ReplaceAll(strings.TrimSpace(ts.ReadFile(args[1])), "\n", "\n        ")
+	text := ts.ReadFile(args[0])
+	changed := strings.Replace(text, "destination:\n", "destination:\n      networks: [127.0.0.1/32]\n      ca: |\n        "+ca+"\n", 1)
+	if changed == text {
+		ts.Fatalf("%s names no destination", args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(changed), 0o644))
+}
+
+// pasted writes a person's session: every sh block of the README's section "Five minutes", without make: pasted README FILE.
+func pasted(ts *testscript.TestScript, neg bool, args []string) {
+	_, section, _ := strings.Cut(ts.ReadFile(args[0]), "## Five minutes")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var session strings.Builder
+	session.WriteString("set -eo pipefail\n")
+	for _, block := range strings.Split(section, "```sh\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		for line := range strings.Lines(block) {
+			if !strings.HasPrefix(line, "make ") {
+				session.WriteString(line)
+			}
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(session.String()), 0o644))
+}
+
+// printed writes the commands that up printed to paste, the indented lines after "Paste": printed FROM FILE.
+func printed(ts *testscript.TestScript, neg bool, args []string) {
+	_, section, ok := strings.Cut(ts.ReadFile(args[0]), "Paste")
+	if !ok {
+		ts.Fatalf("nothing to paste")
+	}
+	session := "set -eo pipefail\n"
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "  ") {
+			session += line
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(session), 0o644))
 }

@@ -121,7 +121,7 @@ func (x *examination) processes() {
 
 func (x *examination) estate() bool {
 	if x.SetErr != nil {
-		x.add("estate", Fails, x.SetErr.Error(), "the owner that it names mends the file, signs and publishes")
+		x.add("estate", Fails, x.SetErr.Error(), "reeve estate check names the file and the owner, who mends, signs and publishes it")
 		return false
 	}
 	left := x.Set.Expires.Sub(x.Now)
@@ -135,7 +135,7 @@ func (x *examination) inForce() {
 	case c == nil:
 		x.add("in force", Unknown, fmt.Sprintf("the custodian cannot be asked: %v", x.AskErr), "run this as the custodian's user or root, on its host")
 	case c.SetError != "":
-		x.add("in force", Fails, fmt.Sprintf("the custodian refused the newest set and uses version %d: %s", c.Lock, c.SetError), "the owner that it names mends the file, signs and publishes")
+		x.add("in force", Fails, fmt.Sprintf("the custodian refused the newest set and uses version %d: %s", c.Lock, c.SetError), "reeve estate check names the file and the owner, who mends, signs and publishes it")
 	case c.Lock != x.Set.Lock.Version:
 		x.add("in force", Fails, fmt.Sprintf("the custodian uses version %d, published is %d", c.Lock, x.Set.Lock.Version), "wait a moment; if it stays, the authority does not reach the custodian: read both logs")
 	default:
@@ -321,7 +321,7 @@ func (x *examination) closed() {
 			"credential": x.credential.ID, "gateway": x.Gateway, "key": x.call.KeyHash}[c.Target.Kind]
 		if id == c.Target.ID && (id != "" || c.Target.Kind == "everything") {
 			x.add("closed", Fails, fmt.Sprintf("%s %s is closed by %s since %s: %s", c.Target.Kind, c.Target.ID, c.By, c.Time.Format(time.DateTime), c.Reason),
-				"its owner and one person of another role sign a record that opens it again: reeve revoke --help")
+				fmt.Sprintf("its owner and one person of another role open it: reeve revoke %s --open --as OWNER --with OTHER --reason WHY", strings.TrimSpace(c.Target.Kind+" "+c.Target.ID)))
 			return
 		}
 	}

@@ -45,20 +45,20 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 		edit                func(*Evidence, *Call)
 	}{
 		{"gateway", "no statements", "reeve up", Fails, func(e *Evidence, _ *Call) { e.Processes[0] = Process{Name: "gateway", Waits: "no statements"} }},
-		{"estate", "lock is torn", "signs and publishes", Fails, func(e *Evidence, _ *Call) { e.SetErr = errors.New("lock is torn") }},
+		{"estate", "lock is torn", "estate check", Fails, func(e *Evidence, _ *Call) { e.SetErr = errors.New("lock is torn") }},
 		{"in force", "cannot be asked", "its host", Unknown, func(e *Evidence, _ *Call) { e.Custodian, e.AskErr = nil, errors.New("no socket") }},
 		{"in force", "uses version 1, published is", "both logs", Fails, func(e *Evidence, _ *Call) { e.Set.Lock.Version = 2 }},
-		{"in force", "refused the newest", "mends the file", Fails, func(e *Evidence, _ *Call) { e.Custodian.SetError = "stripped signature" }},
+		{"in force", "refused the newest", "estate check", Fails, func(e *Evidence, _ *Call) { e.Custodian.SetError = "stripped signature" }},
 		{"workload", "no workload", "research-agent, support-agent", Fails, func(_ *Evidence, c *Call) { c.Workload = "nobody" }},
 		{"key", "no valid key", "policy owner of research", Fails, func(e *Evidence, _ *Call) { e.Keys = nil }},
 		{"key", "expired on", "issues one", Fails, func(e *Evidence, _ *Call) { e.Now = e.Now.Add(24 * time.Hour) }},
 		{"workload", "no workload", "name one of", Fails, func(_ *Evidence, c *Call) { c.Workload, c.KeyHash = "", hash }},
 		{"model", "does not list", "demo-small", Fails, func(_ *Evidence, c *Call) { c.Model = "openai/other" }},
 		{"agreed", "unknown_gateway", "operations owner", Fails, func(e *Evidence, _ *Call) { e.Gateway = "g2" }},
-		{"closed", "workload research-agent is closed by ada", "another role", Fails, func(e *Evidence, _ *Call) {
+		{"closed", "workload research-agent is closed by ada", "--open", Fails, func(e *Evidence, _ *Call) {
 			e.Custodian.Closed = []admin.Closed{{Target: statement.Target{Kind: "workload", ID: "research-agent"}, By: "ada", Reason: "lost laptop"}}
 		}},
-		{"closed", "everything", "another role", Fails, func(e *Evidence, _ *Call) {
+		{"closed", "everything", "--open", Fails, func(e *Evidence, _ *Call) {
 			e.Custodian.Closed = []admin.Closed{{Target: statement.Target{Kind: "everything"}, By: "ada"}}
 		}},
 		{"feed", "older than 30s", "start the authority", Fails, func(e *Evidence, _ *Call) { e.Custodian.FeedAgeMS = -1 }},

@@ -13,32 +13,29 @@ import (
 func Report(ctx context.Context, w io.Writer, d *host.Dir) error {
 	s := Look(ctx, d)
 	fmt.Fprintf(w, "\nreeve is up in %s. Ctrl-C stops it.\n\n", host.Shown(d.Path))
-	printTable(w, s)
-	if err := s.Check(); err != nil {
+	if err := s.print(w); err != nil || !d.Run.Demo {
 		return err
 	}
-	if !d.Run.Demo {
-		return nil
+	dir := host.Shown(d.Path)
+	if dir[0] != '/' {
+		dir = "./" + dir
 	}
-	env, dir := host.Shown(d.Env()), host.Shown(d.Path)
-	if env[0] != '/' {
-		env = "./" + env
-	}
+	const call = `curl -s %s "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \
+    -H 'Content-Type: application/json' \
+    -d '{"model":"%s",%s"messages":[{"role":"user","content":"Who holds the key?"}]}'`
 	fmt.Fprintf(w, `
-Paste these into another terminal. A call, as any OpenAI client makes it, its receipt kept in a variable:
+Paste these into another terminal, in this folder. A call, as any OpenAI client makes it; its head goes to a file:
 
-  . %[1]s; RECEIPT=$(curl -s -D - "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \
-    -H 'Content-Type: application/json' -d '{"model":"%[3]s","messages":[{"role":"user","content":"Who holds the key?"}]}' \
-    | tee /dev/stderr | tr -d '\r' | sed -n 's/^[Rr]eeve-[Rr]eceipt: //p')
+  . %[1]s/env
+  %[2]s
 
 The same, streamed:
 
-  . %[1]s; curl -sN "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \
-    -H 'Content-Type: application/json' -d '{"model":"%[3]s","stream":true,"messages":[{"role":"user","content":"Who holds the key?"}]}'
+  %[3]s
 
 The receipt of the first call, checked against the ledger:
 
-  bin/reeve verify "$RECEIPT" --dir %[2]s
-`, env, dir, demo.Model)
+  bin/reeve verify --dir %[1]s "$(sed -n 's/^Reeve-Receipt: //p' %[1]s/head | tr -d '\r')"
+`, dir, fmt.Sprintf(call, "-D "+dir+"/head", demo.Model, ""), fmt.Sprintf(call, "-N", demo.Model, `"stream":true,`))
 	return nil
 }

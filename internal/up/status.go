@@ -82,8 +82,7 @@ func PrintStatus(ctx context.Context, w io.Writer, d *host.Dir) error {
 	if !s.Running {
 		return fmt.Errorf("%w: %s; start it with: reeve up --dir %s", ErrDown, host.Shown(d.Path), host.Shown(d.Path))
 	}
-	printTable(w, s)
-	return s.Check()
+	return s.print(w)
 }
 
 // Check returns ErrDown, or an error that names what is not ready.
@@ -99,7 +98,8 @@ func (s *Status) Check() error {
 	return nil
 }
 
-func printTable(w io.Writer, s Status) {
+// print prints the table, and returns what Check does.
+func (s *Status) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "  PROCESS\tPID\tUSER\tSTATE\tLISTENS ON")
 	for _, p := range s.Processes {
@@ -114,6 +114,7 @@ func printTable(w io.Writer, s Status) {
 	for _, n := range s.Isolation.NotHeld {
 		fmt.Fprintf(w, "  NOT HELD  %s.\n", n)
 	}
+	return s.Check()
 }
 
 // Down stops a running `reeve up` and waits for it.

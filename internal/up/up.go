@@ -40,8 +40,8 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	d, lock, err := open(o)
 	if errors.Is(err, ErrRunning) {
-		fmt.Fprintf(o.Out, "reeve is running in %s already.\n\n", host.Shown(d.Path))
-		return PrintStatus(ctx, o.Out, d)
+		fmt.Fprintf(o.Out, "It runs already: this starts nothing and stops nothing.\n")
+		return Report(ctx, o.Out, d)
 	}
 	if err != nil {
 		return err

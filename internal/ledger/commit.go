@@ -19,6 +19,10 @@ func (l *Log) write() {
 			reply <- l.turn()
 		default:
 		}
+		if l.failed() {
+			l.abandon()
+			return
+		}
 		g, closed := l.take()
 		if g == nil && closed {
 			return
@@ -31,17 +35,17 @@ func (l *Log) write() {
 			}
 			continue
 		}
-		err := l.commit(g)
-		if err != nil {
+		if err := l.commit(g); err != nil {
 			l.halt(err)
 			g.err = l.Err()
 		}
-		close(g.done)
-		if err != nil {
-			l.abandon()
-			return
+		for i := range g.items {
+			if err := g.items[i].err; err != nil {
+				l.cfg.Logger.Error("entry not written", "type", g.items[i].e.Type, "err", err)
+			}
+			g.items[i].e, g.items[i].payload = nil, nil // a Durable keeps its group, not what was written
 		}
-		l.logRefused(g)
+		close(g.done)
 		l.savePayloads()
 	}
 }
@@ -58,20 +62,12 @@ func (l *Log) abandon() {
 	}
 }
 
-// logRefused reports entries that nobody waits for.
-func (l *Log) logRefused(g *group) {
-	for i := range g.items {
-		if err := g.items[i].err; err != nil {
-			l.cfg.Logger.Error("entry not written", "type", g.items[i].e.Type, "err", err)
-		}
-	}
-}
-
 // commit writes a group's entries and syncs. An error is fatal: what the disk holds is not known any more.
 func (l *Log) commit(g *group) error {
 	v := l.vol
 	buf := l.buf[:0]
-	g.vol, g.first, g.timeNS = v, v.tree.Size, l.cfg.Clock().UnixNano()
+	now := l.cfg.Clock()
+	g.vol, g.first, g.timeNS = v, v.Tree.Size, now.UnixNano()
 	g.leaves = make([][sha256.Size]byte, 0, len(g.items))
 	for i := range g.items {
 		it := &g.items[i]
@@ -79,7 +75,7 @@ func (l *Log) commit(g *group) error {
 			continue
 		}
 		body := l.scratch[1:]
-		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > v.room || v.reserve && !it.closing {
+		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > v.room || v.Reserve && !it.closing {
 			if err := l.flush(buf); err != nil {
 				return err
 			}
@@ -93,21 +89,15 @@ func (l *Log) commit(g *group) error {
 			}
 		}
 		leaf := leafHash(l.scratch)
-		v.chain = nextChain(v.chain, it.e.Seq, leaf)
-		buf = appendRecord(buf, &record{seq: it.e.Seq, acked: l.size.Load(), chain: v.chain, body: body})
-		v.tree.add(leaf, nil)
-		if it.e.Tenant != "" {
-			v.tenants[it.e.Tenant]++
-		}
-		if it.e.Seq == 0 {
-			v.began.Store(g.timeNS)
-		}
-		it.seq = it.e.Seq
+		r := record{seq: it.e.Seq, acked: l.size.Load(), chain: nextChain(v.Chain, it.e.Seq, leaf), body: body}
+		buf = appendRecord(buf, &r)
+		v.take(it.e, leaf, r.chain)
+		it.seq = r.seq
 		g.leaves = append(g.leaves, leaf)
 		l.keepPayload(it)
 	}
 	if len(g.leaves) > 0 {
-		l.age.add(g.first, v.tree.Size, g.timeNS)
+		l.age.add(g.first, v.Tree.Size, now)
 	}
 	if err := l.flush(buf); err != nil {
 		return err
@@ -122,15 +112,15 @@ func (l *Log) commit(g *group) error {
 // the entry is accepted: see commit.
 func (l *Log) encode(it *item, timeNS int64) error {
 	v, e := l.vol, it.e
-	e.V, e.Seq, e.TimeNS, e.Log, e.TenantSeq = 1, v.tree.Size, timeNS, v.id, 0
+	e.V, e.Seq, e.TimeNS, e.Log, e.TenantSeq = 1, v.Tree.Size, timeNS, v.id, 0
 	if e.IntentLog == v.id {
 		e.IntentLog = ""
 	}
 	if e.Type == entry.Heartbeat && e.Commit == "" {
-		e.Commit, it.payload = heartbeat(v.tenants)
+		e.Commit, it.payload = heartbeat(v.Tenants)
 	}
 	if e.Tenant != "" {
-		e.TenantSeq = v.tenants[e.Tenant]
+		e.TenantSeq = v.Tenants[e.Tenant]
 	}
 	if err := e.Validate(); err != nil {
 		return err
@@ -149,13 +139,14 @@ func (l *Log) flush(buf []byte) error {
 		return nil
 	}
 	if _, err := v.file.WriteAt(buf, v.off); err != nil {
-		return fmt.Errorf("writing %s: %w", segmentName(v.number), err)
+		return fmt.Errorf("writing %s: %w", segmentName(v.Number), err)
 	}
 	if err := v.file.Sync(); err != nil {
-		return fmt.Errorf("syncing %s: %w", segmentName(v.number), err)
+		return fmt.Errorf("syncing %s: %w", segmentName(v.Number), err)
 	}
 	v.off += int64(len(buf))
-	l.size.Store(v.tree.Size)
+	l.size.Store(v.Tree.Size)
+	l.began.Store(v.Began)
 	return nil
 }
 
@@ -171,16 +162,7 @@ type spare struct {
 // on a full disk it fails with ErrFull, unless the reserve can take a closing entry.
 func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
 	v := l.vol
-	var s spare
-	if v.reserve && !closing {
-		select { // only look whether there is room again
-		case s = <-v.spares:
-		default:
-			return buf, ErrFull
-		}
-	} else {
-		s = <-v.spares
-	}
+	s := <-v.spares
 	if s.err != nil {
 		l.cfg.Logger.Error("no room for the next write-ahead log segment", "err", s.err)
 		return buf, ErrFull
@@ -190,18 +172,18 @@ func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
 			return buf, err
 		}
 	}
-	v.number, v.file, v.off, v.reserve = s.number, s.file, 0, s.reserve
+	v.Number, v.file, v.off, v.Reserve = s.number, s.file, 0, s.reserve
 	var err error
 	if v.room, err = v.file.Size(); err != nil {
 		return buf, err
 	}
-	if buf, err = appendHeader(buf, v.state(v.number, v.reserve)); err != nil {
+	if buf, err = appendHeader(buf, &v.state); err != nil {
 		return buf, err
 	}
 	if int64(len(buf)) > v.room/2 {
-		return buf, fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.tenants))
+		return buf, fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.Tenants))
 	}
-	if v.reserve && !closing {
+	if v.Reserve && !closing {
 		return buf, ErrFull
 	}
 	return buf, nil
@@ -209,7 +191,7 @@ func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
 
 // prepare keeps one zeroed segment ahead of the writer, and the reserve, until stopPreparing.
 func (v *volume) prepare(size int64) {
-	for next := v.number + 1; ; {
+	for next := v.Number + 1; ; {
 		s := v.makeSpare(next, size)
 		var again <-chan time.Time
 		if s.err != nil {

@@ -93,7 +93,7 @@ func (c *crasher) tearTiles() error {
 		if err != nil {
 			return nil // being written
 		}
-		if tile.W == tileWidth && tile.N<<(8*(tile.L+1)) < s.first.Tree.Size {
+		if tile.W == tileWidth && tile.N<<(8*(tile.L+1)) < s.first {
 			return nil
 		}
 		switch c.rand.Intn(8) {

@@ -114,9 +114,13 @@ type Log struct {
 	done   sync.WaitGroup
 	writer sync.WaitGroup
 
+	closing sync.Once
+	closed  error // what Close returns
+
 	vol     *volume                // the writer's
 	current atomic.Pointer[volume] // the same for everybody else
 	size    atomic.Int64           // durable entries of the current volume
+	began   atomic.Int64           // when its first entry was written, Unix nanoseconds
 	full    atomic.Bool            // free disk space below 5 %
 
 	// The writer's buffers.
@@ -181,7 +185,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 			l.release()
 		}
 	}()
-	n, err := lastVolume(&cfg)
+	n, err := lastVolume(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -194,15 +198,19 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 			return nil, err
 		}
 	}
-	if n > 0 && l.vol.tree.Size == 0 && l.pub.signed.raw == nil {
+	if n > 0 && l.vol.Tree.Size == 0 && l.pub.signed.raw == nil {
 		// A rotation was interrupted before the successor's first entry was durable: the log before it goes on.
 		if err := errors.Join(os.RemoveAll(cfg.dir(n)), l.openVolume(n-1)); err != nil {
 			return nil, err
 		}
 	}
-	if err := l.publish(ctx); err != nil {
+	// Publication may fail, for lack of room perhaps, and is tried again; what must stop the start is a later state elsewhere.
+	if err := l.publish(ctx); errors.Is(err, ErrRolledBack) {
 		return nil, err
+	} else if err != nil {
+		cfg.Logger.Error("ledger not published yet", "err", err)
 	}
+	l.checkSpace()
 	l.prepare()
 	l.writer.Go(l.write)
 	l.done.Go(l.publishing)
@@ -324,7 +332,7 @@ func (l *Log) take() (g *group, closed bool) {
 	if len(l.queue) == 0 {
 		return nil, l.why != nil
 	}
-	g = l.queue[0]
+	g, l.queue[0] = l.queue[0], nil
 	l.queue = l.queue[1:]
 	l.queued -= len(g.items)
 	l.usual = min(len(g.items)+1, maxItems)
@@ -357,21 +365,30 @@ func (l *Log) Err() error {
 	return l.why
 }
 
+// failed reports whether the log has closed with a failure: nothing more may be written.
+func (l *Log) failed() bool {
+	err := l.Err()
+	return err != nil && err != ErrClosed
+}
+
 // Done is closed when the log closes, by Close or by a failure.
 func (l *Log) Done() <-chan struct{} { return l.stop }
 
 // Close writes and publishes what is queued and lets the files go.
 func (l *Log) Close() error {
-	l.halt(nil)
-	l.writer.Wait()
-	l.done.Wait()
-	err := l.Err()
-	if errors.Is(err, ErrClosed) && err == ErrClosed {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		err = l.publish(ctx)
-	}
-	return errors.Join(err, l.release())
+	l.closing.Do(func() {
+		l.halt(nil)
+		l.writer.Wait()
+		l.done.Wait()
+		err := l.Err()
+		if !l.failed() {
+			ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+			defer cancel()
+			err = l.publish(ctx)
+		}
+		l.closed = errors.Join(err, l.release())
+	})
+	return l.closed
 }
 
 // closeTimeout bounds how long Close waits for witnesses.

@@ -31,7 +31,7 @@ type publisher struct {
 	file   file
 	off    int64
 	firsts []int64 // first entry of each segment from v.oldest on
-	chain  [32]byte
+	chain  tlog.Hash
 	tree   tree
 	buf    []byte
 	bundle []byte // entries of the unfinished bundle
@@ -211,7 +211,7 @@ func (p *publisher) nextSegment(l *Log) error {
 		return fmt.Errorf("after entry %d: %w", p.tree.Size-1, err)
 	}
 	state, off, err := readHeader(f)
-	if err == nil && len(p.firsts) > 0 && (state.Tree.Size != p.tree.Size || [32]byte(state.Chain) != p.chain) {
+	if err == nil && len(p.firsts) > 0 && (state.Tree.Size != p.tree.Size || state.Chain != p.chain) {
 		err = fmt.Errorf("does not follow entry %d", p.tree.Size-1)
 	}
 	if err != nil {
@@ -222,7 +222,7 @@ func (p *publisher) nextSegment(l *Log) error {
 		p.file.Close()
 	}
 	if len(p.firsts) == 0 {
-		p.tree, p.chain = state.Tree.clone(), [32]byte(state.Chain)
+		p.tree, p.chain = state.Tree.clone(), state.Chain
 		p.whole = p.tree.Size%tileWidth == 0
 	}
 	p.number, p.file, p.off = p.number+1, f, int64(off)

@@ -1,104 +1,61 @@
 package ledger
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
-	"sync/atomic"
+	"strconv"
+	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
 )
 
-// volume is one log of the chain of logs that a ledger is: a new one begins at each rotation. Its origin is the key's
-// name, with "/<n>" for the nth successor.
-type volume struct {
-	n        int
-	origin   string
-	id       string // log id
-	verifier string // note verifier key
-	key      Key
-	signer   note.Signer
-	disk     disk
-	tiles    string // directory
-
-	// The writer owns what follows.
-	number  int64 // active segment
-	file    file
-	off     int64 // where its next record goes
-	room    int64 // its size in bytes
-	reserve bool  // the active segment is for closing entries only
-	tree    tree  // all that was written
-	chain   [sha256.Size]byte
-	tenants map[string]int64 // next sequence number
-
-	began  atomic.Int64 // when the first entry was written, Unix nanoseconds; 0 before that
-	oldest int64        // lowest segment that exists; the publisher's after recovery
-
-	spares    chan spare // from prepare to the writer
-	stop      chan struct{}
-	starting  sync.Once
-	stopping  sync.Once
-	preparing sync.WaitGroup
+// DamagedError says that what is on disk is not what was written. The ledger refuses to start and changes nothing.
+type DamagedError struct {
+	Origin string
+	What   string
 }
 
-func newVolume(cfg *Config, n int) (*volume, error) {
-	origin, tiles := cfg.Key.Origin(), cfg.Tiles
-	if n > 0 {
-		origin = fmt.Sprintf("%s/%d", origin, n)
-		tiles = filepath.Join(tiles, fmt.Sprint(n))
-	}
-	key := cfg.Key.forLog(origin)
-	signer, err := key.signer()
-	if err != nil {
-		return nil, err
-	}
-	return &volume{
-		n: n, origin: origin, verifier: key.Verifier(), id: entry.LogID(key.Verifier()), key: key, signer: signer,
-		disk: cfg.disk(n), tiles: tiles,
-		chain: firstChain(origin), tenants: map[string]int64{}, oldest: 1,
-		spares: make(chan spare), stop: make(chan struct{}),
-	}, nil
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("ledger %s is damaged: %s. Entries that were acknowledged are missing or altered, so nothing was truncated and nothing is started. "+
+		"Keep the directory as evidence; restore the newest backup, or close this log with 'reeve ledger retire' (two owners sign) to begin a successor", e.Origin, e.What)
 }
 
-// state is what the next segment opens with.
-func (v *volume) state(number int64, reserve bool) *segmentState {
-	return &segmentState{Origin: v.origin, Number: number, Chain: v.chain[:], Tenants: v.tenants, Tree: v.tree, Began: v.began.Load(), Reserve: reserve}
+func (v *volume) damaged(format string, args ...any) error {
+	return &DamagedError{v.origin, fmt.Sprintf(format, args...)}
 }
 
-// walScan is what reading a volume's segments found.
-type walScan struct {
-	stale    []int64 // segments that should have been removed
-	began    int64
+// scan is what reading a volume's segments found.
+type scan struct {
+	v        *volume
 	segments []int64 // numbers of the files, rising; those after active are zeroed spares or torn
-	first    segmentState
-	active   int   // index into segments of the last one with a header; -1 for none
-	off      int64 // end of the last good record in it
-	tail     bool  // something was written after off, or after active, that is not a record
-	acked    bool  // and it proves that an entry is missing which was durable
-	reserve  bool  // the active segment is the reserve
-	tree     tree  // after the last good record
-	chain    [sha256.Size]byte
-	tenants  map[string]int64
-	reached  bool      // the tree has been at size want
-	rootAt   tlog.Hash // its root there
+	stale    []int64 // segments before a hole: they should have been removed
+	first    int64   // oldest entry that is there
+	active   int     // index into segments of the last one with a header; -1 for none
+	off      int64   // end of the last good record in it
+	state            // after the last good record
+	tail     bool    // something was written after off, or after active, that is not a record
+	acked    bool    // and it proves that an entry is missing which was durable
+
+	want    int64     // size at which the root is wanted
+	reached bool      // the tree has been there
+	root    tlog.Hash // its root there
+	each    func(*entry.Entry)
 }
 
-// scan reads every segment and follows the chain. each, if not nil, sees every good entry in order.
-// Errors are damage that cannot be a torn write.
-func (v *volume) scan(want int64, each func(e *entry.Entry)) (*walScan, error) {
+// scan reads every segment and follows the chain. each, if not nil, sees every good entry in order. A *DamagedError is
+// damage that cannot be a torn write.
+func (v *volume) scan(want int64, each func(*entry.Entry)) (*scan, error) {
 	names, err := v.disk.list()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	s := &walScan{active: -1, chain: v.chain, tenants: map[string]int64{}}
+	s := &scan{v: v, active: -1, state: v.state, want: want, each: each}
+	s.Tenants = map[string]int64{}
 	for _, name := range names {
 		if n, ok := segmentNumber(name); ok {
 			s.segments = append(s.segments, n)
@@ -120,211 +77,141 @@ func (v *volume) scan(want int64, each func(e *entry.Entry)) (*walScan, error) {
 		}
 		buf, err = readSegment(f, buf)
 		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", segmentName(n), err)
+		if err == nil {
+			err = s.segment(i, buf)
 		}
-		if err := s.segment(v, i, buf, want, each); err != nil {
-			return nil, fmt.Errorf("%s: %w", segmentName(n), err)
+		if err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
 }
 
 // segment follows one segment's records.
-func (s *walScan) segment(v *volume, i int, b []byte, want int64, each func(e *entry.Entry)) error {
+func (s *scan) segment(i int, b []byte) error {
 	if allZero(b) {
 		return nil // a spare
 	}
-	state, off, err := parseHeader(b)
+	name := segmentName(s.segments[i])
+	header, off, err := parseHeader(b)
 	if err != nil {
+		if i == 0 && s.segments[0] != 1 {
+			return s.v.damaged("%s: %v", name, err)
+		}
 		// A header is written together with the segment's first records: both may be torn.
 		s.tail = true
-		s.acked = s.acked || acknowledged(b, s.tree.Size)
-		if i == 0 && s.segments[0] != 1 {
-			return err
-		}
+		s.acked = s.acked || acknowledged(b, s.Tree.Size)
 		return nil
 	}
-	if state.Origin != v.origin || state.Number != s.segments[i] {
-		return fmt.Errorf("belongs to log %q, segment %d", state.Origin, state.Number)
+	if header.Origin != s.v.origin || header.Number != s.segments[i] {
+		return s.v.damaged("%s belongs to log %q, segment %d", name, header.Origin, header.Number)
 	}
 	if i == 0 {
-		s.first, s.tree, s.chain, s.tenants = *state, state.Tree.clone(), [sha256.Size]byte(state.Chain), state.Tenants
-		s.reach(want)
-	} else if s.tail || s.active != i-1 || state.Tree.Size != s.tree.Size || [sha256.Size]byte(state.Chain) != s.chain {
+		s.first = header.Tree.Size
+	} else if s.tail || s.active != i-1 || header.Tree.Size != s.Tree.Size || header.Chain != s.Chain {
 		// The header was written after everything before it had become durable.
-		return fmt.Errorf("begins with entry %d, but the entries before it end with a broken chain at %d", state.Tree.Size, s.tree.Size)
+		return s.v.damaged("%s begins with entry %d, but the chain before it ends at %d", name, header.Tree.Size, s.Tree.Size)
 	}
-	s.active, s.reserve, s.began = i, state.Reserve, max(s.began, state.Began)
+	s.active, s.state = i, *header
+	s.reach()
 	for {
 		r, n, ok := parseRecord(b[off:])
 		if !ok {
 			break
 		}
-		leaf := tlog.RecordHash(r.body)
-		if r.seq != s.tree.Size || r.chain != nextChain(s.chain, r.seq, leaf) {
-			return fmt.Errorf("the hash chain breaks at entry %d", s.tree.Size)
+		if err := s.record(&r); err != nil {
+			return s.v.damaged("%s: %v", name, err)
 		}
-		e, err := entry.Parse(r.body)
-		if err != nil || e.Seq != r.seq || e.Log != v.id {
-			return fmt.Errorf("record %d is not an entry of this log: %v", r.seq, err)
-		}
-		if e.Tenant != "" {
-			if e.TenantSeq != s.tenants[e.Tenant] {
-				return fmt.Errorf("entry %d: tenant sequence %d, expected %d", r.seq, e.TenantSeq, s.tenants[e.Tenant])
-			}
-			s.tenants[e.Tenant]++
-		}
-		if e.Seq == 0 {
-			s.began = e.TimeNS
-		}
-		if each != nil {
-			each(e)
-		}
-		s.tree.add(leaf, nil)
-		s.chain = r.chain
-		s.reach(want)
 		off += n
 	}
 	s.off = int64(off)
 	if !allZero(b[off:]) {
 		s.tail = true
-		s.acked = acknowledged(b[off:], s.tree.Size)
+		s.acked = acknowledged(b[off:], s.Tree.Size)
 	}
 	return nil
 }
 
-func (s *walScan) reach(want int64) {
-	if s.tree.Size == want {
-		s.reached, s.rootAt = true, s.tree.root()
+// record takes one record, whose checksum holds, into the state.
+func (s *scan) record(r *record) error {
+	leaf := tlog.RecordHash(r.body)
+	if r.seq != s.Tree.Size || r.chain != nextChain(s.Chain, r.seq, leaf) {
+		return fmt.Errorf("the hash chain breaks at entry %d", s.Tree.Size)
 	}
+	e, err := entry.Parse(r.body)
+	if err != nil || e.Seq != r.seq || e.Log != s.v.id || e.Tenant != "" && e.TenantSeq != s.Tenants[e.Tenant] {
+		return fmt.Errorf("record %d is not the next entry of this log (%v)", r.seq, err)
+	}
+	s.take(e, leaf, r.chain)
+	s.reach()
+	if s.each != nil {
+		s.each(e)
+	}
+	return nil
 }
 
-// DamagedError says that what is on disk is not what was written. The ledger refuses to start and changes nothing.
-type DamagedError struct {
-	Origin string
-	What   string
-}
-
-func (e *DamagedError) Error() string {
-	return fmt.Sprintf("ledger %s is damaged: %s. Entries that were acknowledged are missing or altered, so nothing was truncated and nothing is started. "+
-		"Keep the directory as evidence; restore the newest backup, or close this log with 'reeve ledger retire' (two owners sign) to begin a successor", e.Origin, e.What)
-}
-
-// checkpoint is a signed statement of a log's size and root.
-type checkpoint struct {
-	tlog.Tree
-	raw []byte // the note, with whatever cosignatures were gathered
-}
-
-// readCheckpoint reads and verifies a checkpoint of this volume; a missing file is the zero checkpoint.
-func (v *volume) readCheckpoint(path string) (checkpoint, error) {
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return checkpoint{}, nil
+func (s *scan) reach() {
+	if s.Tree.Size == s.want {
+		s.reached, s.root = true, s.Tree.root()
 	}
-	if err != nil {
-		return checkpoint{}, err
-	}
-	verifier, err := note.NewVerifier(v.verifier)
-	if err != nil {
-		return checkpoint{}, err
-	}
-	n, err := note.Open(raw, note.VerifierList(verifier))
-	if err != nil {
-		return checkpoint{}, fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	t, err := parseCheckpoint(v.origin, n.Text)
-	if err != nil {
-		return checkpoint{}, fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	return checkpoint{t, raw}, nil
-}
-
-// parseCheckpoint reads the text of a checkpoint (C2SP tlog-checkpoint): origin, size, root.
-func parseCheckpoint(origin, text string) (tlog.Tree, error) {
-	var t tlog.Tree
-	line := strings.Split(text, "\n")
-	if len(line) != 4 || line[3] != "" || line[0] != origin {
-		return t, fmt.Errorf("not a checkpoint of %q", origin)
-	}
-	t, err := tlog.ParseTree([]byte("go.sum database tree\n" + line[1] + "\n" + line[2] + "\n"))
-	if err != nil {
-		return t, err
-	}
-	if string(checkpointText(origin, t)) != text {
-		return t, errors.New("checkpoint is not in canonical form")
-	}
-	return t, nil
-}
-
-func checkpointText(origin string, t tlog.Tree) []byte {
-	return fmt.Appendf(nil, "%s\n%d\n%s\n", origin, t.N, t.Hash)
 }
 
 // recover brings a volume to the state after its last durable entry. It zeroes a torn tail and never touches anything else.
-func (v *volume) recover(signed checkpoint, each func(e *entry.Entry)) error {
+func (v *volume) recover(signed checkpoint, each func(*entry.Entry)) error {
 	s, err := v.scan(signed.N, each)
-	if err != nil {
-		return &DamagedError{v.origin, err.Error()}
+	if err == nil {
+		err = s.matches(signed)
 	}
-	if err := v.matches(s, signed); err != nil {
+	if err != nil {
 		return err
 	}
-	for _, n := range s.stale {
-		if err := v.disk.remove(segmentName(n)); err != nil {
-			return err
-		}
+	if err := s.clear(); err != nil {
+		return fmt.Errorf("clearing a torn write: %w", err)
 	}
-	if s.tail {
-		if err := v.dropTail(s); err != nil {
-			return fmt.Errorf("clearing a torn write: %w", err)
-		}
-	}
-	v.began.Store(s.began)
-	v.tree, v.chain, v.tenants, v.reserve = s.tree, s.chain, s.tenants, s.reserve
 	if len(s.segments) > 0 {
 		v.oldest = s.segments[0]
-	}
-	if s.active >= 0 {
-		v.number, v.off = s.segments[s.active], s.off
-		if v.file, err = v.disk.open(segmentName(v.number)); err != nil {
-			return err
-		}
-		if v.room, err = v.file.Size(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// matches holds what the segments have against the last signed checkpoint.
-func (v *volume) matches(s *walScan, signed checkpoint) error {
-	switch {
-	case s.acked:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log breaks after entry %d, and later records prove that more was durable", s.tree.Size-1)}
-	case s.tree.Size < signed.N:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.tree.Size, signed.N)}
-	case signed.N > 0 && !s.reached:
-		return &DamagedError{v.origin, fmt.Sprintf("the write-ahead log begins at entry %d, after the last signed checkpoint of %d entries: the published tree is older than the log", s.first.Tree.Size, signed.N)}
-	case signed.N > 0 && s.rootAt != signed.Hash:
-		return &DamagedError{v.origin, fmt.Sprintf("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)}
-	}
-	return nil
-}
-
-// dropTail zeroes what follows the last good record, and removes segments after it whose header is torn.
-func (v *volume) dropTail(s *walScan) error {
-	for i := len(s.segments) - 1; i > s.active; i-- {
-		if err := v.disk.remove(segmentName(s.segments[i])); err != nil {
-			return err
-		}
-		s.segments = s.segments[:i]
 	}
 	if s.active < 0 {
 		return nil
 	}
-	f, err := v.disk.open(segmentName(s.segments[s.active]))
+	v.state, v.off = s.state, s.off
+	if v.file, err = v.disk.open(segmentName(v.Number)); err == nil {
+		v.room, err = v.file.Size()
+	}
+	return err
+}
+
+// matches holds what the segments have against the last signed checkpoint.
+func (s *scan) matches(signed checkpoint) error {
+	switch {
+	case s.acked:
+		return s.v.damaged("the write-ahead log breaks after %d entries, and later records prove that more were durable", s.Tree.Size)
+	case s.Tree.Size < signed.N:
+		return s.v.damaged("the write-ahead log ends after %d entries, the last signed checkpoint has %d", s.Tree.Size, signed.N)
+	case signed.N > 0 && !s.reached:
+		return s.v.damaged("the write-ahead log begins with entry %d, after the last signed checkpoint of %d entries: what was published is older than the log", s.first, signed.N)
+	case signed.N > 0 && s.root != signed.Hash:
+		return s.v.damaged("the first %d entries of the write-ahead log do not have the root of the signed checkpoint", signed.N)
+	}
+	return nil
+}
+
+// clear zeroes what follows the last good record, removes later segments whose header is torn, and stale ones.
+func (s *scan) clear() error {
+	drop := s.stale
+	if s.tail {
+		drop = append(drop, s.segments[s.active+1:]...)
+		s.segments = s.segments[:s.active+1]
+	}
+	for _, n := range drop {
+		if err := s.v.disk.remove(segmentName(n)); err != nil {
+			return err
+		}
+	}
+	if !s.tail || s.active < 0 {
+		return nil
+	}
+	f, err := s.v.disk.open(segmentName(s.segments[s.active]))
 	if err != nil {
 		return err
 	}
@@ -334,4 +221,66 @@ func (v *volume) dropTail(s *walScan) error {
 		return err
 	}
 	return zero(f, s.off, size)
+}
+
+// Checked is what Check found in one write-ahead log.
+type Checked struct {
+	Origin string `json:"origin"`
+	First  int64  `json:"first"` // oldest entry that it still has
+	Size   int64  `json:"size"`  // durable entries
+	Signed int64  `json:"signed"`
+}
+
+// Check reads the write-ahead logs below dir, changing nothing, with the verifier key of the first log: every byte of every
+// segment must be a record in the hash chain or zero, and the last signed checkpoint must be of these entries. The ledger may be running.
+func Check(dir, verifierKey string) ([]Checked, error) {
+	last, err := lastVolume(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Checked
+	for n := 0; n <= last; n++ {
+		wal := filepath.Join(dir, strconv.Itoa(n), "wal")
+		if _, err := os.Stat(wal); errors.Is(err, fs.ErrNotExist) {
+			continue // sealed: its entries are all published
+		}
+		v, err := publicVolume(verifierKey, n, osDisk(wal))
+		if err != nil {
+			return nil, err
+		}
+		c, err := v.check(filepath.Join(dir, strconv.Itoa(n), cosignedFile))
+		if err != nil {
+			return nil, err
+		}
+		if b, err := os.ReadFile(filepath.Join(wal, reserveName)); err == nil && !allZero(b) {
+			return nil, v.damaged("the reserve segment is not empty")
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (v *volume) check(checkpointFile string) (Checked, error) {
+	signed, err := v.readCheckpoint(checkpointFile)
+	if err != nil {
+		return Checked{}, err
+	}
+	// A running ledger may be in the middle of a write, or have moved on from a segment: look again before judging.
+	var s *scan
+	for range 4 {
+		if s, err = v.scan(signed.N, nil); err == nil && !s.tail {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err == nil && s.tail {
+		err = v.damaged("bytes after the last record are neither records nor zeros: a write that a crash tore, which the next start clears, or an alteration")
+	}
+	if err == nil {
+		err = s.matches(signed)
+	}
+	if err != nil {
+		return Checked{}, err
+	}
+	return Checked{Origin: v.origin, First: s.first, Size: s.Tree.Size, Signed: signed.N}, nil
 }

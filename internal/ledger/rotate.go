@@ -22,7 +22,7 @@ const (
 )
 
 // rotateTimeout bounds how long appends wait for the final checkpoint's cosignatures.
-const rotateTimeout = 5 * time.Second
+const rotateTimeout = 2 * time.Second
 
 // rotated is the reason in a successor's first entry when nothing was wrong with the log before it.
 const rotated = "rotated"
@@ -51,8 +51,11 @@ func (l *Log) Rotate() error {
 	}
 }
 
-// due reports whether the log should be rotated now.
+// due reports whether the log should be rotated now: not while the witnesses are away, because appends wait for them then.
 func (l *Log) due() bool {
+	if l.pub.cosigned.Load() != l.pub.published.Load() {
+		return false
+	}
 	if _, err := os.Stat(filepath.Join(l.cfg.Dir, rotateRequest)); err == nil {
 		return true
 	}
@@ -60,7 +63,7 @@ func (l *Log) due() bool {
 	if size >= l.cfg.MaxSize {
 		return true
 	}
-	now, first := l.cfg.Clock().UTC(), time.Unix(0, l.volume().began.Load()).UTC()
+	now, first := l.cfg.Clock().UTC(), time.Unix(0, l.began.Load()).UTC()
 	return l.cfg.Monthly && size > 1 && (now.Year() != first.Year() || now.Month() != first.Month())
 }
 
@@ -83,7 +86,7 @@ func (l *Log) turn() error {
 		return fmt.Errorf("not rotated: %w", err)
 	}
 	old.stopPreparing()
-	if err := l.succeed(old.n, old.origin, tlog.Tree{N: size, Hash: old.tree.root()}, rotated); err != nil {
+	if err := l.succeed(old.n, old.origin, tlog.Tree{N: size, Hash: old.Tree.root()}, rotated); err != nil {
 		l.halt(fmt.Errorf("rotating: %w", err))
 		return err
 	}
@@ -103,7 +106,7 @@ func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error
 	l.pub.v, l.pub.known, l.pub.asked = nil, nil, false
 	err := l.openVolume(n + 1)
 	l.pub.mu.Unlock()
-	if err != nil || l.vol.tree.Size > 0 {
+	if err != nil || l.vol.Tree.Size > 0 {
 		return err
 	}
 	g := &group{items: []item{{closing: true, e: &entry.Entry{
@@ -136,7 +139,7 @@ func (l *Log) retire(n int) (bool, error) {
 	}
 	begun := false
 	for m := n; m >= max(n-1, 0); m-- { // n may be the successor that a crash interrupted
-		v, err := publicVolume(l.cfg.Key.Verifier(), m)
+		v, err := publicVolume(l.cfg.Key.Verifier(), m, nil)
 		if err != nil {
 			return false, err
 		}

@@ -138,7 +138,7 @@ func TestRolledBackAndRetired(t *testing.T) {
 		t.Fatalf("a restored snapshot: %v", err)
 	}
 	// The way back.
-	v, err := publicVolume(cfg.Key.Verifier(), 0)
+	v, err := publicVolume(cfg.Key.Verifier(), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

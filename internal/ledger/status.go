@@ -45,8 +45,8 @@ func (l *Log) Status() Status {
 // may be up to 100 ms too high. Without witnesses an entry counts as cosigned when it is published.
 func (l *Log) Uncosigned() (oldest time.Duration, count int64) {
 	count = max(l.size.Load()-l.pub.cosigned.Load(), 0)
-	if t := l.age.oldest(); t != 0 {
-		oldest = max(l.cfg.Clock().Sub(time.Unix(0, t)), 0)
+	if t := l.age.oldest(); !t.IsZero() {
+		oldest = max(l.cfg.Clock().Sub(t), 0)
 	}
 	return oldest, count
 }
@@ -90,20 +90,25 @@ type marks struct {
 	end  int64 // after the newest entry
 }
 
-type mark struct{ seq, timeNS int64 }
+type mark struct {
+	seq  int64
+	time time.Time // monotonic for entries of this run: a clock that is set back hides nothing
+}
+
+func unixNano(ns int64) time.Time { return time.Unix(0, ns) }
 
 const (
-	markEvery = int64(100 * time.Millisecond)
+	markEvery = 100 * time.Millisecond
 	maxMarks  = 4096 // beyond, the last mark speaks for all later entries: too old is safe
 )
 
 // add notes a group before it is durable.
-func (m *marks) add(first, end, timeNS int64) {
+func (m *marks) add(first, end int64, t time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.end = end
-	if n := len(m.list); n == 0 || n < maxMarks && timeNS-m.list[n-1].timeNS >= markEvery {
-		m.list = append(m.list, mark{first, timeNS})
+	if n := len(m.list); n == 0 || n < maxMarks && t.Sub(m.list[n-1].time) >= markEvery {
+		m.list = append(m.list, mark{first, t})
 	}
 }
 
@@ -119,14 +124,14 @@ func (m *marks) drop(size int64) {
 	}
 }
 
-// oldest is the time of the first mark, or 0.
-func (m *marks) oldest() int64 {
+// oldest is the time of the first mark, or zero.
+func (m *marks) oldest() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.list) == 0 {
-		return 0
+		return time.Time{}
 	}
-	return m.list[0].timeNS
+	return m.list[0].time
 }
 
 // reset begins a new volume.

@@ -1,16 +1,89 @@
 package ledger
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
 )
 
-// lastVolume is the highest volume that exists, 0 for a new ledger.
-func lastVolume(cfg *Config) (int, error) {
-	entries, err := os.ReadDir(cfg.Dir)
+// volume is one log of the chain of logs that a ledger is: a new one begins at each rotation. Its origin is the key's
+// name, with "/<n>" for the nth successor.
+type volume struct {
+	n        int
+	origin   string
+	verifier string // note verifier key
+	id       string // log id
+	key      Key
+	signer   note.Signer
+	disk     disk
+	tiles    string // directory
+
+	// The writer owns what follows.
+	state       // after the last record that was written
+	file  file  // the active segment
+	off   int64 // where its next record goes
+	room  int64 // its size in bytes
+
+	oldest int64 // lowest segment that exists; the publisher's after recovery
+
+	spares    chan spare // from prepare to the writer
+	stop      chan struct{}
+	starting  sync.Once
+	stopping  sync.Once
+	preparing sync.WaitGroup
+}
+
+// publicVolume is a volume that can be read but not written; verifierKey is the first log's.
+func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
+	if _, err := note.NewVerifier(verifierKey); err != nil {
+		return nil, err
+	}
+	part := strings.SplitN(verifierKey, "+", 3)
+	v := &volume{n: n, origin: part[0], verifier: verifierKey, disk: d, oldest: 1}
+	if n > 0 {
+		v.origin = fmt.Sprintf("%s/%d", part[0], n)
+		raw, err := base64.StdEncoding.DecodeString(part[2])
+		if err != nil {
+			return nil, err
+		}
+		if v.verifier, err = note.NewEd25519VerifierKey(v.origin, ed25519.PublicKey(raw[1:])); err != nil {
+			return nil, err
+		}
+	}
+	v.id = entry.LogID(v.verifier)
+	v.state = state{Origin: v.origin, Chain: firstChain(v.origin), Tenants: map[string]int64{}}
+	return v, nil
+}
+
+func newVolume(cfg *Config, n int) (*volume, error) {
+	v, err := publicVolume(cfg.Key.Verifier(), n, cfg.disk(n))
+	if err != nil {
+		return nil, err
+	}
+	v.key, v.tiles = cfg.Key.forLog(v.origin), cfg.Tiles
+	if n > 0 {
+		v.tiles = filepath.Join(cfg.Tiles, strconv.Itoa(n))
+	}
+	v.spares, v.stop = make(chan spare), make(chan struct{})
+	v.signer, err = v.key.signer()
+	return v, err
+}
+
+// lastVolume is the highest volume that exists below dir, 0 for a new ledger.
+func lastVolume(dir string) (int, error) {
+	entries, err := os.ReadDir(dir)
 	last := 0
 	for _, e := range entries {
 		if n, err := strconv.Atoi(e.Name()); err == nil && e.IsDir() && strconv.Itoa(n) == e.Name() {
@@ -33,19 +106,16 @@ func (l *Log) openVolume(n int) error {
 	}
 	signed, err := v.readCheckpoint(filepath.Join(l.cfg.dir(n), cosignedFile))
 	if err != nil {
-		return &DamagedError{v.origin, err.Error()}
+		return err
+	}
+	cosigned, err := v.readCheckpoint(filepath.Join(v.tiles, cosignedFile))
+	if err != nil {
+		return err
 	}
 	published, err := v.readCheckpoint(filepath.Join(v.tiles, signedFile))
 	if err != nil {
 		// It is not synced: a crash may have torn it.
 		l.cfg.Logger.Warn("publishing again", "err", err)
-	}
-	if published.raw == nil {
-		published.N = -1 // to be published again, even if empty
-	}
-	cosigned, err := v.readCheckpoint(filepath.Join(v.tiles, cosignedFile))
-	if err != nil {
-		return &DamagedError{v.origin, err.Error()}
 	}
 	for _, c := range []checkpoint{published, cosigned} {
 		if c.N > signed.N {
@@ -54,17 +124,76 @@ func (l *Log) openVolume(n int) error {
 	}
 	err = v.recover(signed, func(e *entry.Entry) {
 		if e.Seq >= cosigned.N {
-			l.age.add(e.Seq, e.Seq+1, e.TimeNS)
+			l.age.add(e.Seq, e.Seq+1, unixNano(e.TimeNS))
 		}
 	})
 	if err != nil {
 		return err
 	}
+	if published.raw == nil {
+		published.N = -1 // to be published again, even if empty
+	}
 	l.vol = v
 	l.current.Store(v)
-	l.size.Store(v.tree.Size)
+	l.size.Store(v.Tree.Size)
+	l.began.Store(v.Began)
 	l.pub.signed = signed
 	l.pub.published.Store(published.N)
 	l.pub.cosigned.Store(cosigned.N)
 	return nil
+}
+
+// checkpoint is a signed statement of a log's size and root.
+type checkpoint struct {
+	tlog.Tree
+	raw []byte // the note, with whatever cosignatures were gathered
+}
+
+// readCheckpoint reads and verifies a checkpoint of this volume; a missing file is the zero checkpoint.
+func (v *volume) readCheckpoint(path string) (checkpoint, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return checkpoint{}, nil
+	}
+	if err != nil {
+		return checkpoint{}, err
+	}
+	verifier, err := note.NewVerifier(v.verifier)
+	if err != nil {
+		return checkpoint{}, err
+	}
+	n, err := note.Open(raw, note.VerifierList(verifier))
+	if err != nil {
+		return checkpoint{}, v.damaged("checkpoint %s: %v", path, err)
+	}
+	t, err := parseCheckpoint(v.origin, n.Text)
+	if err != nil {
+		return checkpoint{}, v.damaged("checkpoint %s: %v", path, err)
+	}
+	return checkpoint{t, raw}, nil
+}
+
+// parseCheckpoint reads the text of a checkpoint (C2SP tlog-checkpoint): origin, size, root.
+func parseCheckpoint(origin, text string) (tlog.Tree, error) {
+	line := strings.Split(text, "\n")
+	if len(line) != 4 {
+		return tlog.Tree{}, errors.New("not a checkpoint")
+	}
+	n, err := strconv.ParseInt(line[1], 10, 64)
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	h, err := tlog.ParseHash(line[2])
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	t := tlog.Tree{N: n, Hash: h}
+	if n < 0 || string(checkpointText(origin, t)) != text {
+		return tlog.Tree{}, fmt.Errorf("not a checkpoint of %s in canonical form", origin)
+	}
+	return t, nil
+}
+
+func checkpointText(origin string, t tlog.Tree) []byte {
+	return fmt.Appendf(nil, "%s\n%d\n%s\n", origin, t.N, t.Hash)
 }

@@ -11,6 +11,10 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/entry"
 )
 
 // The write-ahead log is a row of segment files of one size, written once with zeros and then with a header and records.
@@ -27,15 +31,27 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// segmentState opens every segment: with it, recovery and publication need no earlier segment.
-type segmentState struct {
+// state is where a log stands after some entry. It opens every segment, so that recovery and publication need no earlier one.
+type state struct {
 	Origin  string           `json:"origin"`
 	Number  int64            `json:"number"` // of the segment, from 1
-	Chain   []byte           `json:"chain"`
+	Chain   tlog.Hash        `json:"chain"`
 	Tenants map[string]int64 `json:"tenants"` // next sequence number
 	Tree    tree             `json:"tree"`
 	Began   int64            `json:"began"`             // when the log's first entry was written, Unix nanoseconds; 0 before that
 	Reserve bool             `json:"reserve,omitempty"` // for closing entries only
+}
+
+// take moves the state past the next entry.
+func (s *state) take(e *entry.Entry, leaf, chain tlog.Hash) {
+	if s.Tree.Size == 0 {
+		s.Began = e.TimeNS
+	}
+	s.Tree.add(leaf, nil)
+	s.Chain = chain
+	if e.Tenant != "" {
+		s.Tenants[e.Tenant]++
+	}
 }
 
 func segmentName(n int64) string { return fmt.Sprintf(segmentPrefix+"%08d", n) }
@@ -49,7 +65,7 @@ func segmentNumber(name string) (int64, bool) {
 // padded rounds up to the 8 bytes to which headers and records are aligned.
 func padded(n int) int { return (n + 7) &^ 7 }
 
-func appendHeader(buf []byte, s *segmentState) ([]byte, error) {
+func appendHeader(buf []byte, s *state) ([]byte, error) {
 	body, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
@@ -72,29 +88,26 @@ func checksumOf(b []byte, off int) uint32 {
 }
 
 // parseHeader reads a segment's state and says where its records begin.
-func parseHeader(b []byte) (*segmentState, int, error) {
+func parseHeader(b []byte) (*state, int, error) {
 	if len(b) < headerPrefix || string(b[:16]) != segmentMagic {
 		return nil, 0, errors.New("no segment header")
 	}
 	n := int(binary.BigEndian.Uint32(b[16:]))
-	if n > len(b)-headerPrefix || headerPrefix+padded(n) > len(b) {
+	if n < 0 || n > len(b)-headerPrefix || headerPrefix+padded(n) > len(b) {
 		return nil, 0, errors.New("segment header is longer than the segment")
 	}
 	end := headerPrefix + padded(n)
 	if checksumOf(b[:end], 20) != binary.BigEndian.Uint32(b[20:]) {
 		return nil, 0, errors.New("segment header is damaged")
 	}
-	var s segmentState
+	s := state{Tenants: map[string]int64{}}
 	d := json.NewDecoder(bytes.NewReader(b[headerPrefix : headerPrefix+n]))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
 		return nil, 0, fmt.Errorf("segment header: %w", err)
 	}
-	if len(s.Chain) != sha256.Size || !s.Tree.valid() || s.Number < 1 {
+	if !s.Tree.valid() || s.Number < 1 || s.Tenants == nil {
 		return nil, 0, errors.New("segment header is inconsistent")
-	}
-	if s.Tenants == nil {
-		s.Tenants = map[string]int64{}
 	}
 	return &s, end, nil
 }
@@ -103,7 +116,7 @@ func parseHeader(b []byte) (*segmentState, int, error) {
 type record struct {
 	seq   int64
 	acked int64 // entries that were durable when this one was written
-	chain [sha256.Size]byte
+	chain tlog.Hash
 	body  []byte // the entry's JSON
 }
 
@@ -144,7 +157,7 @@ func parseRecord(b []byte) (r record, n int, ok bool) {
 }
 
 // nextChain binds an entry to all before it.
-func nextChain(prev [sha256.Size]byte, seq int64, leaf [sha256.Size]byte) [sha256.Size]byte {
+func nextChain(prev tlog.Hash, seq int64, leaf tlog.Hash) tlog.Hash {
 	var b [len(domainRecord) + 2*sha256.Size + 8]byte
 	n := copy(b[:], domainRecord)
 	n += copy(b[n:], prev[:])
@@ -154,7 +167,7 @@ func nextChain(prev [sha256.Size]byte, seq int64, leaf [sha256.Size]byte) [sha25
 }
 
 // firstChain is the chain before a log's first entry.
-func firstChain(origin string) [sha256.Size]byte {
+func firstChain(origin string) tlog.Hash {
 	return sha256.Sum256([]byte(domainRecord + origin))
 }
 
@@ -168,7 +181,7 @@ func readSegment(f file, buf []byte) ([]byte, error) {
 }
 
 // readHeader reads no more of a segment than its header.
-func readHeader(f file) (*segmentState, int, error) {
+func readHeader(f file) (*state, int, error) {
 	b, err := readFull(f, nil, headerPrefix)
 	if err != nil {
 		return nil, 0, err

@@ -63,6 +63,7 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 			if key := signatureKey(line); key != "" && !keys[key] {
 				keys[key] = true
 				raw = append(raw, line...)
+				break // one for each witness
 			}
 		}
 		if len(keys) >= l.cfg.Need {

@@ -286,6 +286,21 @@ func TestOrder(t *testing.T) {
 				t.Errorf("outcome %+v", out)
 			}
 		})
+		// The news is asked for after the check of what is closed and before the use is registered: nobody cuts it then.
+		t.Run(name+" between check and registration", func(t *testing.T) {
+			w := newWorld(t)
+			closed := false
+			w.News = func() time.Duration {
+				if !closed {
+					closed = true
+					close(w)
+				}
+				return 0
+			}
+			if a := w.do(w.chat()); a.refusal == nil || a.refusal.Sent || w.wire.n.Load() != 0 {
+				t.Errorf("%+v, %d sent", a.refusal, w.wire.n.Load())
+			}
+		})
 	}
 }
 

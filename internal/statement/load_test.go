@@ -45,10 +45,11 @@ func (m mem) ReadDir(name string) ([]string, error) {
 }
 
 // copyStore reads the estate's store into memory.
-func copyStore(t *testing.T, e *estatetest.Estate) mem {
+func copyStore(t *testing.T, e *estatetest.Estate) mem { return copyDir(t, e.Dir.Signed()) }
+
+func copyDir(t *testing.T, root string) mem {
 	t.Helper()
 	m := mem{}
-	root := e.Dir.Signed()
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			rel, _ := filepath.Rel(root, file)

@@ -1,0 +1,226 @@
+package statement_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+var update = flag.Bool("update", false, "write docs/formats/vectors anew")
+
+// vectors are docs/formats/vectors/statement.json.
+type vectors struct {
+	About  string            `json:"about"`
+	Now    time.Time         `json:"now"`
+	Pin    map[string]string `json:"pin"`
+	Lock   string            `json:"lock_hash"` // hex SHA-256 of the lock's manifest
+	PAE    string            `json:"pae"`       // of the charter's manifest
+	Store  map[string]string `json:"store"`     // path to content
+	Refuse []change          `json:"refuse"`
+}
+
+// change is one corruption of the store.
+type change struct {
+	Name string `json:"name"`
+	Rule string `json:"rule"`
+	File string `json:"file"`
+	Old  string `json:"old,omitempty"` // text that is replaced; the file is removed without it
+	New  string `json:"new,omitempty"`
+	Now  string `json:"now,omitempty"` // instead of the vectors' time
+}
+
+// recordVector is one element of docs/formats/vectors/record.json.
+type recordVector struct {
+	Name     string    `json:"name"`
+	Envelope string    `json:"envelope"`
+	Now      time.Time `json:"now"`
+	Rule     string    `json:"rule,omitempty"` // that refuses it; accepted without
+}
+
+// signerOf makes a person's key from a seed of equal bytes, by way of a key file.
+func signerOf(t *testing.T, person string, fill byte) *estate.Signer {
+	t.Helper()
+	seed := bytes.Repeat([]byte{fill}, ed25519.SeedSize)
+	public := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+	b, err := json.Marshal(map[string]any{"person": person, "id": person + "-1", "type": "ed25519", "public": base64.StdEncoding.EncodeToString(public), "seed": seed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), person)
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := estate.Open(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// makeVectors makes the estate of the vectors, the same each time.
+func makeVectors(t *testing.T) (*vectors, []recordVector) {
+	now := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
+	ada, bea, cora := signerOf(t, "ada", 1), signerOf(t, "bea", 2), signerOf(t, "cora", 3)
+	demo := estate.Demo{Estate: "vectors", Policy: ada, Operations: bea, Lifecycle: cora, Recipient: "age1" + strings.Repeat("q", 58),
+		GatewayURL: "http://127.0.0.1:7800", Origin: "https://127.0.0.1:7809", Networks: []string{"127.0.0.1/32"}, Until: now.AddDate(0, 3, 0)}
+	for i, k := range []struct {
+		use, process, name string
+		alg                byte
+	}{{"log", "g1", "reeve/vectors/g1", 1}, {"log", "c1", "reeve/vectors/c1", 1}, {"log", "a1", "reeve/vectors/a1", 1}, {"feed", "a1", "reeve/vectors/feed/a1", 1}, {"witness", "w1", "reeve/vectors/witness/w1", 4}} {
+		public := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(10 + i)}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+		demo.ServiceKeys = append(demo.ServiceKeys, statement.ServiceKey{Use: k.use, Process: k.process, Key: estate.NoteKey(k.name, k.alg, public), NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(1, 0, 0)})
+	}
+	dir := estate.Dir(filepath.Join(t.TempDir(), "estate"))
+	pin, set, err := demo.Plan().Create(dir, []*estate.Signer{ada, bea, cora}, now, estate.Lives{Statements: 90 * 24 * time.Hour, Lock: 30 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &vectors{About: "A store that is accepted, and changes to it that are refused. Each change is made to the store as it stands here. Seeds: ada 32 bytes of 1, bea of 2, cora of 3; services from 10 on.",
+		Now: now, Pin: map[string]string{"estate": pin.Estate, "charter_sha256": pin.CharterSHA256}, Store: map[string]string{}}
+	for name, b := range copyDir(t, dir.Signed()) {
+		v.Store[name] = string(b)
+	}
+	v.Lock = hash([]byte(v.Store["lock/1/manifest.json"]))
+	v.PAE = string(statement.PAE(statement.PayloadType, []byte(v.Store["charter/1/manifest.json"])))
+	v.Refuse = []change{
+		{Name: "a byte of a policy", Rule: "hash", File: "policy-research/1/use.cedar", Old: "permit", New: "forbid"},
+		{Name: "a byte of the charter", Rule: "hash", File: "charter/1/charter.yaml", Old: "acme", New: "acne"},
+		{Name: "a file is missing", Rule: "missing", File: "custody-support/1/custody.yaml"},
+		{Name: "the signatures are missing", Rule: "missing", File: "operations/1/signatures.json"},
+		{Name: "another key's id on a signature", Rule: "author", File: "custody-research/1/signatures.json", Old: "ada-1", New: "bea-1"},
+		{Name: "a manifest with a space", Rule: "hash", File: "operations/1/manifest.json", Old: `{"author"`, New: `{ "author"`},
+		{Name: "the lock's manifest with a space", Rule: "json", File: "lock/1/manifest.json", Old: `{"author"`, New: `{ "author"`},
+		{Name: "the lock's manifest with a member twice", Rule: "json", File: "lock/1/manifest.json", Old: `{"author"`, New: `{"author":"cora","author"`},
+		{Name: "the lock's manifest is longer valid", Rule: "author", File: "lock/1/manifest.json", Old: `"expires":"2026-12-23`, New: `"expires":"2027-01-23`},
+		{Name: "the lock binds another version", Rule: "hash", File: "lock/1/estate.lock", Old: `"version":1`, New: `"version":2`},
+		{Name: "the lock has expired", Rule: "expired", File: "lock/1/manifest.json", Old: "", Now: "2026-12-23T06:00:00Z"},
+	}
+	record := func(name, rule, kind string, r any, at time.Time, by ...*estate.Signer) recordVector {
+		env, err := estate.Seal(kind, r, by...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return recordVector{Name: name, Envelope: string(canonical(t, env)), Now: at, Rule: rule}
+	}
+	key := statement.WorkloadKey{Estate: set.Charter.Estate, Workload: "research-agent", Prefix: "rv_aaaaaaaa", SHA256: strings.Repeat("ab", 32), NotBefore: now, NotAfter: now.AddDate(0, 0, 30)}
+	long := key
+	long.NotAfter = long.NotAfter.Add(time.Second)
+	closing := statement.Revocation{Estate: "vectors", Signer: "cora", Number: 1, Target: statement.Target{Kind: "credential", ID: "research-openai"}, Reason: "seen in a \"public\" place", Time: now}
+	opening := closing
+	opening.Number, opening.Open, opening.Time = 2, true, now.Add(time.Minute)
+	everything := statement.Revocation{Estate: "vectors", Signer: "bea", Number: 1, Target: statement.Target{Kind: "everything"}, Reason: "test", Time: now}
+	handover := statement.Handover{Estate: "vectors", Credential: "support-openai", Version: 1, Custodian: "c1", SHA256: strings.Repeat("cd", 32), Created: now}
+	extension := statement.Extension{Estate: "vectors", Custodian: "c1", What: "feed", Created: now, Until: now.Add(time.Hour), Reason: "test"}
+	retirement := statement.Retirement{Estate: "vectors", Log: "d05e5c65354a15fa", Size: 42, Root: base64.StdEncoding.EncodeToString(make([]byte, 32)), Reason: "test", Created: now}
+	return v, []recordVector{
+		record("key by the policy owner", "", "workload-key", key, now, ada),
+		record("key by the lifecycle owner", "right", "workload-key", key, now, cora),
+		record("key for a second too long", "value", "workload-key", long, now, ada),
+		record("key signed as another kind", "json", "revocation", key, now, ada),
+		record("credential by its owner", "", "revocation", closing, now, cora),
+		record("credential in its owner's name", "signature", "revocation", closing, now, ada),
+		record("open by the owner alone", "right", "revocation", opening, now, cora),
+		record("open by the owner and another role", "", "revocation", opening, now, cora, bea),
+		record("everything by one", "right", "revocation", everything, now, bea),
+		record("everything by two", "", "revocation", everything, now, bea, ada),
+		record("from the future", "value", "revocation", everything, now.Add(-6*time.Minute), bea, ada),
+		record("handover by the owner", "", "handover", handover, now, cora),
+		record("handover by another", "right", "handover", handover, now, bea),
+		record("extension by two", "", "extension", extension, now.Add(59*time.Minute), ada, bea),
+		record("extension that is over", "expired", "extension", extension, now.Add(time.Hour), ada, bea),
+		record("retirement by two", "", "retirement", retirement, now, bea, cora),
+		record("retirement by one", "right", "retirement", retirement, now, bea),
+	}
+}
+
+func TestVectors(t *testing.T) {
+	const dir = "../../docs/formats/vectors/"
+	made, records := makeVectors(t)
+	if *update {
+		for name, v := range map[string]any{"statement.json": made, "record.json": records} {
+			var b bytes.Buffer
+			enc := json.NewEncoder(&b)
+			enc.SetEscapeHTML(false)
+			enc.SetIndent("", "  ")
+			if err := enc.Encode(v); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(dir+name, b.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var v vectors
+	var rs []recordVector
+	for name, to := range map[string]any{"statement.json": &v, "record.json": &rs} {
+		b, err := os.ReadFile(dir + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(*made, v) + cmp.Diff(records, rs); d != "" {
+		t.Fatalf("what the code writes is not what the vectors say (go test -run Vectors -update, if that is meant):\n%s", d)
+	}
+	pin := statement.Pin{Estate: v.Pin["estate"], CharterSHA256: v.Pin["charter_sha256"], AllowDemo: true}
+	store := mem{}
+	for name, text := range v.Store {
+		store[name] = []byte(text)
+	}
+	set, err := statement.Load(store, pin, nil, v.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hash(store["lock/1/manifest.json"]) != v.Lock || set.Lock.Version != 1 {
+		t.Errorf("lock %x", set.LockHash)
+	}
+	for _, c := range v.Refuse {
+		t.Run(c.Name, func(t *testing.T) {
+			bad, now := mem{}, v.Now
+			for name, b := range store {
+				bad[name] = b
+			}
+			switch {
+			case c.Now != "":
+				if now, err = time.Parse(time.RFC3339, c.Now); err != nil {
+					t.Fatal(err)
+				}
+			case c.Old == "":
+				delete(bad, c.File)
+			case !bytes.Contains(bad[c.File], []byte(c.Old)):
+				t.Fatalf("%s does not contain %q", c.File, c.Old)
+			default:
+				bad[c.File] = bytes.Replace(bad[c.File], []byte(c.Old), []byte(c.New), 1)
+			}
+			_, err := statement.Load(bad, pin, nil, now)
+			refused(t, err, c.Rule, "")
+		})
+	}
+	for _, r := range rs {
+		t.Run(r.Name, func(t *testing.T) {
+			env, err := statement.ParseEnvelope([]byte(r.Envelope))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err = open(set, env, r.Now); r.Rule != "" {
+				refused(t, err, r.Rule, "")
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -96,7 +96,7 @@ func (c *Custodian) finish(u *use, answer Answer) {
 	c.meters.outcomes.Of(u.outcome.reason).Inc()
 	c.note(&entry.Entry{
 		Type: entry.Outcome, Tenant: u.who.Tenant, Unit: u.who.Unit, Workload: u.who.Workload, Gateway: u.Gateway, Credential: u.Credential,
-		Estate: u.view.lock, HasIntent: true, IntentSeq: u.intent.Seq(), Status: u.outcome.status, Bytes: u.outcome.bytes, Reason: u.outcome.reason,
+		Estate: u.view.lock, HasIntent: true, IntentSeq: u.intent.Seq(), IntentLog: u.intent.Log(), Status: u.outcome.status, Bytes: u.outcome.bytes, Reason: u.outcome.reason,
 	}, false)
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Requests are files in Config.Dir: only who may write there can make one.
@@ -157,4 +158,15 @@ func (l *Log) retire(n int) (bool, error) {
 		return false, fmt.Errorf("%s names log %s, which is not the current one", path, r.Log)
 	}
 	return true, os.Rename(path, filepath.Join(l.cfg.dir(l.vol.n), retireRequest)) // kept as evidence
+}
+
+// RetiredBy is a Config.Retire that believes what two owners of the estate signed.
+func RetiredBy(set *statement.Set) func(envelope []byte) (*statement.Retirement, error) {
+	return func(envelope []byte) (*statement.Retirement, error) {
+		env, err := statement.ParseEnvelope(envelope)
+		if err != nil {
+			return nil, err
+		}
+		return set.OpenRetirement(env, time.Now())
+	}
 }

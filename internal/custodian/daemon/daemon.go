@@ -250,7 +250,7 @@ func (h *host) openLedger(ctx context.Context) error {
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
 		Key: h.logKey, Dir: h.dir.Path("ledger"), Tiles: h.cfg.TilesDir, Witnesses: witnesses, Need: max(set.Charter.Witnesses.Need, 1),
-		Heartbeat: heartbeat, Logger: h.rt.Log,
+		Heartbeat: heartbeat, Logger: h.rt.Log, Retire: ledger.RetiredBy(set),
 	})
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)

@@ -68,6 +68,7 @@ func defaultDir() string {
 // commands lists every subcommand; each lives in the file that has its name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newBackupCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),
 		newDoctorCmd(),
@@ -79,6 +80,7 @@ func commands() []*cobra.Command {
 		newLedgerCmd(),
 		newReceiptCmd(),
 		newRevokeCmd(),
+		newRestoreCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),

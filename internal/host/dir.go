@@ -39,8 +39,8 @@ func Start(demo bool) []string {
 	return all
 }
 
-// withLedger are the processes that keep a ledger and publish it.
-func withLedger() []string { return []string{Authority, Custodian, Gateway} }
+// WithLedger are the processes that keep a ledger and publish it.
+func WithLedger() []string { return []string{Authority, Custodian, Gateway} }
 
 // uids are the users of the processes when root starts them. They need no entry in /etc/passwd; each has a group of the same number.
 var uids = map[string]int{Gateway: 64101, Custodian: 64102, Authority: 64103, Auditor: 64104, Upstream: 64105}

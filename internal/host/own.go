@@ -16,7 +16,7 @@ func (d *Dir) Prepare(binaries []string) error {
 	if err := d.makeSockets(); err != nil {
 		return err
 	}
-	for _, p := range withLedger() { // before the processes confine themselves to what is there
+	for _, p := range WithLedger() { // before the processes confine themselves to what is there
 		if err := os.MkdirAll(d.Join("tiles", p), 0o700); err != nil {
 			return fmt.Errorf("making the folder of %s's published log: %w", p, err)
 		}
@@ -59,7 +59,7 @@ func (d *Dir) giveAway() error {
 	for _, p := range Start(d.Run.Demo) {
 		shares = append(shares, share{d.Join(p), uids[p], uids[p], 0o700})
 	}
-	for _, p := range withLedger() {
+	for _, p := range WithLedger() {
 		shares = append(shares, share{d.Join("tiles", p), uids[p], uids[Auditor], 0o750 | setgid})
 	}
 	for _, s := range shares {

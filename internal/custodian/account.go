@@ -123,7 +123,7 @@ func (c *Custodian) reflected(u *use) {
 
 // Alarm writes down what a person should look at.
 func (c *Custodian) Alarm(reason string) {
-	c.alarm((&use{view: c.view.Load()}).entry(entry.Alarm), reason)
+	c.alarm((&use{view: c.view.Load(), age: c.News()}).entry(entry.Alarm), reason)
 }
 
 func (c *Custodian) alarm(e *entry.Entry, reason string) {

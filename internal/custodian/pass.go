@@ -35,13 +35,13 @@ func (c *Custodian) pass(ctx context.Context, u *use, resp *egress.Response, pat
 	var closed *closing.Closed
 	message := "The answer broke off: " + err.Error()
 	switch cause := context.Cause(ctx); {
+	case errors.Is(err, guard.ErrReflected): // whatever else ended it
+		u.outcome.reason, message = "reflected", err.Error()
+		c.reflected(u)
 	case errors.As(cause, &closed):
 		u.outcome.reason, message = "closed_"+closed.Target.Kind, closed.Error()
 	case errors.Is(cause, closing.ErrCut):
 		u.outcome.reason, message = "narrowed", cause.Error()
-	case errors.Is(err, guard.ErrReflected):
-		u.outcome.reason, message = "reflected", err.Error()
-		c.reflected(u)
 	case errors.Is(err, guard.ErrBounds), errors.Is(err, guard.ErrEncoding):
 		u.outcome.reason, message = "unscannable", err.Error()
 	case errors.Is(cause, errStalled):

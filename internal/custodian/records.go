@@ -168,26 +168,42 @@ func (c *Custodian) hangUp(t statement.Target) {
 
 func (c *Custodian) noteClosing(t entry.Type, cl closing.Closed) {
 	c.Log.Warn(string(t), "target", cl.Target.Kind, "id", cl.Target.ID, "by", cl.By, "reason", cl.Reason)
-	e := &entry.Entry{Type: t, Actor: []string{cl.By}, Reason: clip(cl.Reason, maxName), FeedAgeMS: milliseconds(c.News())}
-	v := c.view.Load()
-	if v != nil {
-		e.Estate = v.lock
-	}
-	switch cl.Target.Kind {
+	e := (&use{view: c.view.Load(), age: c.News()}).entry(t)
+	e.Actor, e.Reason = []string{cl.By}, clip(cl.Reason, maxName)
+	switch id := cl.Target.ID; cl.Target.Kind {
 	case closing.Workload:
-		e.Workload = cl.Target.ID
+		e.Workload = id
 	case closing.Unit:
-		e.Unit = cl.Target.ID
+		e.Unit = id
 	case closing.Credential:
-		e.Credential = cl.Target.ID
+		e.Credential = id
 	case closing.Gateway:
-		e.Gateway = cl.Target.ID
+		e.Gateway = id
 	case closing.Key:
-		e.Actor = append(e.Actor, "key:"+clip(cl.Target.ID, 16))
+		e.Actor = append(e.Actor, "key:"+clip(id, 16))
 	case closing.Everything:
 		e.Reason = "everything: " + e.Reason
 	}
+	c.settle(e)
 	c.note(e, t != entry.Unfreeze)
+}
+
+// settle puts an entry about a unit, a workload or a credential into its tenant's sequence.
+func (c *Custodian) settle(e *entry.Entry) {
+	set := c.Set()
+	if set == nil {
+		return
+	}
+	if _, unit, ok := set.Credential(e.Credential); ok {
+		e.Unit = unit.ID
+	} else if _, unit, ok := set.Workload(e.Workload); ok {
+		e.Unit = unit.ID
+	}
+	for _, unit := range set.Charter.Units {
+		if unit.ID == e.Unit {
+			e.Tenant = unit.Tenant
+		}
+	}
 }
 
 // extend lengthens a bound. Its entry is durable first: it is the first of the period.
@@ -195,10 +211,8 @@ func (c *Custodian) extend(x *statement.Extension, env *statement.Envelope) erro
 	if !c.Clock().Before(x.Until) {
 		return nil // read again after a restart
 	}
-	e := &entry.Entry{Type: entry.BreakGlass, Reason: "extend_" + x.What, FeedAgeMS: milliseconds(c.News())}
-	for _, s := range env.Signatures {
-		e.Actor = append(e.Actor, s.KeyID)
-	}
+	e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.BreakGlass)
+	e.Actor, e.Reason = signers(env), "extend_"+x.What
 	if _, err := c.Ledger.Append(e, nil); err != nil {
 		return fmt.Errorf("writing the extension to the ledger: %w", err)
 	}
@@ -228,10 +242,17 @@ func (c *Custodian) Receive(env *statement.Envelope, ciphertext []byte) error {
 		c.redial(cr, Connections.Retire)
 	}
 	c.Log.Info("secret received", "credential", held.Credential, "version", held.Version, "fingerprint", held.Fingerprint)
-	e := &entry.Entry{Type: entry.Publish, Credential: held.Credential, CredFP: held.Fingerprint, Lease: held.Lease, Estate: v.lock, Reason: "handover"}
-	for _, s := range env.Signatures {
-		e.Actor = append(e.Actor, s.KeyID)
-	}
+	e := (&use{view: v, age: c.News()}).entry(entry.Publish)
+	e.Credential, e.CredFP, e.Lease, e.Actor, e.Reason = held.Credential, held.Fingerprint, held.Lease, signers(env), "handover"
+	c.settle(e)
 	c.note(e, false)
 	return nil
+}
+
+// signers are the ids of the keys that signed a record.
+func signers(env *statement.Envelope) (ids []string) {
+	for _, s := range env.Signatures {
+		ids = append(ids, s.KeyID)
+	}
+	return ids
 }

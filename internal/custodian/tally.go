@@ -37,13 +37,9 @@ func (t *tally) take() map[refused]int64 {
 // Flush writes one entry for each kind of refusal that was counted.
 func (c *Custodian) Flush() {
 	for r, n := range c.tally.take() {
-		e := &entry.Entry{
-			Type: entry.Deny, Decision: "deny", Reason: r.reason, Gateway: r.gateway, Tenant: r.tenant, Unit: r.unit, Workload: r.workload,
-			Count: n, FeedAgeMS: milliseconds(c.News()),
-		}
-		if v := c.view.Load(); v != nil {
-			e.Estate = v.lock
-		}
+		e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.Deny)
+		e.Decision, e.Reason, e.Count = "deny", r.reason, n
+		e.Gateway, e.Tenant, e.Unit, e.Workload = r.gateway, r.tenant, r.unit, r.workload
 		c.note(e, false)
 	}
 }

@@ -281,6 +281,11 @@ func (h *host) closeLedger() {
 // watch does what time brings until ctx ends.
 func (h *host) watch(ctx context.Context) {
 	for n := 0; pause(ctx) == nil; n++ {
+		select {
+		case <-h.rt.Reload:
+			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
+		default:
+		}
 		h.Rekey()
 		if n%10 != 0 {
 			continue
@@ -315,8 +320,10 @@ func (h *host) judge() {
 	if err := log.Err(); err != nil {
 		reasons["ledger"] = err.Error()
 	}
-	if lag, _ := log.Uncosigned(); lag > custodian.Fuse {
-		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), log.Status().Reason)
+	if s := log.Status(); s.Size > 0 && s.Cosigned == 0 {
+		reasons["witnesses"] = fmt.Sprintf("no witness has cosigned the ledger yet (%s); start the auditor", s.Reason)
+	} else if lag, _ := log.Uncosigned(); lag > custodian.Fuse {
+		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), s.Reason)
 	}
 	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
 		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)

@@ -103,10 +103,32 @@ func (o operator) Freeze(target statement.Target, reason string) (string, error)
 	if !changed {
 		done = "it was frozen already"
 	}
+	if !o.known(target) {
+		done += fmt.Sprintf("; but the set in force has no %s %q: check the name", target.Kind, target.ID)
+	}
 	if err != nil {
 		return done, fmt.Errorf("%s, but a restart would open it again: %w", done, err)
 	}
 	return done, nil
+}
+
+// known reports whether the set in force has the target. A key is not looked up.
+func (o operator) known(t statement.Target) (ok bool) {
+	set := o.Set()
+	switch {
+	case set == nil:
+	case t.Kind == closing.Workload:
+		_, _, ok = set.Workload(t.ID)
+	case t.Kind == closing.Credential:
+		_, _, ok = set.Credential(t.ID)
+	case t.Kind == closing.Gateway:
+		_, ok = set.Gateway(t.ID)
+	case t.Kind == closing.Unit:
+		ok = slices.ContainsFunc(set.Charter.Units, func(u statement.Unit) bool { return u.ID == t.ID })
+	default:
+		ok = true
+	}
+	return ok
 }
 
 // Accept implements admin.Custodian. The follower verifies the record and keeps it.

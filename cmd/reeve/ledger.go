@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -229,7 +228,7 @@ func newLedgerRetireCmd() *cobra.Command {
 			if _, err := set.OpenRetirement(env, time.Now()); err != nil {
 				return failed(fmt.Errorf("no process would accept this retirement: %w", err))
 			}
-			raw, err := json.Marshal(env)
+			raw, err := statement.Canonical(env)
 			if err != nil {
 				return failed(err)
 			}

@@ -229,16 +229,21 @@ type Checked struct {
 	First  int64  `json:"first"` // oldest entry that it still has
 	Size   int64  `json:"size"`  // durable entries
 	Signed int64  `json:"signed"`
+
+	// Damage is what is wrong with a log that has a successor: it was retired for it, and its files stay as evidence.
+	Damage string `json:"damage,omitempty"`
 }
 
 // Check reads the write-ahead logs below dir, changing nothing, with the verifier key of the first log: every byte of every
 // segment must be a record in the hash chain or zero, and the last signed checkpoint must be of these entries. The ledger may be running.
+// Damage is a *DamagedError, unless a successor was begun because of it.
 func Check(dir, verifierKey string) ([]Checked, error) {
 	last, err := lastVolume(dir)
 	if err != nil {
 		return nil, err
 	}
 	var all []Checked
+	var unretired *DamagedError
 	for n := 0; n <= last; n++ {
 		wal := filepath.Join(dir, strconv.Itoa(n), "wal")
 		if _, err := os.Stat(wal); errors.Is(err, fs.ErrNotExist) {
@@ -249,13 +254,22 @@ func Check(dir, verifierKey string) ([]Checked, error) {
 			return nil, err
 		}
 		c, err := v.check(filepath.Join(dir, strconv.Itoa(n), cosignedFile))
-		if err != nil {
-			return nil, err
+		if b, rerr := os.ReadFile(filepath.Join(wal, reserveName)); err == nil && rerr == nil && !allZero(b) {
+			err = v.damaged("the reserve segment is not empty")
 		}
-		if b, err := os.ReadFile(filepath.Join(wal, reserveName)); err == nil && !allZero(b) {
-			return nil, v.damaged("the reserve segment is not empty")
+		var damaged *DamagedError
+		switch {
+		case errors.As(err, &damaged):
+			c, unretired = Checked{Origin: v.origin, Damage: damaged.What}, damaged
+		case err != nil:
+			return nil, err
+		case c.Size > 0:
+			unretired = nil
 		}
 		all = append(all, c)
+	}
+	if unretired != nil {
+		return nil, unretired
 	}
 	return all, nil
 }

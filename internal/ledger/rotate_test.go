@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -168,6 +169,27 @@ func TestRolledBackAndRetired(t *testing.T) {
 	l = open(t, cfg)
 	if l.Status().Size != 4 {
 		t.Fatalf("%+v", l.Status())
+	}
+	l.Close()
+	// The retired log is evidence, damaged or not; the one that is written is not.
+	for n, want := range []string{"", "reeve/test/c1/1"} {
+		name := filepath.Join(cfg.Dir, strconv.Itoa(n), "wal", segmentName(1))
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[1000] ^= 1
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var damaged *DamagedError
+		c, err := Check(cfg.Dir, cfg.Key.Verifier())
+		switch {
+		case want != "" && (!errors.As(err, &damaged) || damaged.Origin != want):
+			t.Errorf("damage in %s: %v", want, err)
+		case want == "" && (err != nil || c[0].Damage == "" || c[1].Damage != "" || c[1].Size != 4):
+			t.Errorf("damage in the retired log: %+v, %v", c, err)
+		}
 	}
 }
 

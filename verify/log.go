@@ -99,7 +99,7 @@ func (t *Trust) Directory(dir fs.FS, opts Options) (*Report, error) {
 		}
 		c, err := a.log(d, n)
 		if errors.Is(err, ErrDoesNotHold) {
-			a.finding("%v", err)
+			a.finding("%s", bare(err))
 			a.rep.Level = 0
 			return a.rep, nil
 		}
@@ -332,7 +332,7 @@ func (a *audit) file(d published, c *Checkpoint, p string) error {
 	if now := min(there-n*tileWidth, tileWidth); width == tileWidth || int64(width) == now {
 		return nil // read already
 	}
-	old, err := fs.ReadFile(d.FS, p)
+	old, err := d.read(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -390,7 +390,7 @@ func (a *audit) link(before published, prev *Checkpoint, d published, c *Checkpo
 		}
 	}
 	if err != nil {
-		a.finding("%s: the log that its first entry names: %v", c.Log.Origin, err)
+		a.finding("%s: the log that its first entry names: %s", c.Log.Origin, bare(err))
 	} else if e.Reason == rotated && e.PrevSize < prev.N {
 		a.finding("%s was rotated at %d entries, but has %d", prev.Log.Origin, e.PrevSize, prev.N)
 	}
@@ -432,9 +432,14 @@ func (a *audit) since(dir fs.FS) error {
 		return undecided("the earlier checkpoint is of %s, this is %s", old.Log.Origin, c.Log.Origin)
 	}
 	if err := d.extends(c, old); err != nil {
-		a.finding("%v", err)
+		a.finding("%s", bare(err))
 	}
 	return nil
+}
+
+// bare is an error's text without the sentinel before it: a finding stands in a list of what does not hold.
+func bare(err error) string {
+	return strings.ReplaceAll(err.Error(), ErrDoesNotHold.Error()+": ", "")
 }
 
 // receipt looks for a promise in the log.
@@ -443,7 +448,7 @@ func (a *audit) receipt(dir fs.FS) error {
 		return nil
 	}
 	if _, err := a.trust.Published(dir, a.opts.Receipt); errors.Is(err, ErrDoesNotHold) {
-		a.finding("%v", err)
+		a.finding("%s", bare(err))
 	} else if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strconv"
@@ -75,9 +76,9 @@ func (d published) bundle(n int64, count int) ([][]byte, error) {
 }
 
 func (d published) either(level int, n int64, width int) ([]byte, error) {
-	b, err := fs.ReadFile(d.FS, tilePath(level, n, width))
+	b, err := d.read(tilePath(level, n, width))
 	if errors.Is(err, fs.ErrNotExist) && width < tileWidth {
-		b, err = fs.ReadFile(d.FS, tilePath(level, n, tileWidth))
+		b, err = d.read(tilePath(level, n, tileWidth))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fails("%w", err) // the checkpoint says that it is there
@@ -85,11 +86,22 @@ func (d published) either(level int, n int64, width int) ([]byte, error) {
 	return b, err
 }
 
+// read reads a file of a log: none is longer than a full bundle.
+func (d published) read(name string) ([]byte, error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxBundle+1))
+	if err == nil && len(b) > maxBundle {
+		err = fails("%s is too long", name)
+	}
+	return b, err
+}
+
 // splitBundle splits an entry bundle: each entry after its length in 16 bits.
 func splitBundle(b []byte) ([][]byte, error) {
-	if len(b) > maxBundle {
-		return nil, errors.New("entry bundle is too long")
-	}
 	var entries [][]byte
 	for len(b) > 0 {
 		if len(b) < 2 || len(b)-2 < int(binary.BigEndian.Uint16(b)) || len(entries) == tileWidth {
@@ -134,7 +146,7 @@ func (d published) hashes(t tlog.Tree) tlog.HashReader { return tlog.TileHashRea
 
 // checkpoint reads and verifies one of the checkpoint files.
 func (d published) checkpoint(t *Trust, name string) (*Checkpoint, error) {
-	raw, err := fs.ReadFile(d.FS, name)
+	raw, err := d.read(name)
 	if err != nil {
 		return nil, err
 	}

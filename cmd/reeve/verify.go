@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/verify"
@@ -139,11 +140,11 @@ func (f *verifyFlags) verifyLedger(cmd *cobra.Command, trust *verify.Trust, need
 	}
 	switch {
 	case len(r.Findings) > 0:
-		return &exitError{exitNot, fmt.Errorf("the ledger does not hold: %s", r.Findings[0])}
+		return &exitError{exitNot, errors.New("the ledger does not hold")}
 	case r.Level < need:
 		return &exitError{exitNot, fmt.Errorf("the ledger is %s, %s was asked for", r.Level, need)}
 	case len(r.Incomplete) > 0:
-		return &exitError{exitUndecided, fmt.Errorf("the ledger is incomplete: %s", r.Incomplete[0])}
+		return &exitError{exitUndecided, errors.New("the ledger is incomplete")}
 	}
 	return nil
 }
@@ -184,7 +185,7 @@ func printReport(w io.Writer, r *verify.Report) {
 			fmt.Fprintf(w, "%s: %s\n", part.name, s)
 		}
 	}
-	if len(r.Findings) == 0 {
+	if len(r.Findings)+len(r.Incomplete) == 0 {
 		fmt.Fprintf(w, "The ledger holds: %s.\n", r.Level)
 	}
 }
@@ -256,8 +257,8 @@ func printResult(w io.Writer, r *verify.Result) {
 		}
 		fmt.Fprintln(w)
 	}
-	if r.Outcome != "" {
-		fmt.Fprintf(w, "  outcome %s\n", r.Outcome)
+	if o, err := entry.Parse([]byte(r.Outcome)); err == nil {
+		fmt.Fprintf(w, "  outcome %s, status %d, %d bytes\n", o.Reason, o.Status, o.Bytes)
 	}
 	if r.CosignedAt != "" {
 		fmt.Fprintf(w, "  cosigned by %s at %s\n", strings.Join(r.Cosigners, ", "), r.CosignedAt)

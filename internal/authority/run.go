@@ -59,7 +59,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	log, err := ledger.Open(ctx, ledger.Config{
 		Key: logKey, Dir: filepath.Join(cfg.StateDir, "ledger"), Tiles: cfg.TilesDir, Group: cfg.TilesGroup,
 		Witnesses: a.witnesses(cfg.Witnesses), Need: a.Set().Charter.Witnesses.Need, Heartbeat: time.Minute, Logger: rt.Log,
-		Retire: ledger.RetiredBy(a.Set()),
+		SegmentSize: 4 << 20, Retire: ledger.RetiredBy(a.Set()),
 	})
 	if err != nil {
 		return fmt.Errorf("the authority's ledger cannot be used, so nothing is published: %w", err)

@@ -32,7 +32,7 @@ func openLedger(ctx context.Context, cfg *Config, set *statement.Set, keys func(
 	return ledger.Open(ctx, ledger.Config{
 		Key: key, Dir: filepath.Join(cfg.StateDir, "ledger"), Tiles: cfg.TilesDir,
 		Witnesses: witnesses, Need: min(len(witnesses), max(1, set.Charter.Witnesses.Need)),
-		Heartbeat: time.Minute, Logger: log, Retire: ledger.RetiredBy(set),
+		Heartbeat: time.Minute, Logger: log, SegmentSize: 4 << 20, Retire: ledger.RetiredBy(set),
 	})
 }
 

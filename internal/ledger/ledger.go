@@ -181,7 +181,6 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	}
 	defer func() {
 		if err != nil {
-			l.halt(err)
 			l.release()
 		}
 	}()

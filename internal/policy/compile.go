@@ -83,6 +83,9 @@ func (c *compiler) file(name string, text []byte) error {
 		return &statement.Error{Rule: "cedar", File: name, Line: at.Line, Column: at.Column, What: fmt.Sprintf(format, args...),
 			Meaning: "A set whose policy is not understood completely is not used", Do: "Correct the policy and have it signed again"}
 	}
+	if line := tooLong(text); line > 0 {
+		return refuse(cedar.Position{Line: line, Column: 1}, "a policy has more than %d bytes or nests deeper than %d", maxPolicy, maxNesting)
+	}
 	policies, err := cedar.NewPolicyListFromBytes(name, text)
 	if err != nil {
 		return refuse(cedar.Position{}, "%v", err)
@@ -107,6 +110,43 @@ func (c *compiler) file(name string, text []byte) error {
 		c.to.add(name+"#"+string(id), p)
 	}
 	return nil
+}
+
+// Bounds of one policy. Cedar's parser and evaluation recurse, and a stack that overflows ends the process.
+const (
+	maxPolicy  = 16 << 10 // bytes
+	maxNesting = 64       // open brackets
+)
+
+// tooLong returns the line at which a policy exceeds its bounds, or 0. A policy ends with a semicolon outside strings and
+// comments.
+func tooLong(text []byte) int {
+	line, began, open := 1, 0, 0
+	inString, inComment := false, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\n':
+			line, inComment = line+1, false
+		case inComment:
+		case c == '\\' && inString:
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '/' && i+1 < len(text) && text[i+1] == '/':
+			inComment = true
+		case c == '(' || c == '[' || c == '{':
+			open++
+		case c == ')' || c == ']' || c == '}':
+			open--
+		case c == ';':
+			began, open = i, 0
+		}
+		if i-began > maxPolicy || open > maxNesting {
+			return line
+		}
+	}
+	return 0
 }
 
 // plain reports whether an id can stand in a ledger entry and a log line as it is.

@@ -91,6 +91,9 @@ func TestCompileRefuses(t *testing.T) {
 	}
 	for _, c := range []struct{ name, cedar, says string }{
 		{"no Cedar", "permit everything;", "parser error"},
+		{"very deep", when("permit", strings.Repeat("(", 1<<20)+"true"+strings.Repeat(")", 1<<20)), "deeper"},
+		{"very long", when("permit", strings.Repeat("!", 1<<20)+"true"), "more than"},
+		{"long, with semicolons in strings and comments", when("permit", "\";\\\";\" == \";\" // ;\n"+strings.Repeat("&& \";\" == \";\" // ;\n", 2000)), "more than"},
 		{"an unknown type", "permit (principal == User::\"a\", action, resource);", "User"},
 		{"an unknown action", "permit (principal, action == Action::\"read\", resource);", "read"},
 		{"an unknown attribute", when("permit", "context.tokens > 1"), "tokens"},
@@ -259,4 +262,23 @@ func BenchmarkScan(b *testing.B) {
 	for b.Loop() {
 		p.Scan(&r)
 	}
+}
+
+func FuzzCompile(f *testing.F) {
+	f.Add("@id(\"a\")\npermit (principal == Workload::\"research-agent\", action == Action::\"use\", resource in Unit::\"research\") when { context.model like \"demo-*\" } unless { context.level > 1 };")
+	f.Add("forbid (principal, action, resource) when { context.asserted has client_ip && context.asserted.client_ip.isInRange(ip(\"10.0.0.0/8\")) };")
+	e := estatetest.New(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := compile(t, e.Set, text)
+		if err != nil {
+			if !errors.Is(err, statement.ErrRefused) {
+				t.Fatal(err)
+			}
+			return
+		}
+		r := request()
+		if d := cmp.Diff(p.Scan(&r), p.Decide(&r)); d != "" {
+			t.Fatal(d)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -223,4 +224,34 @@ func TestVectors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The content of an estate is refused or accepted, whatever it is, without a panic.
+func FuzzCheck(f *testing.F) {
+	b, err := os.ReadFile("../../docs/formats/vectors/statement.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(b, &v); err != nil {
+		f.Fatal(err)
+	}
+	get := func(name string) []byte { return []byte(v.Store[name]) }
+	charter, operations := get("charter/1/charter.yaml"), get("operations/1/operations.yaml")
+	policy, custody, cedar := get("policy-research/1/policy.yaml"), get("custody-research/1/custody.yaml"), get("policy-research/1/use.cedar")
+	f.Add(charter, operations, policy, custody)
+	f.Fuzz(func(t *testing.T, charter, operations, policy, custody []byte) {
+		files := map[string]statement.Files{
+			"charter": {Bytes: mem{"charter.yaml": charter}}, "operations": {Bytes: mem{"operations.yaml": operations}},
+			"policy-support": {Bytes: mem{"policy.yaml": get("policy-support/1/policy.yaml"), "use.cedar": cedar}}, "custody-support": {Bytes: mem{"custody.yaml": get("custody-support/1/custody.yaml")}},
+			"policy-research": {Bytes: mem{"policy.yaml": policy, "use.cedar": cedar}}, "custody-research": {Bytes: mem{"custody.yaml": custody}},
+		}
+		set, err := statement.Check(files)
+		if (err == nil) != (set != nil) || err != nil && !errors.Is(err, statement.ErrRefused) {
+			t.Fatal(set, err)
+		}
+		if err == nil {
+			set.Route("g1", "c1", "research-openai", v.Now)
+		}
+	})
 }

@@ -50,8 +50,12 @@ type scalarError struct{ text, form string }
 
 func (e scalarError) Error() string { return fmt.Sprintf("%q is not %s", e.text, e.form) }
 
-// maxDepth bounds the nesting of one YAML file.
-const maxDepth = 32
+// Bounds of one YAML file: the parser recurses, and is quadratic in the items between two brackets.
+const (
+	maxYAML  = 1 << 20 // bytes
+	maxDepth = 32
+	maxFlow  = 1000 // commas between an outermost pair of brackets
+)
 
 // document is a parsed YAML file. It keeps the syntax tree to give refusals their line and column, and the first refusal.
 type document struct {
@@ -67,8 +71,11 @@ func parse(file string, data []byte, v any) (*document, error) {
 	if !utf8.Valid(data) || bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return nil, refuse("yaml", "the file is not UTF-8 without a byte order mark").in(file)
 	}
+	if len(data) > maxYAML {
+		return nil, refuse("size", "the file has more than %d bytes", maxYAML).in(file)
+	}
 	if line := tooDeep(data); line > 0 {
-		e := refuse("yaml", "values are nested more than %d deep", maxDepth).in(file)
+		e := refuse("yaml", "values are nested more than %d deep, or more than %d stand between brackets: use lines", maxDepth, maxFlow).in(file)
 		e.Line, e.Column = line, 1
 		return nil, e
 	}
@@ -93,10 +100,10 @@ func parse(file string, data []byte, v any) (*document, error) {
 	return d, nil
 }
 
-// tooDeep returns the line at which values may be nested deeper than maxDepth, or 0. The parser recurses, so this looks at
-// the bytes: brackets that are open, and indentation with dashes and question marks.
+// tooDeep returns the line at which values may be nested deeper than maxDepth, or a flow be longer than maxFlow, or 0. It
+// looks at the bytes: brackets that are open, and indentation with dashes and question marks.
 func tooDeep(data []byte) int {
-	open, n := 0, 0
+	open, items, n := 0, 0, 0
 	for line := range bytes.Lines(data) {
 		n++
 		indent := bytes.TrimLeft(line, " ")
@@ -111,8 +118,13 @@ func tooDeep(data []byte) int {
 				open++
 			case ']', '}':
 				open = max(0, open-1)
+			case ',':
+				items++
 			}
-			if open+deep > maxDepth {
+			if open == 0 {
+				items = 0
+			}
+			if open+deep > maxDepth || items > maxFlow {
 				return n
 			}
 		}

@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -60,8 +61,9 @@ func TestParseRefuses(t *testing.T) {
 		{"byte order mark", "\xef\xbb\xbfname: a\n", 0, 0},
 		{"not UTF-8", "name: \xff\n", 0, 0},
 		{"deep", "map: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n", 1, 0},
-		{"very deep", "map: " + strings.Repeat("[", 1<<20) + "\n", 1, 1},
-		{"very deep blocks", strings.Repeat("- ", 1<<20) + "a\n", 1, 1},
+		{"a long flow", "list: [" + strings.Repeat("a,\n", 2000) + "]\n", 1001, 1},
+		{"very deep", "map: " + strings.Repeat("[", 1<<18) + "\n", 1, 1},
+		{"very deep blocks", strings.Repeat("- ", 1<<18) + "a\n", 1, 1},
 		{"very deep indentation", "a:\n" + strings.Repeat(" ", 100) + "b: c\n", 2, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -75,6 +77,15 @@ func TestParseRefuses(t *testing.T) {
 				t.Fatalf("want %d:%d, got %v", c.line, c.column, e)
 			}
 		})
+	}
+}
+
+func TestParseRefusesSize(t *testing.T) {
+	var v sample
+	_, err := parse("f.yaml", bytes.Repeat([]byte("#\n"), 1<<19+1), &v)
+	var e *Error
+	if !errors.As(err, &e) || e.Rule != "size" {
+		t.Fatal(err)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,4 +64,39 @@ func byteSize(n int) string {
 		return "0.2 KB"
 	}
 	return "64 KiB"
+}
+
+// BenchmarkServe is a request from a client over TCP through net/http and the real hop to a custodian that answers at once, all
+// in this process.
+func BenchmarkServe(b *testing.B) {
+	r := newRig(b, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
+		w.Head(200, []hop.Field{field("Content-Type", "application/json"), field("Reeve-Receipt", "v1.0.1.x.y")})
+		io.WriteString(w, `{"ok":true}`)
+		w.End(nil)
+	}, func(r *rig) { r.parts.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)) })
+	request := []byte("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer rv_research\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(chat)) + "\r\n\r\n" + chat)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer conn.Close()
+		piece := make([]byte, 4096)
+		for pb.Next() {
+			if _, err := conn.Write(request); err != nil {
+				b.Error(err)
+				return
+			}
+			for n := 0; !bytes.HasSuffix(piece[:n], []byte(`{"ok":true}`)); {
+				m, err := conn.Read(piece[n:])
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				n += m
+			}
+		}
+	})
 }

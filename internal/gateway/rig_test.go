@@ -172,9 +172,10 @@ func (r *rig) listen() string {
 		Peers: func(hop.Peer) string { return "g1" },
 		Handler: func(ctx context.Context, peer hop.Peer, o *hop.Open, w *hop.Writer) {
 			r.mu.Lock()
-			kept := *o
-			kept.Body = bytes.Clone(o.Body)
-			r.opens = append(r.opens, kept)
+			if kept := *o; len(r.opens) < 100 {
+				kept.Body = bytes.Clone(o.Body)
+				r.opens = append(r.opens, kept)
+			}
 			r.mu.Unlock()
 			r.script(ctx, peer, o, w)
 		},

@@ -1,0 +1,194 @@
+package boundary
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/custodian.deps")
+
+// law is the direction of dependencies: cmd → one domain → core.
+func law() []Rule {
+	domains := []string{"internal/custodian", "internal/gateway", "internal/authority", "internal/auditor"}
+	core := []string{
+		"entry", "verify", "internal/secret", "internal/statement", "internal/policy", "internal/workload", "internal/ledger",
+		"internal/hop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
+		"internal/seal", "internal/admin",
+	}
+	var rules []Rule
+	for _, from := range domains {
+		for _, to := range domains {
+			if from != to {
+				rules = append(rules, Rule{From: from, To: to, Why: "domains never import one another"})
+			}
+		}
+		rules = append(rules,
+			Rule{From: from, To: "internal/estate", Why: "only people sign, with the command line"},
+			Rule{From: from, To: "internal/demo", Why: "demonstrations stay outside the processes"})
+	}
+	for _, from := range core {
+		for _, to := range append(slices.Clone(domains), "internal/estate", "internal/demo", "internal/drill") {
+			rules = append(rules, Rule{From: from, To: to, Why: "the core imports no domain"})
+		}
+	}
+	for _, from := range []string{"cmd/reeve", "cmd/reeve-gateway", "cmd/reeve-authority", "cmd/reeve-auditor", "internal/demo", "internal/estate", "internal/drill"} {
+		rules = append(rules, Rule{From: from, To: "internal/custodian", Why: "only the custodian's own process can hold a downstream secret"})
+	}
+	for _, from := range []string{"entry", "internal/secret", "internal/hop", "internal/metrics", "internal/scan", "internal/workload"} {
+		rules = append(rules, Rule{From: from, To: ".", Why: "this package stays on the standard library and x/sys"})
+	}
+	return rules
+}
+
+// allowedOutside are modules of others that a rule To "." does not mean.
+var allowedOutside = []string{"golang.org/x/sys"}
+
+func read(t *testing.T) Graph {
+	g, err := Read(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, imports := range g {
+		g[pkg] = slices.DeleteFunc(imports, func(p string) bool {
+			return slices.ContainsFunc(allowedOutside, func(m string) bool { return under(p, m) })
+		})
+	}
+	return g
+}
+
+func TestImportLaw(t *testing.T) {
+	for _, b := range read(t).Breaks(law()) {
+		t.Error(b)
+	}
+}
+
+// The law must turn red: each planted import breaks it, transitively too.
+func TestImportLawIsSeenRed(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		want     []string
+	}{
+		{"internal/gateway/openai", "internal/custodian/guard", []string{"internal/gateway/openai", "internal/custodian/guard"}},
+		{"internal/hop", "internal/auditor", []string{"internal/gateway", "internal/hop", "internal/auditor"}},
+		{"cmd/reeve-authority", "internal/custodian", []string{"cmd/reeve-authority", "internal/custodian"}},
+		{"entry", "github.com/evil/logger", []string{"entry", "github.com/evil/logger"}},
+		{"internal/ledger", "internal/estate", []string{"internal/custodian", "internal/ledger", "internal/estate"}},
+	} {
+		g := Graph{
+			"internal/gateway":   {"internal/hop"},
+			"internal/custodian": {"internal/ledger", "internal/hop"},
+		}
+		if got := g.Breaks(law()); len(got) != 0 {
+			t.Fatalf("the clean graph breaks: %v", got)
+		}
+		g[c.from] = append(g[c.from], c.to)
+		found := slices.ContainsFunc(g.Breaks(law()), func(b Break) bool { return cmp.Equal(b.Chain, c.want) })
+		if !found {
+			t.Errorf("%s → %s: no chain %v in %v", c.from, c.to, c.want, g.Breaks(law()))
+		}
+	}
+}
+
+// The custodian's dependencies are a file that a person reads in review.
+func TestCustodianDependencies(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/reeve-custodian")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(string(out))
+	slices.Sort(lines)
+	got := []byte(strings.Join(lines, "\n") + "\n")
+	golden := filepath.Join("testdata", "custodian.deps")
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the custodian's dependencies changed; read the difference, justify it in docs/dependencies.md, then run\n"+
+			"go test ./internal/boundary -run Dependencies -update\n%s", cmp.Diff(string(want), string(got)))
+	}
+}
+
+// The custodian's direct modules are the ones that docs/dependencies.md justifies.
+func TestCustodianModules(t *testing.T) {
+	permitted := []string{
+		"filippo.io/age", "github.com/cedar-policy/cedar-go", "golang.org/x/sys", "golang.org/x/mod",
+		"github.com/landlock-lsm/go-landlock", "github.com/elastic/go-seccomp-bpf", "github.com/goccy/go-yaml",
+	}
+	g, err := Read(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	var walk func(pkg string)
+	walk = func(pkg string) {
+		if seen[pkg] {
+			return
+		}
+		seen[pkg] = true
+		for _, p := range g[pkg] {
+			if under(p, ".") && !slices.ContainsFunc(permitted, func(m string) bool { return under(p, m) }) {
+				t.Errorf("%s imports %s, a module that the custodian may not have", pkg, p)
+			}
+			walk(p)
+		}
+	}
+	walk("cmd/reeve-custodian")
+}
+
+// The trusted core stays small enough to be read: source lines without tests, comments included.
+func TestCoreStaysSmall(t *testing.T) {
+	budget := map[string]int{
+		"entry": 350, "internal/secret": 60, "internal/statement": 1200, "internal/policy": 450, "internal/workload": 150, "internal/ledger": 1300,
+		"internal/hop": 900, "internal/scan": 350, "internal/custodian": 1300, "internal/custodian/egress": 600, "internal/custodian/guard": 450, "internal/custodian/pin": 450,
+	}
+	for pkg, most := range budget {
+		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pkg), "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, f := range files {
+			if strings.HasSuffix(f, "_test.go") {
+				continue
+			}
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += codeLines(b)
+		}
+		t.Logf("%-28s %5d of %d lines of code", pkg, lines, most)
+		if lines > most {
+			t.Errorf("%s has %d lines of code, more than %d: take something out, or raise the budget with a decision note", pkg, lines, most)
+		}
+	}
+}
+
+// codeLines counts lines that are neither blank nor only a comment.
+func codeLines(b []byte) int {
+	n := 0
+	for _, line := range bytes.Split(b, []byte("\n")) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && !bytes.HasPrefix(line, []byte("//")) {
+			n++
+		}
+	}
+	return n
+}

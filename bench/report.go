@@ -22,6 +22,9 @@ func (b *bench) measureAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.only != "" {
+		return b.one(targets)
+	}
 	b.printf("Measured %s on %s/%s, %d CPUs (%s), kernel %s; %d turns of %s.\n\n", time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), cpuModel(), kernel(), b.rounds, b.each)
 	b.atRest()
@@ -39,6 +42,18 @@ func (b *bench) atRest() {
 	time.Sleep(3 * time.Second)
 	b.printf("Start: all processes ready after %d ms (estate made before). Idle memory: gateway %s, custodian %s, all four %s.\n\n", b.started.Milliseconds(),
 		mib(memoryOf(all[:1])), mib(memoryOf(all[1:2])), mib(memoryOf(all)))
+}
+
+// one measures one target alone.
+func (b *bench) one(targets []*Target) error {
+	for _, t := range targets {
+		if t.Name == b.only {
+			r := saturate(t, calls()[0], b.conns, b.each)
+			b.printf("%s: pids %v, %.0f requests/s, CPU %d µs a request, %d failed\n", t.Name, t.PIDs, r.PerSecond(), r.CPUEach().Microseconds(), r.Failed)
+			return r.Err
+		}
+	}
+	return fmt.Errorf("there is no target %q", b.only)
 }
 
 // throughput is at saturation.

@@ -94,7 +94,7 @@ func (b *bench) startDouble(ca string) (*Target, error) {
 }
 
 // nginxConf injects the key on the way to the upstream, with kept-alive and verified TLS connections.
-const nginxConf = `daemon off; worker_processes 2; error_log stderr error; pid %[1]s/nginx.pid;
+const nginxConf = `daemon off; worker_processes 2; error_log %[1]s/nginx.log crit; pid %[1]s/nginx.pid;
 events { worker_connections 16384; }
 http {
   access_log off; keepalive_requests 1000000000; client_body_buffer_size 128k; client_max_body_size 64m;
@@ -104,7 +104,7 @@ http {
     listen %[3]s;
     location / {
       proxy_pass https://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Authorization "Bearer %[4]s";
-      proxy_ssl_verify on; proxy_ssl_trusted_certificate %[5]s; proxy_ssl_name 127.0.0.1; proxy_ssl_session_reuse on;
+      proxy_ssl_verify on; proxy_ssl_trusted_certificate %[5]s; proxy_ssl_name localhost; proxy_ssl_session_reuse on;
       proxy_buffering off; proxy_read_timeout 1h;
     }
   }

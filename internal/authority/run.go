@@ -128,6 +128,7 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listen
 	go func() { failed <- server.Serve(l) }()
 	rt.Ready.Set("listener", "")
 	go a.beats(streams)
+	a.judge(rt, log)
 	look := time.NewTicker(poll)
 	defer look.Stop()
 	for {

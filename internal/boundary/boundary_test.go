@@ -42,7 +42,7 @@ func law() []Rule {
 	for _, from := range []string{"cmd/reeve", "cmd/reeve-gateway", "cmd/reeve-authority", "cmd/reeve-auditor", "internal/demo", "internal/estate", "internal/drill"} {
 		rules = append(rules, Rule{From: from, To: "internal/custodian", Why: "only the custodian's own process can hold a downstream secret"})
 	}
-	for _, from := range []string{"entry", "internal/secret", "internal/hop", "internal/metrics", "internal/scan", "internal/workload"} {
+	for _, from := range []string{"entry", "internal/secret", "internal/metrics", "internal/scan"} {
 		rules = append(rules, Rule{From: from, To: ".", Why: "this package stays on the standard library and x/sys"})
 	}
 	return rules

@@ -154,13 +154,13 @@ func (a *Authority) beats(ctx context.Context) {
 	tick := time.NewTicker(feed.Interval)
 	defer tick.Stop()
 	for {
+		if err := a.beat(); err != nil {
+			a.log.Error("no heartbeat, so followers will stop", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := a.beat(); err != nil {
-				a.log.Error("no heartbeat, so followers will stop", "error", err)
-			}
 		}
 	}
 }

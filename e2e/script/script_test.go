@@ -151,7 +151,8 @@ func setup(env *testscript.Env, base string) error {
 	env.Setenv("README", filepath.Join(base, "README.md"))
 	env.Defer(func() {
 		runs, _ := filepath.Glob(filepath.Join(env.WorkDir, "*", "run.yaml"))
-		for _, path := range runs {
+		deeper, _ := filepath.Glob(filepath.Join(env.WorkDir, "*", "*", "run.yaml"))
+		for _, path := range append(runs, deeper...) {
 			var run struct {
 				State string `yaml:"state"`
 			}

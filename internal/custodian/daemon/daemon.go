@@ -110,7 +110,9 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 
 // keep opens what the process keeps for itself.
 func keep(rt *process.Runtime, cfg *Config) (*host, error) {
-	rt.Ready.Set("statements", "not read yet")
+	for _, name := range []string{"statements", "ledger", "witnesses", "feed"} { // named from the start: what is not named is not waited for
+		rt.Ready.Set(name, "starting")
+	}
 	dir, err := state.Open(cfg.StateDir)
 	if err != nil {
 		return nil, err
@@ -328,6 +330,7 @@ func (h *host) judge() {
 	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
 		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)
 	}
+	h.Rekey() // the keys that came before the news are known before it is called ready
 	for name, reason := range reasons {
 		if h.rt.Ready.Set(name, reason) {
 			h.Log.Info("readiness", "of", name, "reason", reason)

@@ -99,17 +99,14 @@ func TestTakenPortNamesItsHolder(t *testing.T) {
 }
 
 func TestChoosePortsPassesTakenBlocks(t *testing.T) {
-	any, err := anyPorts()
+	first, err := ChoosePorts(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := any.Gateway
-	if base > 65000 {
-		t.Skip("the kernel gave a port too high for a second block")
-	}
+	base := first.Gateway
 	l, err := net.Listen("tcp", Local(base+1))
 	if err != nil {
-		t.Skipf("port %d is taken: %v", base+1, err)
+		t.Fatal(err)
 	}
 	defer l.Close()
 	p, err := ChoosePorts(base)

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
@@ -32,11 +33,11 @@ func (p Ports) list() []namedPort {
 	return all
 }
 
-// ChoosePorts takes the first block first, first+1, first+2, first+9 that is free, trying each tenth port; or, for first 0,
-// any free ports.
+// ChoosePorts takes the first block first, first+1, first+2, first+9 that is free, trying each tenth port; for first 0 it begins
+// somewhere at random, below the ports that systems give to whoever asks for any (32768 on Linux, 49152 by RFC 6335).
 func ChoosePorts(first int) (Ports, error) {
 	if first == 0 {
-		return anyPorts()
+		first = 10_000 + 10*rand.IntN(2_000)
 	}
 	for base := first; base < first+200; base += 10 {
 		p := Ports{base, base + 1, base + 2, base + 9}
@@ -47,20 +48,6 @@ func ChoosePorts(first int) (Ports, error) {
 		}
 	}
 	return Ports{}, fmt.Errorf("no four free ports from %d on; name another first port with --port", first)
-}
-
-// anyPorts asks the kernel; all four are held until all are known, so that they differ.
-func anyPorts() (Ports, error) {
-	var got [4]int
-	for i := range got {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return Ports{}, err
-		}
-		defer l.Close()
-		got[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return Ports{got[0], got[1], got[2], got[3]}, nil
 }
 
 // TakenError is a port that something else listens on.

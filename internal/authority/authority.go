@@ -48,9 +48,9 @@ type Authority struct {
 	log    *slog.Logger
 	count  *counters
 
-	admit   sync.Mutex // held while a set or record goes from verified to published; guards what follows
-	ledger  Ledger     // nil until the ledger is open
-	entered map[id]bool
+	admit   sync.Mutex  // held while a set or record goes from verified to published; guards what follows
+	ledger  Ledger      // nil until the ledger is open
+	entered map[id]bool // what earlier runs have entered in the ledger
 	refused map[id]bool // record files that do not verify under the set in force
 	stamp   string      // of the signed store when it was last read
 
@@ -128,7 +128,7 @@ func (a *Authority) writeNumber(name string, n int64) error {
 	return feed.Write(filepath.Join(a.state, name), strconv.AppendInt(nil, n, 10))
 }
 
-// readEntered reads what the ledger has an entry for. A torn or lost line means a second entry, which is harmless.
+// readEntered reads what earlier runs have entered in the ledger. A torn or lost line means a second entry, which is harmless.
 func (a *Authority) readEntered() error {
 	b, err := os.ReadFile(filepath.Join(a.state, "entered"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +161,6 @@ func (a *Authority) enter(sum id, e *entry.Entry, payload []byte, closing bool) 
 	if err != nil {
 		return "", fmt.Errorf("the ledger has no entry of it, so it is not published: %w", err)
 	}
-	a.entered[sum] = true
 	f, err := os.OpenFile(filepath.Join(a.state, "entered"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {
 		_, err = fmt.Fprintf(f, "\n%x\n", sum)

@@ -203,6 +203,12 @@ func TestPublishes(t *testing.T) {
 	_, gateway := r.follow(t, "")
 	custodian.want(t, "set 1", "workload-key", "workload-key")
 	gateway.want(t, "set 1", "workload-key", "workload-key")
+	bare, err := http.Get(r.url + feed.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Body.Close()
+	lines := bufio.NewReader(bare.Body)
 
 	revoke := r.revocation(t, 1)
 	if status, body := r.post(t, "/v1/records", revoke); status != 200 {
@@ -225,6 +231,23 @@ func TestPublishes(t *testing.T) {
 	}
 	custodian.want(t, "set 2", "workload-key")
 	gateway.want(t, "set 2", "workload-key")
+	late, err := http.Get(r.url + feed.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Body.Close()
+	for _, lines := range []*bufio.Reader{lines, bufio.NewReader(late.Body)} { // who names no custodian gets no ciphertext
+		for issued, beaten := 0, false; issued < 3 || !beaten; {
+			frame, err := feed.ReadFrame(lines)
+			if err != nil || frame.Sealed != nil {
+				t.Fatalf("frame %+v, %v", frame, err)
+			}
+			if _, kind, err := feed.ParseRecord(frame.Record); err == nil && kind == "workload-key" {
+				issued++
+			}
+			beaten = frame.Heartbeat != nil
+		}
+	}
 	if want := "publish issue issue revoke publish publish issue"; r.book.types() != want {
 		t.Errorf("entered %q, want %q", r.book.types(), want)
 	}

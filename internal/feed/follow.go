@@ -372,12 +372,9 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 
 // takeSet verifies a set, puts it in force and keeps it. The set in force again is no error.
 func (f *Follower) takeSet(store statement.Store) error {
-	pin, prev := f.cfg.Pin, f.Set()
-	if prev != nil {
-		pin.LastLock = max(pin.LastLock, prev.Lock.Version)
-	}
+	prev := f.Set()
 	trace := &Trace{From: store, Read: Files{}}
-	set, err := statement.Load(trace, pin, prev, f.cfg.Clock())
+	set, err := statement.Load(trace, f.cfg.Pin, prev, f.cfg.Clock())
 	switch {
 	case err != nil:
 		return err

@@ -13,9 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
@@ -330,32 +332,34 @@ func TestCapturedAuthority(t *testing.T) {
 	for _, attack := range []struct {
 		name  string
 		frame *Frame
+		why   string
 	}{
-		{"forged set", &Frame{Set: forged}},
-		{"stripped signatures", &Frame{Set: stripped}},
-		{"mixed set", &Frame{Set: mixed}},
-		{"empty set", &Frame{Set: Files{"x": nil}}},
-		{"revocation signed by nobody known", &Frame{Record: s.revocation(t, 1, mallory)}},
-		{"revocation signed by another", &Frame{Record: s.revocation(t, 1, s.Bea)}},
-		{"heartbeat as a record", &Frame{Record: s.record(t, "heartbeat", map[string]string{}, s.Ada)}},
-		{"not a record", &Frame{Record: []byte("{}")}},
-		{"handover of another ciphertext", &Frame{Record: s.record(t, "handover", hand, s.Cora), Sealed: []byte("swapped")}},
-		{"handover by another", &Frame{Record: s.record(t, "handover", hand, s.Ada), Sealed: []byte("ciphertext")}},
-		{"replayed heartbeat", replay},
-		{"earlier epoch", beats(func(b *Heartbeat) { b.Epoch = 0; b.Number = 1000 })},
-		{"heartbeat of another estate", beats(func(b *Heartbeat) { b.Estate = "other" })},
-		{"heartbeat from the past", beats(func(b *Heartbeat) { b.Time = b.Time.Add(-2 * time.Minute) })},
-		{"heartbeat from the future", beats(func(b *Heartbeat) { b.Time = b.Time.Add(2 * time.Minute) })},
-		{"heartbeat that names a record which was withheld", beats(func(b *Heartbeat) { b.Records, b.Sum = 1, "ab" })},
-		{"heartbeat that names a set which was withheld", beats(func(b *Heartbeat) { b.Lock, b.LockHash, b.SetSum = 2, "cd", "ef" })},
-		{"heartbeat by another process", beats(func(b *Heartbeat) { b.Authority = "a2" })},
-		{"heartbeat with another key", &Frame{Heartbeat: foreign}},
+		{"replayed heartbeat", replay, "a replay"},
+		{"earlier epoch", beats(func(b *Heartbeat) { b.Epoch = 0; b.Number = 1000 }), "a replay"},
+		{"heartbeat of another estate", beats(func(b *Heartbeat) { b.Estate = "other" }), "for estate"},
+		{"heartbeat from the past", beats(func(b *Heartbeat) { b.Time = b.Time.Add(-2 * time.Minute) }), "clock"},
+		{"heartbeat from the future", beats(func(b *Heartbeat) { b.Time = b.Time.Add(2 * time.Minute) }), "clock"},
+		{"heartbeat that names a record which was withheld", beats(func(b *Heartbeat) { b.Records, b.Sum = 1, "ab" }), "records that did not all arrive"},
+		{"heartbeat that names a set which was withheld", beats(func(b *Heartbeat) { b.Lock, b.LockHash, b.SetSum = 2, "cd", "ef" }), "set did not arrive"},
+		{"heartbeat by another process", beats(func(b *Heartbeat) { b.Authority = "a2" }), "not signed by"},
+		{"heartbeat with another key", &Frame{Heartbeat: foreign}, "not signed by"},
+		{"forged set", &Frame{Set: forged}, "rule hash"},
+		{"stripped signatures", &Frame{Set: stripped}, "rule author"},
+		{"mixed set", &Frame{Set: mixed}, "rule missing"},
+		{"empty set", &Frame{Set: Files{"x": nil}}, "no lock"},
+		{"revocation signed by nobody known", &Frame{Record: s.revocation(t, 1, mallory)}, "rule signature"},
+		{"revocation signed by another", &Frame{Record: s.revocation(t, 1, s.Bea)}, "who did not sign it"},
+		{"heartbeat as a record", &Frame{Record: s.record(t, "heartbeat", map[string]string{}, s.Ada)}, "does not know the kind"},
+		{"not a record", &Frame{Record: []byte("{}")}, "malformed frame"},
+		{"handover of another ciphertext", &Frame{Record: s.record(t, "handover", hand, s.Cora), Sealed: []byte("swapped")}, "not the one that was handed over"},
+		{"handover by another", &Frame{Record: s.record(t, "handover", hand, s.Ada), Sealed: []byte("ciphertext")}, "rule right"},
 	} {
 		before := f.Status()
 		c.send(t, attack.frame)
 		await(t, "the refusal of: "+attack.name, func() bool { return f.Status().Refused == before.Refused+1 })
-		if after := f.Status(); after.Number != before.Number || after.Lock != before.Lock || after.Records != before.Records {
-			t.Errorf("%s: status was %+v, is %+v", attack.name, before, after)
+		after := f.Status()
+		if after.Number != before.Number || after.Lock != before.Lock || after.Records != before.Records || !strings.Contains(after.Err, attack.why) {
+			t.Errorf("%s: status was %+v, is %+v, want %q", attack.name, before, after, attack.why)
 		}
 	}
 	// And the genuine goes on; then the older set is refused too.
@@ -527,12 +531,6 @@ func TestSlowAndEndless(t *testing.T) {
 	}
 	c.send(t, s.heartbeat(t, nil))
 	s.counted(t, f)
-	for range tedious { // well-formed, and refused
-		c.send(t, &Frame{Record: []byte("{}")})
-	}
-	c = s.accept(t)
-	c.send(t, s.heartbeat(t, nil))
-	s.counted(t, f)
 	piece := bytes.Repeat([]byte("x"), 1<<20)
 	endless := c.lines
 	go func() { // one endless line
@@ -544,6 +542,21 @@ func TestSlowAndEndless(t *testing.T) {
 			}
 		}
 	}()
+	c = s.accept(t)
+	c.send(t, s.heartbeat(t, nil))
+	s.counted(t, f)
+}
+
+// Whoever sends well-formed rubbish for ever is left, long before the lack of heartbeats would tell.
+func TestTedious(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	f := follow(t, s.config(t, h))
+	c := s.accept(t)
+	c.send(t, s.set(t), s.heartbeat(t, nil))
+	s.counted(t, f)
+	for range tedious {
+		c.send(t, &Frame{Record: []byte("{}")})
+	}
 	c = s.accept(t)
 	c.send(t, s.heartbeat(t, nil))
 	s.counted(t, f)
@@ -661,13 +674,18 @@ func TestFolder(t *testing.T) {
 func TestAgeCountsSleep(t *testing.T) {
 	now := time.Now()
 	f := &Follower{cfg: Config{Clock: func() time.Time { return now }}}
-	f.newest.Store(&beat{at: now.Round(0)})
-	now = now.Round(0).Add(time.Minute)
+	f.newest.Store(&beat{at: now})
+	// Package time has no way to move one clock of a Time alone. In its first word the seconds begin at bit 30.
+	*(*uint64)(unsafe.Pointer(&now)) += 60 << 30
 	if f.Age() != time.Minute {
 		t.Errorf("age %s after a minute's sleep", f.Age())
 	}
-	now = now.Add(-2 * time.Minute)
+	*(*uint64)(unsafe.Pointer(&now)) -= 120 << 30
 	if f.Age() != 0 {
 		t.Errorf("age %s with the clock set back", f.Age())
+	}
+	now = now.Add(time.Second)
+	if f.Age() != time.Second {
+		t.Errorf("age %s with the clock set back, a second later", f.Age())
 	}
 }

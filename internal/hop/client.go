@@ -147,11 +147,8 @@ func (c *Client) meet() (*clientConn, error) {
 	}
 	cc := &clientConn{streams: map[uint32]*stream{}}
 	cc.init(nc, &c.cfg.Limits)
-	err = cc.greet(statusReady, c.cfg.Limits.Window)
-	var version, status byte
-	if err == nil {
-		version, status, _, err = cc.greeting()
-	}
+	cc.greet(statusReady, c.cfg.Limits.Window) // a custodian that refuses may have closed already: its preface says why
+	version, status, _, err := cc.greeting()
 	switch {
 	case err != nil:
 		err = fmt.Errorf("the custodian closed the connection: it is closing, has too many, or is another program: %w", err)
@@ -251,13 +248,16 @@ func (s *stream) until(ok func() bool) error {
 	return s.err
 }
 
-// abandon ends s from this side: the custodian is told, and what still comes is dropped. Holds mu.
+// abandon ends s from this side: the custodian is told, and what has come or still comes is dropped. Holds mu.
 func (c *clientConn) abandon(s *stream, err error) {
 	if s.err == nil && s.id != 0 {
 		c.put(frameCancel, s.id, 0, nil)
 	}
-	if s.err == nil {
+	switch {
+	case s.err == nil:
 		c.over(s, err)
+	case s.off < len(s.buf):
+		s.err = err // whole, but not read: no clean end
 	}
 	s.buf, s.off = nil, 0
 }

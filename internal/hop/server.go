@@ -18,6 +18,9 @@ import (
 // acceptPause is how long Serve waits after a failed accept, such as when no file descriptor is left.
 const acceptPause = 20 * time.Millisecond
 
+// errGone is what a Writer's methods return when nobody waits for the answer any more, or when it has been ended.
+var errGone = fmt.Errorf("%w: it was ended, or the gateway cancelled it or is gone", ErrBroken)
+
 // Handler serves one stream on the custodian's side. It runs in a goroutine of its own; ctx ends when the peer cancels or
 // goes away, or when the handler returns. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End
 // breaks the stream off. o is the handler's own: setting o.Body to nil when it has been sent frees it while the answer streams.
@@ -299,7 +302,7 @@ func (w *Writer) room(body bool) error {
 		<-w.wake
 		w.c.mu.Lock()
 	}
-	return fmt.Errorf("%w: the gateway cancelled it or is gone", ErrBroken)
+	return errGone
 }
 
 // frame queues a frame with fields when there is room.

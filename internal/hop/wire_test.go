@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +126,10 @@ func openPayload(body int) []byte { return appendOpen(nil, request(make([]byte, 
 
 // The bytes of docs/formats/hop.md.
 func TestVectors(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/formats/hop.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := &conn{limits: new(Limits{}.withDefaults())}
 	c.work.L = &c.mu
 	o := &Open{RequestID: "r1", Credential: "c", Method: "GET", Path: "/v1/models", URL: "u", Header: []Field{{"A", "b"}},
@@ -137,15 +143,15 @@ func TestVectors(t *testing.T) {
 		want string
 	}{
 		{"OPEN", frameOpen, 1, func(b []byte) []byte { return appendOpen(b, o) },
-			"01 000028 00000001  03 746f6b  00  06 626561726572  02 7231  01 63  03 474554  0a 2f76312f6d6f64656c73  01 75  01 01 41 01 62  00"},
+			"01 000028 00000001 03 746f6b 00 06 626561726572 02 7231 01 63 03 474554 0a 2f76312f6d6f64656c73 01 75 01 01 41 01 62 00"},
 		{"CANCEL", frameCancel, 1, nil, "02 000000 00000001"},
-		{"WINDOW", frameWindow, 1, func(b []byte) []byte { return binary.AppendUvarint(b, 131072) }, "03 000003 00000001  808008"},
-		{"HEAD", frameHead, 1, func(b []byte) []byte { return appendHead(b, 200, o.Header) }, "04 000007 00000001  c801  01 01 41 01 62"},
-		{"TRAILER", frameTrailer, 1, func(b []byte) []byte { return appendFields(b, o.Header) }, "05 000005 00000001  01 01 41 01 62"},
+		{"WINDOW", frameWindow, 1, func(b []byte) []byte { return binary.AppendUvarint(b, 131072) }, "03 000003 00000001 808008"},
+		{"HEAD", frameHead, 1, func(b []byte) []byte { return appendHead(b, 200, o.Header) }, "04 000007 00000001 c801 01 01 41 01 62"},
+		{"TRAILER", frameTrailer, 1, func(b []byte) []byte { return appendFields(b, o.Header) }, "05 000005 00000001 01 01 41 01 62"},
 		{"ERROR", frameError, 1, func(b []byte) []byte { return appendRefusal(b, r) },
-			"06 000012 00000001  01 9303 ac02  06 66726f7a656e  02 6e6f  02 7631"},
-		{"GOAWAY", frameGoaway, 0, func(b []byte) []byte { return binary.AppendUvarint(b, 300) }, "07 000002 00000000  ac02"},
-		{"BODY", frameBody, 1, func(b []byte) []byte { return append(b, "{}"...) }, "08 000002 00000001  7b7d"},
+			"06 000012 00000001 01 9303 ac02 06 66726f7a656e 02 6e6f 02 7631"},
+		{"GOAWAY", frameGoaway, 0, func(b []byte) []byte { return binary.AppendUvarint(b, 300) }, "07 000002 00000000 ac02"},
+		{"BODY", frameBody, 1, func(b []byte) []byte { return append(b, "{}"...) }, "08 000002 00000001 7b7d"},
 		{"END", frameEnd, 1, nil, "09 000000 00000001"},
 	} {
 		c.out = nil
@@ -154,6 +160,9 @@ func TestVectors(t *testing.T) {
 		}
 		if want := strings.ReplaceAll(v.want, " ", ""); hex.EncodeToString(c.out) != want {
 			t.Errorf("%s is\n%x, want\n%s", v.name, c.out, want)
+		}
+		if !bytes.Contains(doc, []byte("`"+v.want+"`")) {
+			t.Errorf("%s is not in the document as %s", v.name, v.want)
 		}
 		h := parseHeader(c.out)
 		if err := h.check(c.limits, h.kind != frameHead && h.kind != frameTrailer && h.kind != frameError && h.kind != frameGoaway); err != nil {
@@ -215,15 +224,54 @@ func TestServerRefusesViolations(t *testing.T) {
 
 // What is a violation only once the request is whole.
 func TestServerRefusesMoreRequest(t *testing.T) {
-	for name, b := range map[string][]byte{"BODY": frame(frameBody, 1, []byte("a")), "END": frame(frameEnd, 1, nil), "OPEN": frame(frameOpen, 1, openPayload(0))} {
+	for name, b := range map[string][]byte{
+		"BODY": frame(frameBody, 1, []byte("a")), "empty BODY": frame(frameBody, 1, nil), "END": frame(frameEnd, 1, nil), "OPEN": frame(frameOpen, 1, openPayload(0)),
+	} {
 		t.Run(name, func(t *testing.T) {
 			cancelled := make(chan struct{})
-			p := newPair(t, func(ctx context.Context, _ Peer, _ *Open, w *Writer) { <-ctx.Done(); close(cancelled) })
+			p := newPair(t, func(ctx context.Context, _ Peer, o *Open, w *Writer) {
+				o.Body = nil // the handler's own: the connection must not look at it any more
+				w.Head(200, nil)
+				<-ctx.Done()
+				close(cancelled)
+			})
 			r := rawClient(t, p.path)
-			r.write(append(append(frame(frameOpen, 1, openPayload(0)), frame(frameEnd, 1, nil)...), b...))
+			r.write(bytes.Join([][]byte{frame(frameOpen, 1, openPayload(1)), frame(frameBody, 1, []byte("a")), frame(frameEnd, 1, nil)}, nil))
+			r.expect(frameHead, 1)
+			r.write(b)
 			r.expectEnd()
 			<-cancelled
 		})
+	}
+}
+
+// What a client opens after GOAWAY is neither taken up nor refused: GOAWAY's number has told it so.
+func TestOpenAfterGoaway(t *testing.T) {
+	release := make(chan struct{})
+	var ran atomic.Int64
+	p := newPair(t, func(_ context.Context, _ Peer, _ *Open, w *Writer) {
+		ran.Add(1)
+		w.Head(200, nil)
+		<-release
+		w.End(nil)
+	})
+	r := rawClient(t, p.path)
+	both := func(id uint32) []byte {
+		return append(frame(frameOpen, id, openPayload(0)), frame(frameEnd, id, nil)...)
+	}
+	r.write(both(3))
+	r.expect(frameHead, 3)
+	done := make(chan error)
+	go func() { done <- p.server.Shutdown(context.Background()) }()
+	if last := r.expect(frameGoaway, 0); !bytes.Equal(last, []byte{3}) {
+		t.Errorf("GOAWAY says %x", last)
+	}
+	r.write(append(both(4), frame(frameBody, 4, []byte("a"))...))
+	close(release)
+	r.expect(frameEnd, 3)
+	r.Close()
+	if err := <-done; err != nil || ran.Load() != 1 {
+		t.Errorf("%v, %d handlers ran", err, ran.Load())
 	}
 }
 

@@ -279,6 +279,9 @@ func TestSlowReader(t *testing.T) {
 func TestServerThatDoesNotRead(t *testing.T) {
 	c, accept := rawServer(t, Limits{})
 	go accept()
+	if err := c.Ready(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -92,7 +92,7 @@ func syncDir(dir string) error {
 
 // writeFile replaces a file. With sync, a crash leaves the old or the new contents; without, it may leave neither.
 func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) error {
-	tmp := path + ".new"
+	tmp := path + newSuffix
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
@@ -116,9 +116,15 @@ func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) e
 // zeroChunk bounds how much unsynced data a segment being prepared puts in the way of the running log's syncs.
 const zeroChunk = 1 << 20
 
+// Names of files that are being written.
+const (
+	newSuffix = ".new"
+	tmpPrefix = "tmp-"
+)
+
 // createSegment makes a segment of zeros that is durable under its name when createSegment returns.
 func createSegment(d disk, name string, size int64) (file, error) {
-	tmp := "tmp-" + name
+	tmp := tmpPrefix + name
 	f, err := d.create(tmp)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ func sameOwner(path, dir string) error {
 	return os.Chown(path, int(s.Uid), int(s.Gid))
 }
 
+// lockFile is locked while a process has the ledger open.
+const lockFile = "lock"
+
 // lockDir keeps a second process out of a ledger until the file is closed.
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

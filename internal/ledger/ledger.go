@@ -176,7 +176,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 		cfg: cfg, wake: make(chan struct{}, 1), rotate: make(chan chan error), stop: make(chan struct{}),
 		scratch: []byte{0}, side: map[string][]byte{},
 	}
-	if l.lock, err = lockDir(filepath.Join(cfg.Dir, "lock")); err != nil {
+	if l.lock, err = lockDir(filepath.Join(cfg.Dir, lockFile)); err != nil {
 		return nil, err
 	}
 	defer func() {

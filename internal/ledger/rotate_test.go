@@ -1,12 +1,10 @@
 package ledger
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -118,22 +116,13 @@ func TestRolledBackAndRetired(t *testing.T) {
 	cfg.Witnesses = []Witness{w}
 	l := open(t, cfg)
 	appendN(t, l, 10)
-	var snapshot bytes.Buffer
-	if err := Backup(cfg.Dir, cfg.Tiles, &snapshot); err != nil {
-		t.Fatal(err)
-	}
+	dir, tiles := copyTree(t, cfg.Dir), copyTree(t, cfg.Tiles)
 	appendN(t, l, 10)
 	l.Close()
 	if w.size("reeve/test/c1") != 20 {
 		t.Fatal(w.size("reeve/test/c1"))
 	}
-	cfg.Dir, cfg.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
-	if err := Restore(bytes.NewReader(snapshot.Bytes()), cfg.Dir, cfg.Tiles); err != nil {
-		t.Fatal(err)
-	}
-	if err := Restore(bytes.NewReader(snapshot.Bytes()), cfg.Dir, cfg.Tiles); err == nil {
-		t.Fatal("restored over a ledger")
-	}
+	cfg.Dir, cfg.Tiles = dir, tiles
 	_, err := Open(context.Background(), cfg)
 	if !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "reeve ledger retire") || !strings.Contains(err.Error(), "20") {
 		t.Fatalf("a restored snapshot: %v", err)
@@ -191,68 +180,4 @@ func TestRolledBackAndRetired(t *testing.T) {
 			t.Errorf("damage in the retired log: %+v, %v", c, err)
 		}
 	}
-}
-
-// TestLiveBackup takes backups while entries are written; each must open and hold all that was durable when it began.
-func TestLiveBackup(t *testing.T) {
-	cfg := testConfig(t)
-	cfg.SegmentSize, cfg.Interval = 512<<10, 5*time.Millisecond
-	l := open(t, cfg)
-	stop := make(chan struct{})
-	for range 8 {
-		go func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					l.Append(intent(), nil)
-				}
-			}
-		}()
-	}
-	defer close(stop)
-	for range 10 {
-		time.Sleep(20 * time.Millisecond)
-		before := l.Status().Size
-		var b bytes.Buffer
-		if err := Backup(cfg.Dir, cfg.Tiles, &b); err != nil {
-			t.Fatal(err)
-		}
-		again := cfg
-		again.Dir, again.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
-		if err := Restore(&b, again.Dir, again.Tiles); err != nil {
-			t.Fatal(err)
-		}
-		r, err := Open(context.Background(), again)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s := r.Status(); s.Size < before {
-			t.Fatalf("the backup holds %d entries, %d were durable", s.Size, before)
-		}
-		r.Close()
-	}
-}
-
-func TestRestoreStaysInside(t *testing.T) {
-	for _, name := range []string{"../x", "ledger/../../x", "ledger//etc/x", "other/x"} {
-		var b bytes.Buffer
-		if err := writeTar(&b, name); err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		err := Restore(&b, filepath.Join(dir, "a", "ledger"), filepath.Join(dir, "a", "tiles"))
-		if _, serr := os.Stat(filepath.Join(dir, "x")); err == nil && serr == nil {
-			t.Errorf("%s: written outside", name)
-		}
-		if _, serr := os.Stat(filepath.Join(dir, "a", "x")); serr == nil {
-			t.Errorf("%s: written outside", name)
-		}
-	}
-}
-
-func writeTar(w io.Writer, name string) error {
-	t := tar.NewWriter(w)
-	return errors.Join(addFile(t, name, []byte("x")), t.Close())
 }

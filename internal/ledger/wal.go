@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -235,4 +236,30 @@ func acknowledged(b []byte, seq int64) bool {
 		}
 	}
 	return false
+}
+
+// IsCheckpoint reports whether a path below a ledger's state or published tree names a checkpoint.
+func IsCheckpoint(path string) bool {
+	base := filepath.Base(path)
+	return base == cosignedFile || base == signedFile
+}
+
+// IsTransient reports whether a path below a ledger's state or published tree means nothing to a copy of it: locks,
+// requests, files that are being written.
+func IsTransient(path string) bool {
+	base := filepath.Base(path)
+	return path == lockFile || path == rotateRequest || strings.HasSuffix(base, newSuffix) || strings.HasPrefix(base, tmpPrefix)
+}
+
+// Cut zeroes what follows the last whole record in b, the bytes of a write-ahead log segment that was read while it was
+// written. It leaves other files alone.
+func Cut(path string, b []byte) {
+	if _, ok := segmentNumber(filepath.Base(path)); !ok {
+		return
+	}
+	_, off, err := parseHeader(b)
+	for n, ok := 0, err == nil; ok; off += n {
+		_, n, ok = parseRecord(b[off:])
+	}
+	clear(b[off:])
 }

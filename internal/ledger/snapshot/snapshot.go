@@ -1,4 +1,5 @@
-package ledger
+// Package snapshot copies ledgers, in use or not, and puts copies back.
+package snapshot
 
 import (
 	"archive/tar"
@@ -12,26 +13,28 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/reevehq/reeve/internal/ledger"
 )
 
 // Folders in a backup.
 const (
-	backupState = "ledger"
-	backupTiles = "tiles"
+	stateFolder = "ledger"
+	tilesFolder = "tiles"
 )
 
-// Backup writes a tar archive of the ledger in dir and what it published in tiles, which may be in use meanwhile. The
-// archive holds every entry that was durable when Backup began, and perhaps later ones.
+// Write writes a tar archive of the ledger in dir and what it published in tiles, which may be in use meanwhile. The
+// archive holds every entry that was durable when Write began, and perhaps later ones.
 //
 // A restored backup is an older state of the log: where a witness has seen more, the ledger refuses to start from it.
-func Backup(dir, tiles string, w io.Writer) error {
+func Write(dir, tiles string, w io.Writer) error {
 	t := tar.NewWriter(w)
 	// The checkpoints are read first and the tree last, so that no checkpoint speaks of entries that the archive lacks.
 	checkpoints, err := readAll(dir, tiles)
 	if err != nil {
 		return fmt.Errorf("backing up: %w", err)
 	}
-	err = errors.Join(backupTree(t, dir, backupState), backupTree(t, tiles, backupTiles))
+	err = errors.Join(addTree(t, dir, stateFolder), addTree(t, tiles, tilesFolder))
 	for _, c := range checkpoints {
 		err = errors.Join(err, addFile(t, c.name, c.data))
 	}
@@ -46,17 +49,13 @@ type namedFile struct {
 	data []byte
 }
 
-func isCheckpoint(name string) bool {
-	return path.Base(name) == cosignedFile || path.Base(name) == signedFile
-}
-
 // readAll reads every checkpoint below both directories.
 func readAll(dir, tiles string) (files []namedFile, err error) {
-	for prefix, root := range map[string]string{backupState: dir, backupTiles: tiles} {
+	for prefix, root := range map[string]string{stateFolder: dir, tilesFolder: tiles} {
 		for _, pattern := range []string{"*", "*/*"} {
 			names, _ := fs.Glob(os.DirFS(root), pattern) // the pattern is well formed
 			for _, name := range names {
-				if !isCheckpoint(name) {
+				if !ledger.IsCheckpoint(name) {
 					continue
 				}
 				b, err := os.ReadFile(filepath.Join(root, name))
@@ -70,9 +69,9 @@ func readAll(dir, tiles string) (files []namedFile, err error) {
 	return files, nil
 }
 
-// backupTree adds a directory's files but for checkpoints. Write-ahead log segments go last to first: what a segment
+// addTree adds a directory's files but for checkpoints. Write-ahead log segments go last to first: what a segment
 // holds when it is read, the segments before it hold then too.
-func backupTree(t *tar.Writer, root, prefix string) error {
+func addTree(t *tar.Writer, root, prefix string) error {
 	var names []string
 	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +81,7 @@ func backupTree(t *tar.Writer, root, prefix string) error {
 			return err
 		}
 		name, err := filepath.Rel(root, p)
-		if base := filepath.Base(p); !isCheckpoint(name) && name != "lock" && name != rotateRequest && !strings.HasSuffix(base, ".new") && !strings.HasPrefix(base, "tmp-") {
+		if !ledger.IsCheckpoint(name) && !ledger.IsTransient(name) {
 			names = append(names, name)
 		}
 		return err
@@ -99,31 +98,14 @@ func backupTree(t *tar.Writer, root, prefix string) error {
 		if err != nil {
 			return err
 		}
-		if _, ok := segmentNumber(filepath.Base(name)); ok && prefix == backupState {
-			cutSegment(b)
+		if prefix == stateFolder {
+			ledger.Cut(name, b)
 		}
 		if err := addFile(t, path.Join(prefix, filepath.ToSlash(name)), b); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// cutSegment zeroes what follows the last whole record of a segment that was read while it was written.
-func cutSegment(b []byte) {
-	_, off, err := parseHeader(b)
-	if err != nil {
-		clear(b)
-		return
-	}
-	for {
-		_, n, ok := parseRecord(b[off:])
-		if !ok {
-			clear(b[off:])
-			return
-		}
-		off += n
-	}
 }
 
 func addFile(t *tar.Writer, name string, b []byte) error {
@@ -137,7 +119,7 @@ func addFile(t *tar.Writer, name string, b []byte) error {
 // Restore unpacks a backup into dir and tiles, neither of which may hold a ledger. Nothing is checked here: Open does.
 func Restore(r io.Reader, dir, tiles string) error {
 	roots := map[string]*os.Root{}
-	for prefix, target := range map[string]string{backupState: dir, backupTiles: tiles} {
+	for prefix, target := range map[string]string{stateFolder: dir, tilesFolder: tiles} {
 		if names, err := os.ReadDir(target); err == nil && len(names) > 0 {
 			return fmt.Errorf("restoring: %s is not empty; move it away first, it may be evidence", target)
 		}
@@ -168,7 +150,7 @@ func Restore(r io.Reader, dir, tiles string) error {
 		if root == nil || h.Typeflag != tar.TypeReg {
 			return fmt.Errorf("restoring: %q is no part of a ledger's backup", h.Name)
 		}
-		if err := restoreFile(root, name, prefix == backupState, t); err != nil {
+		if err := restoreFile(root, name, prefix == stateFolder, t); err != nil {
 			return fmt.Errorf("restoring: %w", err)
 		}
 	}

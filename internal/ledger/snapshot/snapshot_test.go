@@ -1,0 +1,92 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/ledger"
+)
+
+// TestLiveBackup takes backups while entries are written; each must open and hold all that was durable when it began.
+func TestLiveBackup(t *testing.T) {
+	key, err := ledger.GenerateKey("reeve/test/c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cfg := ledger.Config{Key: key, Dir: filepath.Join(dir, "ledger"), Tiles: filepath.Join(dir, "tiles"), SegmentSize: 512 << 10, Interval: 5 * time.Millisecond}
+	l, err := ledger.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	stop := make(chan struct{})
+	for range 8 {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					l.Append(&entry.Entry{Type: entry.Mint, Tenant: "acme"}, nil)
+				}
+			}
+		}()
+	}
+	defer close(stop)
+	for range 10 {
+		time.Sleep(20 * time.Millisecond)
+		before := l.Status().Size
+		var b bytes.Buffer
+		if err := Write(cfg.Dir, cfg.Tiles, &b); err != nil {
+			t.Fatal(err)
+		}
+		again := cfg
+		again.Dir, again.Tiles = filepath.Join(t.TempDir(), "ledger"), filepath.Join(t.TempDir(), "tiles")
+		archive := b.Bytes()
+		if err := Restore(&b, again.Dir, again.Tiles); err != nil {
+			t.Fatal(err)
+		}
+		if err := Restore(bytes.NewReader(archive), again.Dir, again.Tiles); err == nil {
+			t.Fatal("restored over a ledger")
+		}
+		r, err := ledger.Open(context.Background(), again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Status(); s.Size < before {
+			t.Fatalf("the backup holds %d entries, %d were durable", s.Size, before)
+		}
+		r.Close()
+	}
+}
+
+func TestRestoreStaysInside(t *testing.T) {
+	for _, name := range []string{"../x", "ledger/../../x", "ledger//etc/x", "other/x"} {
+		var b bytes.Buffer
+		if err := writeTar(&b, name); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		err := Restore(&b, filepath.Join(dir, "a", "ledger"), filepath.Join(dir, "a", "tiles"))
+		if _, serr := os.Stat(filepath.Join(dir, "x")); err == nil && serr == nil {
+			t.Errorf("%s: written outside", name)
+		}
+		if _, serr := os.Stat(filepath.Join(dir, "a", "x")); serr == nil {
+			t.Errorf("%s: written outside", name)
+		}
+	}
+}
+
+func writeTar(w io.Writer, name string) error {
+	t := tar.NewWriter(w)
+	return errors.Join(addFile(t, name, []byte("x")), t.Close())
+}

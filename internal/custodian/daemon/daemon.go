@@ -33,6 +33,7 @@ const (
 	tick       = 100 * time.Millisecond
 	drainLimit = 30 * time.Second // how long open streams may go on after SIGTERM
 	heartbeat  = 10 * time.Second // between two heartbeat entries
+	patience   = 3 * time.Second  // with witnesses that have cosigned nothing yet
 )
 
 // App is the custodian as a process.
@@ -230,8 +231,10 @@ func (h *host) statements(ctx context.Context) error {
 		if h.rt.Ready.Set("statements", reason+"; run: reeve publish") {
 			h.Log.Warn("waiting for statements", "reason", reason)
 		}
-		if err := pause(ctx); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(tick / 20):
 		}
 	}
 	h.Rekey()
@@ -282,21 +285,24 @@ func (h *host) closeLedger() {
 
 // watch does what time brings until ctx ends.
 func (h *host) watch(ctx context.Context) {
-	for n := 0; pause(ctx) == nil; n++ {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		h.Rekey()
+		h.judge()
 		select {
+		case <-ctx.Done():
+			return
 		case <-h.rt.Reload:
 			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
-		default:
+		case <-second.C:
+			h.Flush()
+			h.alarms(h.follower.Load().Status())
+			if err := h.Gate.Flush(); err != nil {
+				h.Log.Error("a closing is in force and not on disk", "error", err)
+			}
+		case <-time.After(tick):
 		}
-		h.Rekey()
-		if n%10 != 0 {
-			continue
-		}
-		h.Flush()
-		if err := h.Gate.Flush(); err != nil {
-			h.Log.Error("a closing is in force and not on disk", "error", err)
-		}
-		h.judge()
 	}
 }
 
@@ -317,15 +323,12 @@ func (h *host) alarms(st feed.Status) {
 // judge says whether secrets can be used, and what helps when they cannot.
 func (h *host) judge() {
 	st, log := h.follower.Load().Status(), h.book.log.Load()
-	h.alarms(st)
 	reasons := map[string]string{"ledger": "", "witnesses": "", "feed": ""}
 	if err := log.Err(); err != nil {
 		reasons["ledger"] = err.Error()
 	}
-	if s := log.Status(); s.Size > 0 && s.Cosigned == 0 {
-		reasons["witnesses"] = fmt.Sprintf("no witness has cosigned the ledger yet (%s); start the auditor", s.Reason)
-	} else if lag, _ := log.Uncosigned(); lag > custodian.Fuse {
-		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), s.Reason)
+	if lag, _ := log.Uncosigned(); lag > custodian.Fuse || lag > patience && log.Status().Cosigned == 0 {
+		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), log.Status().Reason)
 	}
 	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
 		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)
@@ -335,15 +338,6 @@ func (h *host) judge() {
 		if h.rt.Ready.Set(name, reason) {
 			h.Log.Info("readiness", "of", name, "reason", reason)
 		}
-	}
-}
-
-func pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(tick):
-		return nil
 	}
 }
 

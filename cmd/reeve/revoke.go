@@ -23,7 +23,7 @@ func newRevokeCmd() *cobra.Command {
 		Long: "Sign a revocation record and send it: into the estate's signed store, from where the authority carries it to every custodian,\n" +
 			"and to this host's custodian at once. Its owner closes a thing alone: the lifecycle owner a credential, a policy owner a\n" +
 			"workload, key or unit, an operations owner a gateway. Two owners of different roles close anything; \"everything\" takes them.\n" +
-			"--open reopens and takes the owner and one of another role. A key is named by the beginning of its id or of the key.",
+			"--open reopens and takes the owner and one of another role. A key is named by itself, or by the beginning of it or of its id.",
 		Example: "  reeve revoke credential research-openai --as cora --reason 'seen in a public repository'\n" +
 			"  reeve revoke everything --as ada --with bea --reason incident\n" +
 			"  reeve revoke credential research-openai --open --as cora --with ada --reason rotated",

@@ -235,7 +235,7 @@ func (d Dir) Pending() (map[string]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v > 0 && n != "records" {
+		if v > 0 {
 			m[n] = v
 		}
 	}
@@ -262,8 +262,11 @@ func Log(store statement.Store, name string) ([]Version, error) {
 	var list []Version
 	for v := newest; v > 0; v-- {
 		one, err := readVersion(store, name, v)
+		if errors.Is(err, fs.ErrNotExist) && len(list) > 0 {
+			break // drafts, and stores that were pruned, do not reach back to the first
+		}
 		if err != nil {
-			return list, err
+			return nil, err
 		}
 		list = append(list, one)
 	}
@@ -354,6 +357,13 @@ func sameFiles(dir, name string, version int64, manifest []byte) error {
 // Publish verifies the drafts as a process would that has the published set in force, and moves them into the signed store,
 // the lock last. Nothing is moved when anything is refused.
 func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
+	pending, err := d.Pending()
+	if err != nil {
+		return nil, err
+	}
+	if len(pending) == 0 {
+		return nil, errors.New("nothing waits to be published: reeve estate sign comes first")
+	}
 	prev, err := statement.Load(d.Store(), pin, nil, now)
 	if err != nil { // the first version, or one that has expired
 		prev = nil
@@ -363,10 +373,6 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 		return nil, err
 	}
 	if _, err := policy.Compile(set); err != nil {
-		return nil, err
-	}
-	pending, err := d.Pending()
-	if err != nil {
 		return nil, err
 	}
 	names := slices.Sorted(maps.Keys(pending))

@@ -290,6 +290,9 @@ func TestKeys(t *testing.T) {
 	if got, err := e.Dir.FindKey(record.Prefix); err != nil || got != record.SHA256 {
 		t.Errorf("by its beginning: %s, %v", got, err)
 	}
+	if got, err := e.Dir.FindKey(string(key.Reveal())); err != nil || got != record.SHA256 {
+		t.Errorf("by itself: %s, %v", got, err)
+	}
 	for _, s := range []string{"", "rv_", "0000000000000000"} {
 		if got, err := e.Dir.FindKey(s); err == nil {
 			t.Errorf("%q finds %s", s, got)

@@ -174,23 +174,28 @@ func (d Dir) Keys(set *statement.Set, now time.Time) ([]KeyState, error) {
 	return list, nil
 }
 
-// FindKey returns the hash of the one key whose hash or prefix begins with s: what a revocation of a key names.
+// FindKey returns the hash of the one key that s tells of: the key itself, or the beginning of it or of its hash, 8 characters
+// at least. It is what a revocation of a key names.
 func (d Dir) FindKey(s string) (string, error) {
 	records, err := ReadRecords(d.Store(), "workload-key")
 	if err != nil {
 		return "", err
 	}
-	var found []string
+	whole := hash([]byte(s))
+	found := map[string]bool{}
 	for _, env := range records {
 		var k statement.WorkloadKey
-		if json.Unmarshal(env.Payload, &k) == nil && len(s) >= 8 && (strings.HasPrefix(k.SHA256, s) || strings.HasPrefix(s, "rv_") && strings.HasPrefix(k.Prefix, s)) {
-			found = append(found, k.SHA256)
+		if json.Unmarshal(env.Payload, &k) != nil || len(s) < 8 {
+			continue
+		}
+		if k.SHA256 == whole || strings.HasPrefix(k.SHA256, s) || strings.HasPrefix(k.Prefix, s) {
+			found[k.SHA256] = true
 		}
 	}
 	if len(found) != 1 {
-		return "", fmt.Errorf("%d keys begin with %q (8 characters at least): see reeve workload key list", len(found), s)
+		return "", fmt.Errorf("%d keys begin with that (8 characters at least): see reeve workload key list", len(found))
 	}
-	return found[0], nil
+	return slices.Collect(maps.Keys(found))[0], nil
 }
 
 // Closed is what the revocation records in the store close, each with the newest record that did. Records that the set does

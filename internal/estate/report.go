@@ -70,7 +70,7 @@ func (d Dir) statement(name string) (s Statement, err error) {
 	s.Statement = name
 	for _, store := range []statement.Dir{statement.Dir(d.Signed()), statement.Dir(d.pending())} {
 		versions, err := Log(store, name)
-		if err != nil && len(versions) == 0 {
+		if err != nil {
 			return s, err
 		}
 		switch {

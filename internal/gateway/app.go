@@ -183,7 +183,7 @@ func (r *running) server(base context.Context) *http.Server {
 		IdleTimeout:       time.Duration(lim.IdleTimeout),
 		MaxHeaderBytes:    int(lim.HeaderBytes),
 		Protocols:         protocols,
-		ErrorLog:          slog.NewLogLogger(r.rt.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(r.rt.Log.Handler(), slog.LevelError),
 	}
 }
 

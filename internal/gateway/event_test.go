@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/reevehq/reeve/internal/gateway/anthropic"
 	"github.com/reevehq/reeve/internal/gateway/dialect"
+	"github.com/reevehq/reeve/internal/gateway/openai"
 )
 
 func TestEvents(t *testing.T) {
@@ -82,4 +84,23 @@ func TestBufferClasses(t *testing.T) {
 			t.Errorf("class(%d) = %d, want %d", test.n, got, test.class)
 		}
 	}
+}
+
+// FuzzRoute: a path that is served begins with its route's name, byte for byte, and nothing comes of any other.
+func FuzzRoute(f *testing.F) {
+	for _, path := range []string{"/v1/responses/a/cancel", "/v1/models/a%2Fb", "/v1/messages", "/v1/models/%zz", "/v1/responses//", "/v1/responses/../models"} {
+		f.Add("GET", path)
+	}
+	f.Fuzz(func(t *testing.T, method, path string) {
+		for _, d := range []dialect.Dialect{openai.Dialect{}, anthropic.Dialect{}} {
+			r, allow := d.Route(method, path)
+			if r == nil {
+				continue
+			}
+			prefix, _, _ := strings.Cut(r.Name, "{id}")
+			if allow != "" || !strings.HasPrefix(path, prefix) || strings.Count(path, "/") < strings.Count(r.Name, "/") {
+				t.Errorf("%s %q is served as %s", method, path, r.Name)
+			}
+		}
+	})
 }

@@ -187,7 +187,6 @@ func (c *call) serve() *dialect.Fault {
 // find finds dialect and route by the exact bytes of the path.
 func (c *call) find() *dialect.Fault {
 	path, _, _ := strings.Cut(c.r.RequestURI, "?")
-	anthropicFirst := len(c.r.Header["Anthropic-Version"]) > 0
 	var candidates [2]dialect.Dialect
 	switch rest, prefix := cutPrefix(path); prefix {
 	case "/openai":
@@ -196,7 +195,7 @@ func (c *call) find() *dialect.Fault {
 		path, candidates[0] = rest, c.g.claude
 	default:
 		candidates = [2]dialect.Dialect{c.g.openai, c.g.claude}
-		if anthropicFirst || strings.HasPrefix(path, "/v1/messages") {
+		if len(c.r.Header["Anthropic-Version"]) > 0 || strings.HasPrefix(path, "/v1/messages") {
 			candidates = [2]dialect.Dialect{c.g.claude, c.g.openai}
 		}
 	}

@@ -122,11 +122,8 @@ func (c *Custodian) Take(kind string, env *statement.Envelope) error {
 
 func (c *Custodian) revoke(r *statement.Revocation) error {
 	changed, err := c.Gate.Apply(r)
-	if errors.Is(err, closing.ErrOpen) {
-		return err
-	}
 	if err != nil {
-		c.Log.Error("a closing is in force and not on disk", "error", err)
+		return err
 	}
 	if changed {
 		t := entry.Revoke
@@ -137,20 +134,26 @@ func (c *Custodian) revoke(r *statement.Revocation) error {
 		}
 		c.noteClosing(t, closing.Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time})
 	}
+	c.save()
 	return nil
 }
 
 // Close closes a target now. An error means that it is in force but not on disk yet.
 func (c *Custodian) Close(cl closing.Closed) (changed bool, err error) {
-	changed, err = c.Gate.Close(cl)
-	if changed {
+	if changed = c.Gate.Close(cl); changed {
 		c.hangUp(cl.Target)
 		c.noteClosing(entry.Freeze, cl)
 	}
+	return changed, c.save()
+}
+
+// save puts on disk what is closed. It comes last: nothing that closes waits for it.
+func (c *Custodian) save() error {
+	err := c.Gate.Flush()
 	if err != nil {
 		c.Log.Error("a closing is in force and not on disk", "error", err)
 	}
-	return changed, err
+	return err
 }
 
 // hangUp closes the connections of every credential that a target stands for. The streams were cut by the gate.

@@ -34,8 +34,9 @@ func (t *tally) take() map[refused]int64 {
 	return counts
 }
 
-// Flush writes one entry for each kind of refusal that was counted.
+// Flush writes one entry for each kind of refusal that was counted, and what is closed if that is not on disk yet.
 func (c *Custodian) Flush() {
+	c.save()
 	for r, n := range c.tally.take() {
 		e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.Deny)
 		e.Decision, e.Reason, e.Count = "deny", r.reason, n

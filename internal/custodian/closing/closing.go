@@ -4,6 +4,9 @@ package closing
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -105,10 +108,13 @@ type Gate struct {
 	live  [16]shard
 	next  atomic.Uint32 // spreads uses over the shards
 
-	dir   state.Dir
-	mu    sync.Mutex         // spans changes of state, and the fields below
-	seen  map[string][]int64 // by signer, the numbers of the records that were taken
-	dirty bool               // the file does not yet say what the state says
+	dir    state.Dir
+	mu     sync.Mutex      // spans changes of state, and the fields below
+	seen   map[string]bool // the records that were taken, by their hash
+	newest int64           // counts the changes
+
+	saving sync.Mutex // spans writing the file, so that no change waits for the disk
+	saved  int64      // the newest change that the file has
 }
 
 type shard struct {
@@ -160,24 +166,22 @@ func (g *Gate) Live() (n int) {
 	return n
 }
 
-// Close closes the target now and cuts its streams. changed is false when it was closed already. An error means that the
-// closing is in force but not yet on disk; Flush tries again.
-func (g *Gate) Close(c Closed) (changed bool, err error) {
+// Close closes the target now and cuts its streams; Flush puts it on disk. It returns false when it was closed already.
+func (g *Gate) Close(c Closed) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.close(c), g.flush()
+	return g.close(c)
 }
 
 // Apply takes a verified revocation record. A record that was taken before changes nothing, whatever happened since: so a
 // replayed record opens nothing, and a closing that arrives late still closes. Opening needs a record that was signed after
-// the closing that it undoes; otherwise the error is ErrOpen.
+// the closing that it undoes; otherwise the error is ErrOpen. Flush puts it on disk.
 func (g *Gate) Apply(r *statement.Revocation) (changed bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, n := range g.seen[r.Signer] {
-		if n == r.Number {
-			return false, nil
-		}
+	id := hash(r)
+	if g.seen[id] {
+		return false, nil
 	}
 	c := Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time}
 	if r.Open {
@@ -187,16 +191,9 @@ func (g *Gate) Apply(r *statement.Revocation) (changed bool, err error) {
 	} else {
 		changed = g.close(c)
 	}
-	g.seen[r.Signer] = append(g.seen[r.Signer], r.Number)
-	g.dirty = true
-	return changed, g.flush()
-}
-
-// Flush writes the state file if it is behind.
-func (g *Gate) Flush() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.flush()
+	g.seen[id] = true
+	g.newest++
+	return changed, nil
 }
 
 // close needs mu. A second closing of the same target moves its time, so that a record signed between the two cannot open it.
@@ -241,7 +238,17 @@ func (g *Gate) store(old *State, t statement.Target, c *Closed) {
 		delete(next.closed, t)
 	}
 	g.state.Store(next)
-	g.dirty = true
+	g.newest++
+}
+
+// hash names a record by all that it says: two records may have the same number by mistake, and both close.
+func hash(r *statement.Revocation) string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("closing: encoding a record: " + err.Error()) // strings, numbers and a time: cannot fail
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 func name(t statement.Target) string {

@@ -58,7 +58,7 @@ func TestEveryKindOfTarget(t *testing.T) {
 		u := use()
 		u.Cut = func(err error) { cause = err }
 		leave := g.Enter(u)
-		if changed, err := g.Close(Closed{Target: tt.target, Reason: "test", By: "admin", Time: noon}); err != nil || !changed {
+		if changed, err := g.Close(Closed{Target: tt.target, Reason: "test", By: "admin", Time: noon}), g.Flush(); err != nil || !changed {
 			t.Fatalf("%v: changed %v, error %v", tt.target, changed, err)
 		}
 		if closed := g.State().Of(u); (closed != nil) != tt.closes {
@@ -96,12 +96,17 @@ func TestRecords(t *testing.T) {
 		{"a replayed opening does not open again", []*statement.Revocation{closed, opened, record("bea", 1, false, 2*time.Minute), opened}, true, nil},
 		{"an opening signed before the closing", []*statement.Revocation{record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
 		{"an opening signed between two closings", []*statement.Revocation{closed, record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
+		{"another closing under the same number closes", []*statement.Revocation{
+			{Signer: "ada", Number: 1, Target: statement.Target{Kind: Unit, ID: "elsewhere"}, Reason: "test", Time: noon}, closed}, true, nil},
 		{"an opening that comes before its closing leaves the late one in force", []*statement.Revocation{opened, closed}, true, nil},
 	} {
 		g := open(t, t.TempDir()+"/state")
 		var err error
 		for _, r := range tt.records {
 			_, err = g.Apply(r)
+			if err := g.Flush(); err != nil {
+				t.Fatal(err)
+			}
 			g = open(t, string(g.dir)) // every step survives a restart
 		}
 		if !errors.Is(err, tt.err) {
@@ -120,9 +125,9 @@ func TestClosingDoesNotWaitForTheDisk(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := g.Close(Closed{Target: statement.Target{Kind: Everything}, Reason: "test", By: "admin", Time: noon})
-	if err == nil {
-		t.Error("the directory is gone and Close did not say so")
+	g.Close(Closed{Target: statement.Target{Kind: Everything}, Reason: "test", By: "admin", Time: noon})
+	if g.Flush() == nil {
+		t.Error("the directory is gone and Flush did not say so")
 	}
 	if g.State().Of(use()) == nil {
 		t.Error("not in force because it could not be written")

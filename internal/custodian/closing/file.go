@@ -3,6 +3,8 @@ package closing
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/statement"
@@ -13,14 +15,14 @@ const fileName = "closed.json"
 
 // file is the state file.
 type file struct {
-	Generation int64              `json:"generation"`
-	Closed     []Closed           `json:"closed"`
-	Seen       map[string][]int64 `json:"seen"`
+	Generation int64    `json:"generation"`
+	Closed     []Closed `json:"closed"`
+	Seen       []string `json:"seen"`
 }
 
 // Open reads the state file, which a custodian that never closed anything does not have.
 func Open(dir state.Dir) (*Gate, error) {
-	g := &Gate{dir: dir, seen: map[string][]int64{}}
+	g := &Gate{dir: dir, seen: map[string]bool{}}
 	for i := range g.live {
 		g.live[i].uses = map[*Use]struct{}{}
 	}
@@ -41,25 +43,30 @@ func Open(dir state.Dir) (*Gate, error) {
 	for i := range f.Closed {
 		state.closed[f.Closed[i].Target] = &f.Closed[i]
 	}
-	if f.Seen != nil {
-		g.seen = f.Seen
+	for _, id := range f.Seen {
+		g.seen[id] = true
 	}
 	return g, nil
 }
 
-// flush needs mu. It replaces the file in one step and syncs it.
-func (g *Gate) flush() error {
-	if !g.dirty {
+// Flush writes the state file if it is behind. It replaces the file in one step and syncs it.
+func (g *Gate) Flush() error {
+	g.saving.Lock()
+	defer g.saving.Unlock()
+	g.mu.Lock()
+	if g.newest == g.saved {
+		g.mu.Unlock()
 		return nil
 	}
-	state := g.state.Load()
-	text, err := json.Marshal(file{state.Generation, state.List(), g.seen})
+	newest, state, seen := g.newest, g.State(), slices.Sorted(maps.Keys(g.seen))
+	g.mu.Unlock()
+	text, err := json.Marshal(file{state.Generation, state.List(), seen})
 	if err == nil {
 		err = g.dir.Replace(fileName, text)
 	}
 	if err != nil {
 		return fmt.Errorf("writing what is closed: %w; it is in force, but would be open again after a restart", err)
 	}
-	g.dirty = false
+	g.saved = newest
 	return nil
 }

@@ -298,9 +298,6 @@ func (h *host) watch(ctx context.Context) {
 		case <-second.C:
 			h.Flush()
 			h.alarms(h.follower.Load().Status())
-			if err := h.Gate.Flush(); err != nil {
-				h.Log.Error("a closing is in force and not on disk", "error", err)
-			}
 		case <-time.After(tick):
 		}
 	}

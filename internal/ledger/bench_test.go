@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -15,12 +14,6 @@ func BenchmarkAppend(b *testing.B) {
 		b.Run(fmt.Sprint(appenders), func(b *testing.B) {
 			cfg := testConfig(b)
 			cfg.SegmentSize = 0 // the default
-			if os.Getenv("NOPUB") != "" {
-				cfg.Interval = time.Hour
-			}
-			if os.Getenv("BIG") != "" {
-				cfg.SegmentSize = 512 << 20
-			}
 			l := open(b, cfg)
 			var mu sync.Mutex
 			var all []time.Duration

@@ -17,7 +17,7 @@ import (
 // Key signs a log's checkpoints and receipts. Its name is the origin of the first log that it signs.
 type Key struct {
 	name string
-	seed secret.Value // Ed25519 seed
+	key  secret.Value // an ed25519.PrivateKey
 }
 
 // GenerateKey makes a key for an origin such as "reeve/<estate>/<process>".
@@ -53,7 +53,7 @@ func (k Key) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(encodeKey(k.name, k.seed.Reveal()) + "\n")
+	_, err = f.WriteString(encodeKey(k.name, k.private().Seed()) + "\n")
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -68,12 +68,12 @@ func (k Key) Verifier() string {
 }
 
 // forLog is the same key under the origin of a successor log.
-func (k Key) forLog(origin string) Key { return Key{name: origin, seed: k.seed} }
+func (k Key) forLog(origin string) Key { return Key{name: origin, key: k.key} }
 
-func (k Key) private() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(k.seed.Reveal()) }
+func (k Key) private() ed25519.PrivateKey { return ed25519.PrivateKey(k.key.Reveal()) }
 
 func (k Key) signer() (note.Signer, error) {
-	return note.NewSigner(encodeKey(k.name, k.seed.Reveal()))
+	return note.NewSigner(encodeKey(k.name, k.private().Seed()))
 }
 
 // algEd25519 is the note package's algorithm byte.
@@ -96,7 +96,7 @@ func parseKey(skey string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return Key{name: s.Name(), seed: secret.New(raw[1:])}, nil
+	return Key{name: s.Name(), key: secret.New(ed25519.NewKeyFromSeed(raw[1:]))}, nil
 }
 
 func (k Key) sign(message []byte) [ed25519.SignatureSize]byte {

@@ -197,8 +197,11 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 			return nil, err
 		}
 	}
-	if n > 0 && l.vol.Tree.Size == 0 && l.pub.signed.raw == nil {
+	if n > 0 && l.vol.Tree.Size == 0 {
 		// A rotation was interrupted before the successor's first entry was durable: the log before it goes on.
+		if l.vol.file != nil {
+			l.vol.file.Close()
+		}
 		if err := errors.Join(os.RemoveAll(cfg.dir(n)), l.openVolume(n-1)); err != nil {
 			return nil, err
 		}

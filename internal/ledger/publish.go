@@ -89,20 +89,17 @@ func (l *Log) publish(ctx context.Context) error {
 	p := &l.pub
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := p.tiles(l)
-	if err == nil {
-		err = p.sign(l)
-	}
-	if err == nil {
-		err = p.cosign(ctx, l)
-	}
-	if err == nil {
-		err = p.prune(l)
-	}
-	if err != nil && !errors.Is(err, ErrRolledBack) {
+	if err := p.tiles(l); err != nil {
 		p.v = nil
+		return err
 	}
-	return err
+	if err := p.sign(l); err != nil {
+		return err
+	}
+	if err := p.cosign(ctx, l); err != nil {
+		return err
+	}
+	return p.prune(l)
 }
 
 // tiles reads new records and writes the tiles and bundles that they belong to.

@@ -94,17 +94,20 @@ func TestWitnessAway(t *testing.T) {
 	until(t, func() bool { age, n := l.Uncosigned(); return age == 0 && n == 0 && l.Status().Reason == "" })
 }
 
-// TestRolledBackLater: the witness was away at the start and comes back with more entries than the log has.
+// TestRolledBackLater: the witness was away at the start and comes back with more entries than the log has, or with others.
 func TestRolledBackLater(t *testing.T) {
-	cfg := testConfig(t)
-	w := &memory{last: map[string]tlog.Tree{"reeve/test/c1": {N: 1000}}, away: true}
-	cfg.Witnesses, cfg.Interval = []Witness{w}, time.Millisecond
-	l := open(t, cfg)
-	appendN(t, l, 3)
-	w.leave(false)
-	<-l.Done()
-	if _, err := l.Append(intent(), nil); !errors.Is(err, ErrRolledBack) || !errors.Is(err, ErrClosed) {
-		t.Fatal(err)
+	for name, last := range map[string]tlog.Tree{"more": {N: 1000}, "others": {N: 2}, "as many others": {N: 3}} {
+		cfg := testConfig(t)
+		w := &memory{last: map[string]tlog.Tree{"reeve/test/c1": last}, away: true}
+		cfg.Witnesses, cfg.Interval = []Witness{w}, time.Millisecond
+		l := open(t, cfg)
+		appendN(t, l, 3)
+		until(t, func() bool { return l.Status().Published == 3 })
+		w.leave(false)
+		<-l.Done()
+		if _, err := l.Append(intent(), nil); !errors.Is(err, ErrRolledBack) || !errors.Is(err, ErrClosed) {
+			t.Fatalf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -102,12 +102,11 @@ func (l *Log) turn() error {
 
 // succeed begins the volume after n with a leaf that names n's origin and the tree that is vouched for.
 func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error {
-	l.pub.mu.Lock()
+	l.pub.mu.Lock() // nothing is published of the successor before its first entry is durable
+	defer l.pub.mu.Unlock()
 	l.age.reset()
 	l.pub.v, l.pub.known, l.pub.asked = nil, nil, false
-	err := l.openVolume(n + 1)
-	l.pub.mu.Unlock()
-	if err != nil || l.vol.Tree.Size > 0 {
+	if err := l.openVolume(n + 1); err != nil || l.vol.Tree.Size > 0 {
 		return err
 	}
 	g := &group{items: []item{{closing: true, e: &entry.Entry{

@@ -55,7 +55,7 @@ func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.H
 	}
 	if old > 0 && t.N > old {
 		if err := tlog.CheckTree(proof, t.N, t.Hash, old, last.Hash); err != nil {
-			return nil, err
+			return nil, ErrForked
 		}
 	}
 	if m.last == nil {

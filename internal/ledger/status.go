@@ -29,7 +29,7 @@ const (
 // Status reports sizes, room and what is wrong.
 func (l *Log) Status() Status {
 	v := l.volume()
-	s := Status{Origin: v.origin, ID: v.id, Published: l.pub.published.Load(), Cosigned: l.pub.cosigned.Load(), Size: l.size.Load(), Full: l.full.Load()}
+	s := Status{Origin: v.origin, ID: v.id, Published: max(l.pub.published.Load(), 0), Cosigned: l.pub.cosigned.Load(), Size: l.size.Load(), Full: l.full.Load()}
 	s.Oldest, _ = l.Uncosigned()
 	s.Free, _ = l.free()
 	if r := l.pub.reason.Load(); r != nil {

@@ -17,9 +17,13 @@ import (
 type Witness interface {
 	// Cosign asks for a cosignature on checkpoint, a signed note. proof shows that it extends the tree of oldSize entries,
 	// the last size that this witness is known to have. It returns the signature lines ("— name base64\n") after it has
-	// verified them. A witness that knows another size answers with a *ConflictError.
+	// verified them. A witness that knows another size answers with a *ConflictError, one that knows another history with
+	// an error that wraps ErrForked.
 	Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error)
 }
+
+// ErrForked means that what a witness has seen of a log is not the beginning of what it was shown.
+var ErrForked = errors.New("the witness has seen another history of this log")
 
 // ConflictError is a witness's answer that the last size it has seen is not the one it was told (HTTP status 409).
 type ConflictError struct{ Size int64 }
@@ -95,13 +99,14 @@ func (p *publisher) ask(ctx context.Context, w Witness, known *int64) ([]byte, e
 			*known = p.signed.N
 			return lines, nil
 		}
-		if !errors.As(err, &conflict) || try > 0 {
-			return nil, err
-		}
-		if conflict.Size > p.signed.N {
-			return nil, fmt.Errorf("%w: %s has %d entries on this disk, but a witness has seen %d; an older copy was restored, or the disk lost what it had promised to keep. "+
+		isConflict := errors.As(err, &conflict)
+		switch {
+		case errors.Is(err, ErrForked), isConflict && (conflict.Size > p.signed.N || conflict.Size == *known && try > 0):
+			return nil, fmt.Errorf("%w: %s has %d entries on this disk, but a witness has seen more of it, or others (%w); an older copy was restored, or the disk lost what it had promised to keep. "+
 				"Nothing is appended, because that would make a second history. Bring the newer files back, or close this log with 'reeve ledger retire' (two owners sign) to begin a successor",
-				ErrRolledBack, p.v.origin, p.signed.N, conflict.Size)
+				ErrRolledBack, p.v.origin, p.signed.N, err)
+		case !isConflict || try > 0:
+			return nil, err
 		}
 		*known = conflict.Size
 	}

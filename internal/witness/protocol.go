@@ -27,11 +27,11 @@ const (
 // What a witness says to a checkpoint that it does not cosign, each with the HTTP status that the specification gives it.
 // The remaining one, 409, is a *ledger.ConflictError: the old size, or the root of that size, is not what was last cosigned.
 var (
-	ErrMalformed    = errors.New("malformed request")                                       // 400
-	ErrSignature    = errors.New("not signed by a key that the witness trusts for the log") // 403
-	ErrUnknownLog   = errors.New("the witness does not know the log")                       // 404
-	ErrInconsistent = errors.New("the consistency proof does not hold")                     // 422
-	ErrNotYet       = errors.New("the witness cannot check the leaves now")                 // 503
+	ErrMalformed    = errors.New("malformed request")                                         // 400
+	ErrSignature    = errors.New("not signed by a key that the witness trusts for the log")   // 403
+	ErrUnknownLog   = errors.New("the witness does not know the log")                         // 404
+	ErrInconsistent = fmt.Errorf("the consistency proof does not hold: %w", ledger.ErrForked) // 422
+	ErrNotYet       = errors.New("the witness cannot check the leaves now")                   // 503
 )
 
 // Checkpoint is the text of a checkpoint, parsed.

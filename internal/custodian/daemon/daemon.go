@@ -33,6 +33,7 @@ const (
 	tick       = 100 * time.Millisecond
 	drainLimit = 30 * time.Second // how long open streams may go on after SIGTERM
 	heartbeat  = 10 * time.Second // between two heartbeat entries
+	outcomes   = time.Second      // for the outcomes of streams that were broken off
 	patience   = 3 * time.Second  // with witnesses that have cosigned nothing yet
 )
 
@@ -99,13 +100,16 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	go server.Serve(gateways) // ends with Shutdown
 	h.watch(ctx)
 
+	rt.Ready.Set("stopping", "told to stop")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	err = server.Shutdown(drain)
-	h.Flush()
-	if err != nil {
+	if err := server.Shutdown(drain); err != nil {
 		rt.Log.Warn("streams were broken off", "after", drainLimit)
 	}
+	for end := time.Now().Add(outcomes); server.Streams() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // what was broken off still writes its outcome
+	}
+	h.Flush()
 	return nil
 }
 

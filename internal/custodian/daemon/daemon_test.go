@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -254,8 +255,17 @@ func TestProcess(t *testing.T) {
 		t.Errorf("after opening: %v", err)
 	}
 
-	// SIGTERM ends it cleanly.
+	// SIGTERM lets what streams finish, takes nothing new, and ends.
+	resp, err = s.client().Do(context.Background(), s.chat("?wait=1"))
+	must(t, err)
+	_, err = io.ReadFull(resp.Body, first)
+	must(t, err)
 	must(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	eventually(t, "nothing new is taken", func() bool {
+		_, err := s.client().Do(context.Background(), s.chat(""))
+		return errors.Is(err, hop.ErrUnavailable)
+	})
+	resp.Body.Close()
 	if err := s.cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}

@@ -22,12 +22,19 @@ type Plan struct {
 
 // Write writes the owners' files.
 func (p *Plan) Write(d Dir) error {
+	put := func(b []byte, name ...string) error {
+		file := filepath.Join(append([]string{string(d)}, name...)...)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(file, b, 0o644)
+	}
 	write := func(v any, name ...string) error {
 		b, err := yaml.MarshalWithOptions(v, yaml.OmitZero(), yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
 		if err != nil {
 			return err
 		}
-		return replaceFile(filepath.Join(append([]string{string(d)}, name...)...), b, 0o644)
+		return put(b, name...)
 	}
 	if err := write(p.Charter, "charter.yaml"); err != nil {
 		return err
@@ -43,13 +50,13 @@ func (p *Plan) Write(d Dir) error {
 			return err
 		}
 		for name, text := range p.Cedar[u.ID] {
-			if err := replaceFile(filepath.Join(string(d), "units", u.ID, name), []byte(text), 0o644); err != nil {
+			if err := put([]byte(text), "units", u.ID, name); err != nil {
 				return err
 			}
 		}
 	}
 	// Signed files are byte-exact: no line ending conversion.
-	return os.WriteFile(filepath.Join(string(d), ".gitattributes"), []byte("* -text\n"), 0o644)
+	return put([]byte("* -text\n"), ".gitattributes")
 }
 
 // Lives are how long what Create signs is valid.

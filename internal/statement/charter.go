@@ -22,6 +22,8 @@ type Charter struct {
 	RequireIsolation string `yaml:"require_isolation"`
 	// RequireConfinement names kernel features (landlock, seccomp) without which a process refuses to start.
 	RequireConfinement []string `yaml:"require_confinement"`
+
+	people map[string]*Person // by id, once the charter is checked
 }
 
 // Unit is a business unit, the scope of one policy and one custody statement. It belongs to exactly one tenant.

@@ -26,8 +26,10 @@ func checkCharter(c *Charter, d *document) error {
 		d.id(units, u.ID, p+".id")
 		d.want(tenants[u.Tenant], "reference", p+".tenant", "the unit %q is in the tenant %q, which the charter does not have", u.ID, u.Tenant)
 	}
+	c.people = map[string]*Person{}
 	for i := range c.People {
 		d.id(people, c.People[i].ID, at("$.people", i)+".id")
+		c.people[c.People[i].ID] = &c.People[i]
 	}
 	for i := range c.People {
 		p, path := &c.People[i], at("$.people", i)

@@ -1,7 +1,6 @@
 package statement
 
 import (
-	"encoding/base64"
 	"slices"
 	"strings"
 	"time"
@@ -202,9 +201,8 @@ func (s *Set) OpenRetirement(env *Envelope, now time.Time) (*Retirement, error) 
 	if err != nil {
 		return nil, err
 	}
-	root, bad := base64.StdEncoding.Strict().DecodeString(r.Root)
 	switch {
-	case r.Log == "" || r.Size < 0 || bad != nil || len(root) != 32 || strings.TrimSpace(r.Reason) == "":
+	case r.Log == "" || r.Size < 0 || decode64(r.Root, 32) == nil || strings.TrimSpace(r.Reason) == "":
 		return nil, refuse("value", "the retirement names no log, size, root or reason")
 	case !s.Charter.two(by, "", r.Created):
 		return nil, refuse("right", "the retirement is not signed by two people with two different owner roles")

@@ -531,6 +531,7 @@ func TestPin(t *testing.T) {
 		{"two of three root keys, one unknown", "", with(func(p *statement.Pin) { p.RootKeys = root(e.Ada, other.Ada, e.Cora) })},
 		{"nothing", "pin", base},
 		{"one root key", "pin", with(func(p *statement.Pin) { p.RootKeys = root(e.Ada) })},
+		{"one root key in two spellings", "pin", with(func(p *statement.Pin) { p.RootKeys = []string{root(e.Ada)[0], root(e.Ada)[0] + "\n"} })},
 		{"one root key twice", "pin", with(func(p *statement.Pin) { p.RootKeys = root(e.Ada, e.Ada) })},
 		{"other root keys", "pin", with(func(p *statement.Pin) { p.RootKeys = root(other.Ada, other.Bea) })},
 		{"another charter", "pin", other.Pin},
@@ -731,18 +732,6 @@ func TestDir(t *testing.T) {
 	}
 	if b, err := store.ReadFile("ok"); err != nil || len(b) != 4<<20 {
 		t.Errorf("ok: %d bytes, %v", len(b), err)
-	}
-	many := filepath.Join(dir, "many")
-	if err := os.Mkdir(many, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 1<<16 + 1 {
-		if err := syscall.Symlink("x", filepath.Join(many, fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if names, err := store.ReadDir("many"); err == nil {
-		t.Errorf("%d names were listed as if they were all", len(names))
 	}
 	if names, err := store.ReadDir("folder"); err == nil {
 		t.Errorf("a folder outside was listed: %v", names)

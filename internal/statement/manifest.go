@@ -45,8 +45,8 @@ func ParseNoteKey(vkey string) (name string, alg byte, pub ed25519.PublicKey, er
 	bad := fmt.Errorf("%q is not a note verifier key", vkey)
 	name, rest, _ := strings.Cut(vkey, "+")
 	hash, b64, _ := strings.Cut(rest, "+")
-	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
-	if err != nil || len(raw) != 1+ed25519.PublicKeySize || raw[0] != 1 && raw[0] != 4 || name == "" ||
+	raw := decode64(b64, 1+ed25519.PublicKeySize)
+	if raw == nil || raw[0] != 1 && raw[0] != 4 || name == "" ||
 		strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return "", 0, nil, bad
 	}
@@ -73,11 +73,10 @@ func (k *Key) verify(pae, sig []byte) bool {
 func (k *Key) public() (ed25519.PublicKey, error) {
 	switch k.Type {
 	case "ed25519":
-		raw, err := base64.StdEncoding.Strict().DecodeString(k.Public)
-		if err != nil || len(raw) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("key %q is not the base64 of 32 bytes", k.ID)
+		if raw := decode64(k.Public, ed25519.PublicKeySize); raw != nil {
+			return raw, nil
 		}
-		return raw, nil
+		return nil, fmt.Errorf("key %q is not the base64 of 32 bytes", k.ID)
 	case "ssh", "webauthn":
 		return nil, fmt.Errorf("key %q: keys of type %s are not supported yet", k.ID, k.Type)
 	}
@@ -117,6 +116,15 @@ func (g *signed) pinned(keys []string) (n int) {
 		seen[k] = true
 	}
 	return n
+}
+
+// decode64 reads n bytes of base64 in their one spelling; nil when s is not that. Go's decoder passes over line breaks.
+func decode64(s string, n int) []byte {
+	raw, err := base64.StdEncoding.DecodeString(s)
+	if err != nil || len(raw) != n || base64.StdEncoding.EncodeToString(raw) != s {
+		return nil
+	}
+	return raw
 }
 
 func hexSHA256(b []byte) string {

@@ -16,6 +16,9 @@ func (p *Person) here(t time.Time) bool { return p.Left.IsZero() || t.Before(p.L
 
 // person returns the person, or nil.
 func (c *Charter) person(id string) *Person {
+	if c.people != nil {
+		return c.people[id]
+	}
 	if i := slices.IndexFunc(c.People, func(p Person) bool { return p.ID == id }); i >= 0 {
 		return &c.People[i]
 	}
@@ -85,16 +88,15 @@ func (c *Charter) roles(person, unit string, t time.Time) (held []string) {
 
 // two reports whether among the people are two distinct ones who hold two different owner roles at t.
 func (c *Charter) two(people signers, unit string, t time.Time) bool {
-	for a := range people {
-		for b := range people {
-			for _, ra := range c.roles(a, unit, t) {
-				for _, rb := range c.roles(b, unit, t) {
-					if a != b && ra != rb {
-						return true
-					}
-				}
+	var before [][]string // the roles of each person so far
+	for id := range people {
+		held := c.roles(id, unit, t)
+		for _, other := range before {
+			if len(held) > 0 && len(other) > 0 && (len(held) > 1 || len(other) > 1 || held[0] != other[0]) {
+				return true
 			}
 		}
+		before = append(before, held)
 	}
 	return false
 }
@@ -127,8 +129,12 @@ func (c *Charter) checkApprovers(m *Manifest, signed signers, r role) error {
 	}
 	if need := c.threshold(r.name); len(approvers) < need {
 		slices.Sort(approvers)
-		return refuse("approvers", "version %d of %s needs %d people of the role %s besides its author %s, and %d signed (%s)",
-			m.Version, m.Statement, need, r, m.Author, len(approvers), strings.Join(approvers, ", "))
+		besides := " besides its author " + m.Author
+		if r.name == "root" {
+			besides = ""
+		}
+		return refuse("approvers", "version %d of %s needs %d people of the role %s%s, and %d signed (%s)",
+			m.Version, m.Statement, need, r, besides, len(approvers), strings.Join(approvers, ", "))
 	}
 	return nil
 }

@@ -28,9 +28,29 @@ func refused(t *testing.T, err error, rule, file string) *statement.Error {
 	return e
 }
 
-// Every corruption of a valid estate is refused under its rule, with file and line, though everybody signed it.
+// plan is a demo's plan with keys of its own.
+func plan(t *testing.T) *estate.Plan {
+	t.Helper()
+	var s [3]*estate.Signer
+	for i, id := range []string{"ada", "bea", "cora"} {
+		s[i] = signerOf(t, id, byte(i+1))
+	}
+	demo := demoOf(s[0], s[1], s[2], time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC))
+	demo.Estate = "demo"
+	for i := range demo.ServiceKeys {
+		k := &demo.ServiceKeys[i]
+		_, alg, public, err := statement.ParseNoteKey(k.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Key = estate.NoteKey("reeve/demo/"+k.Process, alg, public)
+	}
+	return demo.Plan()
+}
+
+// Every corruption of a valid estate is refused under its rule, with file and line.
 func TestRules(t *testing.T) {
-	const charter, custody, operations, policy = "charter/1/charter.yaml", "custody-research/1/custody.yaml", "operations/1/operations.yaml", "policy-research/1/policy.yaml"
+	const charter, custody, operations, policy = "charter.yaml", "units/research/custody.yaml", "operations.yaml", "units/research/policy.yaml"
 	person := func(p *estate.Plan, id string) *statement.Person {
 		for i := range p.Charter.People {
 			if p.Charter.People[i].ID == id {
@@ -76,6 +96,7 @@ func TestRules(t *testing.T) {
 		{"no key", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys = nil }},
 		{"key of another type", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].Type = "webauthn" }},
 		{"key of unknown type", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].Type = "rsa" }},
+		{"key in another spelling", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].Public += "\n" }},
 		{"key too short", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].Public = "AAAA" }},
 		{"one key for two people", "separation", charter, func(p *estate.Plan) { person(p, "bea").Keys[0].Public = person(p, "ada").Keys[0].Public }},
 		{"one key under two ids", "separation", charter, func(p *estate.Plan) {
@@ -205,8 +226,19 @@ func TestRules(t *testing.T) {
 		{"negative gateway limit", "value", operations, func(p *estate.Plan) { p.Operations.Limits.BodyBytes = -1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			_, err := estatetest.Try(t, estatetest.Edit(c.edit))
+			plan := plan(t)
+			dir := estate.Dir(t.TempDir())
+			if err := plan.Write(dir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := dir.Check(); err != nil {
+				t.Fatalf("before: %v", err)
+			}
+			c.edit(plan)
+			if err := plan.Write(dir); err != nil {
+				t.Fatal(err)
+			}
+			_, err := dir.Check()
 			e := refused(t, err, c.rule, c.file)
 			if c.file != "" && (e.Line < 1 || e.Column < 1) {
 				t.Errorf("no line: %v", e)

@@ -5,6 +5,7 @@ package statement
 import (
 	"crypto/sha256"
 	"maps"
+	"path"
 	"time"
 )
 
@@ -32,7 +33,7 @@ type Files struct {
 // verified them. It verifies no signature and the set has no lock: it is for those who write an estate.
 func Check(files map[string]Files) (*Set, error) {
 	s, f := new(Set), files["charter"]
-	d, err := parse(f.Dir+"/charter.yaml", f.Bytes["charter.yaml"], &s.Charter)
+	d, err := parse(path.Join(f.Dir, "charter.yaml"), f.Bytes["charter.yaml"], &s.Charter)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (s *Set) assemble(files map[string]Files) (err error) {
 	s.Policies, s.Cedar, s.Custody = map[string]*PolicyStatement{}, map[string]map[string][]byte{}, map[string]*CustodyStatement{}
 	read := func(name, file string, v any, check func(*document) error) error {
 		f := files[name]
-		d, err := parse(f.Dir+"/"+file, f.Bytes[file], v)
+		d, err := parse(path.Join(f.Dir, file), f.Bytes[file], v)
 		if err != nil {
 			return err
 		}

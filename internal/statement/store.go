@@ -54,7 +54,10 @@ func (d Dir) ReadFile(name string) ([]byte, error) {
 }
 
 // ReadDir lists a folder of at most 65,536 names.
-func (d Dir) ReadDir(name string) ([]string, error) {
+func (d Dir) ReadDir(name string) ([]string, error) { return d.list(name, maxEntries) }
+
+// list lists a folder of at most limit names: a part of them would hide the newest.
+func (d Dir) list(name string, limit int) ([]string, error) {
 	root, err := os.OpenRoot(string(d))
 	if err != nil {
 		return nil, err
@@ -65,12 +68,12 @@ func (d Dir) ReadDir(name string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(maxEntries + 1)
+	names, err := f.Readdirnames(limit + 1)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	if len(names) > maxEntries { // a part of them would hide the newest
-		return nil, refuse("size", "the folder has more than %d names", maxEntries).in(name)
+	if len(names) > limit {
+		return nil, refuse("size", "the folder has more than %d names", limit).in(name)
 	}
 	slices.Sort(names)
 	return names, nil

@@ -70,10 +70,8 @@ func signerOf(t *testing.T, person string, fill byte) *estate.Signer {
 	return s
 }
 
-// makeVectors makes the estate of the vectors, the same each time.
-func makeVectors(t *testing.T) (*vectors, []recordVector) {
-	now := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
-	ada, bea, cora := signerOf(t, "ada", 1), signerOf(t, "bea", 2), signerOf(t, "cora", 3)
+// demoOf is a demo-shaped estate with services' keys of fixed seeds.
+func demoOf(ada, bea, cora *estate.Signer, now time.Time) estate.Demo {
 	demo := estate.Demo{Estate: "vectors", Policy: ada, Operations: bea, Lifecycle: cora, Recipient: "age1" + strings.Repeat("q", 58),
 		GatewayURL: "http://127.0.0.1:7800", Origin: "https://127.0.0.1:7809", Networks: []string{"127.0.0.1/32"}, Until: now.AddDate(0, 3, 0)}
 	for i, k := range []struct {
@@ -83,6 +81,14 @@ func makeVectors(t *testing.T) (*vectors, []recordVector) {
 		public := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(10 + i)}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
 		demo.ServiceKeys = append(demo.ServiceKeys, statement.ServiceKey{Use: k.use, Process: k.process, Key: estate.NoteKey(k.name, k.alg, public), NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(1, 0, 0)})
 	}
+	return demo
+}
+
+// makeVectors makes the estate of the vectors, the same each time.
+func makeVectors(t *testing.T) (*vectors, []recordVector) {
+	now := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
+	ada, bea, cora := signerOf(t, "ada", 1), signerOf(t, "bea", 2), signerOf(t, "cora", 3)
+	demo := demoOf(ada, bea, cora, now)
 	dir := estate.Dir(filepath.Join(t.TempDir(), "estate"))
 	pin, set, err := demo.Plan().Create(dir, []*estate.Signer{ada, bea, cora}, now, estate.Lives{Statements: 90 * 24 * time.Hour, Lock: 30 * 24 * time.Hour})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -227,12 +228,7 @@ func (d *document) within(n, limit int64, path string) {
 
 // oneOf wants one of the words.
 func (d *document) oneOf(s, path string, words ...string) {
-	for _, w := range words {
-		if s == w {
-			return
-		}
-	}
-	d.want(false, "value", path, "%q is not one of %q", s, words)
+	d.want(slices.Contains(words, s), "value", path, "%q is not one of %q", s, words)
 }
 
 // validID reports whether s is [a-z0-9][a-z0-9-]{0,62}.

@@ -294,9 +294,9 @@ type Log struct {
 	Size       int64     `json:"size"` // entries verified and stored
 	Root       string    `json:"root"`
 	Cosigned   int64     `json:"cosigned"` // entries in the newest checkpoint cosigned
-	CosignedAt time.Time `json:"cosigned_at"`
+	CosignedAt time.Time `json:"cosigned_at,omitzero"`
 	Lag        int64     `json:"lag"` // entries signed by the log and not cosigned
-	LastEntry  time.Time `json:"last_entry"`
+	LastEntry  time.Time `json:"last_entry,omitzero"`
 	Alarm      *Alarm    `json:"alarm,omitempty"` // the newest that stands
 }
 

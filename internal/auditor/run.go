@@ -2,7 +2,6 @@ package auditor
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,26 +112,5 @@ func (a *Auditor) Handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(a.Status())
 	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, start := rand.Text(), time.Now()
-		w.Header().Set("X-Request-Id", id)
-		seen := &observed{ResponseWriter: w, status: http.StatusOK}
-		mux.ServeHTTP(seen, r)
-		a.log.Info("access", "request_id", id, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status, "ms", time.Since(start).Milliseconds())
-	})
-}
-
-// observed notes the status of an answer for the access log.
-type observed struct {
-	http.ResponseWriter
-	status int
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
-
-// WriteHeader implements http.ResponseWriter.
-func (o *observed) WriteHeader(status int) {
-	o.status = status
-	o.ResponseWriter.WriteHeader(status)
+	return process.Access(a.log, mux)
 }

@@ -369,7 +369,7 @@ func TestRefusals(t *testing.T) {
 		"unknown signer":                {"/v1/records", string(r.record(t, "revocation", revocation, mallory)), 403},
 		"not the owner":                 {"/v1/records", string(r.record(t, "revocation", revocation, r.Bea)), 403},
 		"reopened by one":               {"/v1/records", string(r.record(t, "revocation", open, r.Ada)), 403},
-		"handover without ciphertext":   {"/v1/records", string(r.record(t, "handover", statement.Handover{Credential: "x"}, r.Cora)), 400},
+		"handover of nothing known":     {"/v1/records", string(r.record(t, "handover", statement.Handover{Credential: "x"}, r.Cora)), 403},
 		"handover not a frame":          {"/v1/handovers", "{", 400},
 		"handover of nothing":           {"/v1/handovers", "{}", 400},
 		"same version, another content": {"/v1/handovers", string(r.handover(t, "two")), 409},

@@ -1,8 +1,6 @@
 package authority
 
 import (
-	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -74,7 +73,7 @@ func (a *Authority) Handler() http.Handler {
 		a.post(w, frame)
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, a.Status()) })
-	return a.logged(mux)
+	return process.Access(a.log, mux)
 }
 
 func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
@@ -127,15 +126,4 @@ func fault(w http.ResponseWriter, status int, what string, err error) {
 		what += ": " + err.Error()
 	}
 	answer(w, status, map[string]string{"error": what})
-}
-
-// logged writes one line per request when it has ended, without bodies or queries.
-func (a *Authority) logged(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, start := rand.Text(), time.Now()
-		w.Header().Set("X-Request-Id", id)
-		seen := &observed{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(seen, r)
-		a.log.LogAttrs(context.Background(), 0, "access", attrs(id, r, seen, time.Since(start))...)
-	})
 }

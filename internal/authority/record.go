@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -50,9 +49,16 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	if set == nil {
 		return nil, ErrNoSet
 	}
-	v, err := a.verify(set, kind, env, frame.Sealed)
+	v, custodian, err := feed.Open(set, env, kind, a.clock())
 	if err != nil {
 		return nil, err
+	}
+	r := &record{line: frame.Encode()}
+	if h, ok := v.(*statement.Handover); ok {
+		if sealed := sha256.Sum256(frame.Sealed); hex.EncodeToString(sealed[:]) != h.SHA256 {
+			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)
+		}
+		r.custodian = custodian
 	}
 	if a.Status().Records >= feed.MaxRecords {
 		return nil, fmt.Errorf("the estate has %d records, which is the limit: %w", feed.MaxRecords, feed.ErrFrame)
@@ -61,10 +67,6 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		if err := a.keep(kind, v, frame, sum); err != nil {
 			return nil, err
 		}
-	}
-	r := &record{line: frame.Encode()}
-	if h, ok := v.(*statement.Handover); ok {
-		r.custodian = h.Custodian
 	}
 	e := describe(set, v)
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
@@ -88,43 +90,6 @@ func (a *Authority) published(sum id) *record {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.records[sum]
-}
-
-// verify opens a record and returns it as its type of package statement.
-func (a *Authority) verify(set *statement.Set, kind string, env *statement.Envelope, sealed []byte) (any, error) {
-	now := a.clock()
-	switch kind {
-	case "revocation":
-		return opened(set.OpenRevocation(env, now))
-	case "workload-key":
-		return opened(set.OpenWorkloadKey(env, now))
-	case "retirement":
-		return opened(set.OpenRetirement(env, now))
-	case "extension":
-		var to statement.Extension
-		if err := json.Unmarshal(env.Payload, &to); err != nil {
-			return nil, fmt.Errorf("%w: extension: %v", feed.ErrFrame, err)
-		}
-		return opened(set.OpenExtension(env, to.Custodian, now))
-	case "handover":
-		var to statement.Handover
-		if err := json.Unmarshal(env.Payload, &to); err != nil {
-			return nil, fmt.Errorf("%w: handover: %v", feed.ErrFrame, err)
-		}
-		if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != to.SHA256 {
-			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)
-		}
-		return opened(set.OpenHandover(env, to.Custodian, now))
-	}
-	return nil, fmt.Errorf("%w: records of kind %q are not known to this release", feed.ErrFrame, kind)
-}
-
-// opened makes a typed nil an untyped one.
-func opened[T any](v *T, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
 }
 
 // keep writes a record that came by POST to the authority's own store, so that a restart still has it.

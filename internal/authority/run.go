@@ -19,7 +19,7 @@ import (
 )
 
 // poll is the time between two looks at the signed store.
-const poll = time.Second
+const poll = 250 * time.Millisecond
 
 // drain is how long open requests have when the process is told to stop.
 const drain = 2 * time.Second

@@ -126,6 +126,32 @@ func ParseRecord(file []byte) (env *statement.Envelope, kind string, err error) 
 	return env, kind, nil
 }
 
+// Open verifies a record of a kind with a set, and returns it as a pointer to its type of package statement, and the
+// custodian that it is for, if it is for one.
+func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Time) (record any, custodian string, err error) {
+	var to struct {
+		Custodian string `json:"custodian"`
+	}
+	if err := json.Unmarshal(env.Payload, &to); err != nil {
+		return nil, "", fmt.Errorf("%w: payload of a %s: %v", ErrFrame, kind, err)
+	}
+	switch kind {
+	case "revocation":
+		record, err = set.OpenRevocation(env, now)
+	case "workload-key":
+		record, err = set.OpenWorkloadKey(env, now)
+	case "retirement":
+		record, err = set.OpenRetirement(env, now)
+	case "extension":
+		record, err = set.OpenExtension(env, to.Custodian, now)
+	case "handover":
+		record, err = set.OpenHandover(env, to.Custodian, now)
+	default:
+		err = fmt.Errorf("%w: this release does not know records of kind %q", ErrFrame, kind)
+	}
+	return record, to.Custodian, err
+}
+
 // Heartbeat says that the authority published this at this time: a follower that lacks any of it knows. Its members are in the
 // order of RFC 8785.
 type Heartbeat struct {

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -422,63 +421,40 @@ func (f *Follower) takeRecord(frame *Frame) error {
 	return inForce(f.keep(frame))
 }
 
-// pass verifies one record with the set in force and hands it to its callback.
-func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) (err error) {
-	set, now, mine, revoked := f.Set(), f.cfg.Clock(), true, (*statement.Revocation)(nil)
+// pass verifies one record with the set in force and hands it to its callback. What is for another custodian is kept like
+// the rest, but for handovers.
+func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) error {
+	set := f.Set()
 	if set == nil {
 		return errors.New("there is no set yet to verify it with")
 	}
-	switch kind {
-	case "handover":
-		return f.hand(set, env, sealed, id)
-	case "revocation":
-		revoked, err = set.OpenRevocation(env, now)
-	case "workload-key":
-		_, err = set.OpenWorkloadKey(env, now)
-	case "retirement":
-		_, err = set.OpenRetirement(env, now)
-	case "extension":
-		var to statement.Extension
-		if err = json.Unmarshal(env.Payload, &to); err == nil {
-			mine = to.Custodian == f.cfg.Custodian
-			_, err = set.OpenExtension(env, to.Custodian, now)
+	record, custodian, err := Open(set, env, kind, f.cfg.Clock())
+	if err != nil {
+		return err
+	}
+	mine := custodian == "" || custodian == f.cfg.Custodian
+	if h, ok := record.(*statement.Handover); ok {
+		if sum := sha256.Sum256(sealed); mine && hex.EncodeToString(sum[:]) != h.SHA256 {
+			return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
 		}
-	default:
-		return errors.New("this release does not know the kind")
-	}
-	if err == nil && mine && f.cfg.OnRecord != nil {
-		err = f.cfg.OnRecord(kind, env)
-	}
-	if err != nil {
+		if mine && f.cfg.OnHandover != nil {
+			err = f.cfg.OnHandover(env, sealed)
+		}
+		if err == nil {
+			f.handed.Add(id)
+		}
 		return err
 	}
-	f.own.Add(id)
-	if revoked != nil {
-		f.closing.Add(id)
-		f.numbers[revoked.Signer] = append(f.numbers[revoked.Signer], revoked.Number)
-	}
-	return nil
-}
-
-// hand passes on a handover to this follower's custodian; one for another is nothing to it.
-func (f *Follower) hand(set *statement.Set, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) error {
-	var to statement.Handover
-	if err := json.Unmarshal(env.Payload, &to); err != nil || to.Custodian != f.cfg.Custodian {
-		return err
-	}
-	h, err := set.OpenHandover(env, f.cfg.Custodian, f.cfg.Clock())
-	if err != nil {
-		return err
-	}
-	if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != h.SHA256 {
-		return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
-	}
-	if f.cfg.OnHandover != nil {
-		if err := f.cfg.OnHandover(env, sealed); err != nil {
+	if mine && f.cfg.OnRecord != nil {
+		if err := f.cfg.OnRecord(kind, env); err != nil {
 			return err
 		}
 	}
-	f.handed.Add(id)
+	f.own.Add(id)
+	if r, ok := record.(*statement.Revocation); ok {
+		f.closing.Add(id)
+		f.numbers[r.Signer] = append(f.numbers[r.Signer], r.Number)
+	}
 	return nil
 }
 
@@ -555,7 +531,7 @@ func (f *Follower) report(err error) {
 	defer f.mu.Unlock()
 	f.status.Refused++
 	if f.status.Err != err.Error() {
-		f.cfg.Log.Warn("feed: "+err.Error(), "age_ms", f.Age().Milliseconds())
+		f.cfg.Log.Warn("feed: "+err.Error(), "age", f.Age())
 	}
 	f.status.Err = err.Error()
 }

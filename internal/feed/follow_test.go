@@ -349,7 +349,7 @@ func TestCapturedAuthority(t *testing.T) {
 		{"empty set", &Frame{Set: Files{"x": nil}}, "no lock"},
 		{"revocation signed by nobody known", &Frame{Record: s.revocation(t, 1, mallory)}, "rule signature"},
 		{"revocation signed by another", &Frame{Record: s.revocation(t, 1, s.Bea)}, "who did not sign it"},
-		{"heartbeat as a record", &Frame{Record: s.record(t, "heartbeat", map[string]string{}, s.Ada)}, "does not know the kind"},
+		{"heartbeat as a record", &Frame{Record: s.record(t, "heartbeat", map[string]string{}, s.Ada)}, "does not know records of kind"},
 		{"not a record", &Frame{Record: []byte("{}")}, "malformed frame"},
 		{"handover of another ciphertext", &Frame{Record: s.record(t, "handover", hand, s.Cora), Sealed: []byte("swapped")}, "not the one that was handed over"},
 		{"handover by another", &Frame{Record: s.record(t, "handover", hand, s.Ada), Sealed: []byte("ciphertext")}, "rule right"},

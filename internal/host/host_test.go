@@ -35,11 +35,11 @@ func TestCreateAndOpen(t *testing.T) {
 	if _, err := Open(path, t.TempDir()); !errors.Is(err, ErrNone) {
 		t.Fatalf("before: %v", err)
 	}
-	d := create(t, path)
+	create(t, path)
 	if _, err := Open(path, t.TempDir()); !errors.Is(err, ErrNone) {
 		t.Fatalf("half-way: %v", err)
 	}
-	d = create(t, path) // a second try clears the first
+	d := create(t, path) // a second try clears the first
 	if err := d.Finish(statement.Pin{Estate: "demo"}); err != nil {
 		t.Fatal(err)
 	}

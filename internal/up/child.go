@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -39,7 +37,6 @@ func (c *Child) Done() <-chan struct{} { return c.done }
 // not to the process, so one goroutine that keeps its thread starts them all.
 type Spawner struct {
 	requests chan request
-	once     sync.Once
 }
 
 type request struct {
@@ -153,6 +150,3 @@ func tail(path string, n int) []byte {
 func indent(b []byte) string {
 	return "  " + string(bytes.ReplaceAll(bytes.TrimRight(b, "\n"), []byte("\n"), []byte("\n  "))) + "\n"
 }
-
-// binary is the path of the reeve binary's neighbour.
-func binary(dir, name string) string { return filepath.Join(dir, name) }

@@ -737,3 +737,23 @@ func TestDir(t *testing.T) {
 		t.Errorf("a folder outside was listed: %v", names)
 	}
 }
+
+func BenchmarkRoute(b *testing.B) {
+	e := estatetest.New(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if why := e.Set.Route("g1", "c1", "research-openai", e.Now); why != "" {
+			b.Fatal(why)
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	e := estatetest.New(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := statement.Load(e.Dir.Store(), e.Pin, nil, e.Now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -3,6 +3,8 @@ package statement_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -245,6 +247,18 @@ func TestRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestUnitWithoutFiles(t *testing.T) {
+	dir := estate.Dir(t.TempDir())
+	if err := plan(t).Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(string(dir), "units", "support")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := dir.Check()
+	refused(t, err, "missing", "")
 }
 
 func TestRefusalReads(t *testing.T) {

@@ -51,7 +51,10 @@ func (s *Set) assemble(files map[string]Files) (err error) {
 	c := &s.Charter
 	s.Policies, s.Cedar, s.Custody = map[string]*PolicyStatement{}, map[string]map[string][]byte{}, map[string]*CustodyStatement{}
 	read := func(name, file string, v any, check func(*document) error) error {
-		f := files[name]
+		f, ok := files[name]
+		if !ok {
+			return refuse("missing", "the charter has %s, and there are no files for it", name)
+		}
 		d, err := parse(path.Join(f.Dir, file), f.Bytes[file], v)
 		if err != nil {
 			return err

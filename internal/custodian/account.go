@@ -97,7 +97,7 @@ func (c *Custodian) finish(u *use, answer Answer) {
 	c.note(&entry.Entry{
 		Type: entry.Outcome, Tenant: u.who.Tenant, Unit: u.who.Unit, Workload: u.who.Workload, Gateway: u.Gateway, Credential: u.Credential,
 		Estate: u.view.lock, HasIntent: true, IntentSeq: u.intent.Seq(), IntentLog: u.intent.Log(), Status: u.outcome.status, Bytes: u.outcome.bytes, Reason: u.outcome.reason,
-	}, false)
+	})
 }
 
 // exceed answers an excess: an alarm for the first in a minute, a freeze where policy asks for it. Further ones are counted.
@@ -130,12 +130,12 @@ func (c *Custodian) alarm(e *entry.Entry, reason string) {
 	e.Reason = reason
 	c.meters.alarms.Of(reason).Inc()
 	c.Log.Warn("alarm", "reason", reason, "workload", e.Workload, "credential", e.Credential, "gateway", e.Gateway)
-	c.note(e, false)
+	c.note(e)
 }
 
 // note writes an entry that gates nothing.
-func (c *Custodian) note(e *entry.Entry, closes bool) {
-	if err := c.Ledger.Enqueue(e, closes); err != nil {
+func (c *Custodian) note(e *entry.Entry) {
+	if err := c.Ledger.Enqueue(e, false); err != nil {
 		c.meters.lost.Inc()
 		c.Log.Error("an entry could not be written", "type", e.Type, "reason", e.Reason, "error", err)
 	}

@@ -15,6 +15,7 @@ import (
 type instant struct{ d ledger.Durable }
 
 func (l instant) Append(*entry.Entry, []byte) (ledger.Durable, error) { return l.d, nil }
+func (l instant) AppendClosing(*entry.Entry) (ledger.Durable, error)  { return l.d, nil }
 func (l instant) Enqueue(*entry.Entry, bool) error                    { return nil }
 func (l instant) Uncosigned() (time.Duration, int64)                  { return 0, 0 }
 

@@ -30,6 +30,7 @@ const Fuse = 30 * time.Second
 // Ledger is the custodian's own log: a *ledger.Log.
 type Ledger interface {
 	Append(*entry.Entry, []byte) (ledger.Durable, error)
+	AppendClosing(*entry.Entry) (ledger.Durable, error)
 	Enqueue(e *entry.Entry, closing bool) error
 	Uncosigned() (oldest time.Duration, count int64) // entries without enough cosignatures
 }
@@ -70,6 +71,7 @@ type Custodian struct {
 	view   atomic.Pointer[view] // nil before the first set
 	extra  extensions
 	tally  tally
+	told   sync.Mutex // held while the entries of closings are written
 	meters *meters
 	pieces sync.Pool // *[pieceSize]byte
 

@@ -240,7 +240,9 @@ func TestDenialsAreBounded(t *testing.T) {
 		if got, want := a.refusal != nil, onExcess == "freeze"; got != want {
 			t.Errorf("%s: after the minute: refused %v", onExcess, a.refusal)
 		}
-		if got := len(w.ledger.of(entry.Freeze)); got > 1 || (got == 1) != (onExcess == "freeze") {
+		if onExcess == "freeze" {
+			eventually(t, "the freeze is written", func() bool { return len(w.ledger.of(entry.Freeze)) == 1 })
+		} else if got := len(w.ledger.of(entry.Freeze)); got != 0 {
 			t.Errorf("%s: %d freezes", onExcess, got)
 		}
 	}
@@ -729,5 +731,28 @@ func TestHostileNames(t *testing.T) {
 	}
 	if strings.Contains(w.logs.String(), strings.Repeat("A", maxName+1)) {
 		t.Error("the log holds more than it should")
+	}
+}
+
+// TestClosingIsTold: a closing is in force at once; its entry follows when the ledger takes it, once and in order.
+func TestClosingIsTold(t *testing.T) {
+	w := newWorld(t)
+	broken := ledger.ErrFull
+	w.ledger.fail.Store(&broken)
+	for _, id := range []string{"research-openai", "support-openai"} {
+		target := statement.Target{Kind: closing.Credential, ID: id}
+		if changed, err := w.Custodian.Close(closing.Closed{Target: target, Reason: "test", By: "admin", Time: w.Clock()}); !changed || err != nil {
+			t.Fatal(changed, err)
+		}
+	}
+	w.Tell()
+	if n := len(w.ledger.of(entry.Freeze)); n != 0 {
+		t.Fatalf("%d entries in a ledger that takes none", n)
+	}
+	w.ledger.fail.Store(nil)
+	eventually(t, "both are told", func() bool { w.Tell(); return len(w.ledger.of(entry.Freeze)) >= 2 })
+	w.Tell()
+	if got := w.ledger.of(entry.Freeze); len(got) != 2 || got[0].Credential != "research-openai" || got[1].Credential != "support-openai" {
+		t.Errorf("told: %+v", got)
 	}
 }

@@ -98,6 +98,18 @@ func (l *watched) Append(e *entry.Entry, payload []byte) (ledger.Durable, error)
 	return d, nil
 }
 
+func (l *watched) AppendClosing(e *entry.Entry) (ledger.Durable, error) {
+	if err := l.fail.Load(); err != nil {
+		return ledger.Durable{}, *err
+	}
+	d, err := l.Log.AppendClosing(e)
+	if err == nil {
+		l.keep(e)
+		l.w.events.add(string(e.Type))
+	}
+	return d, err
+}
+
 func (l *watched) Enqueue(e *entry.Entry, closes bool) error {
 	if err := l.fail.Load(); err != nil {
 		return *err

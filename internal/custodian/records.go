@@ -125,14 +125,12 @@ func (c *Custodian) revoke(r *statement.Revocation) error {
 	if err != nil {
 		return err
 	}
+	if changed && !r.Open {
+		c.hangUp(r.Target)
+	}
 	if changed {
-		t := entry.Revoke
-		if r.Open {
-			t = entry.Unfreeze
-		} else {
-			c.hangUp(r.Target)
-		}
-		c.noteClosing(t, closing.Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time})
+		c.Log.Warn("revocation record", "target", r.Target.Kind, "id", r.Target.ID, "by", r.Signer, "open", r.Open, "reason", r.Reason)
+		go c.Tell()
 	}
 	c.save()
 	return nil
@@ -142,7 +140,8 @@ func (c *Custodian) revoke(r *statement.Revocation) error {
 func (c *Custodian) Close(cl closing.Closed) (changed bool, err error) {
 	if changed = c.Gate.Close(cl); changed {
 		c.hangUp(cl.Target)
-		c.noteClosing(entry.Freeze, cl)
+		c.Log.Warn("freeze", "target", cl.Target.Kind, "id", cl.Target.ID, "by", cl.By, "reason", cl.Reason)
+		go c.Tell()
 	}
 	return changed, c.save()
 }
@@ -169,9 +168,29 @@ func (c *Custodian) hangUp(t statement.Target) {
 	}
 }
 
-func (c *Custodian) noteClosing(t entry.Type, cl closing.Closed) {
-	c.Log.Warn(string(t), "target", cl.Target.Kind, "id", cl.Target.ID, "by", cl.By, "reason", cl.Reason)
-	e := (&use{view: c.view.Load(), age: c.News()}).entry(t)
+// Tell writes the entries of closings and openings that the ledger does not have yet, oldest first. Nothing waits for it: they
+// are in force. What it cannot write now is written by a later call, after a restart too.
+func (c *Custodian) Tell() {
+	if !c.told.TryLock() {
+		return
+	}
+	defer c.told.Unlock()
+	for {
+		change, ok := c.Gate.Owed()
+		if !ok {
+			return
+		}
+		if err := c.tell(&change); err != nil {
+			c.Log.Error("a closing is in force and not in the ledger yet", "type", change.Type, "target", change.Target, "error", err)
+			return
+		}
+		c.Gate.Paid()
+		c.save()
+	}
+}
+
+func (c *Custodian) tell(cl *closing.Change) error {
+	e := (&use{view: c.view.Load(), age: c.News()}).entry(cl.Type)
 	e.Actor, e.Reason = []string{cl.By}, clip(cl.Reason, maxName)
 	switch id := cl.Target.ID; cl.Target.Kind {
 	case closing.Workload:
@@ -188,7 +207,8 @@ func (c *Custodian) noteClosing(t entry.Type, cl closing.Closed) {
 		e.Reason = "everything: " + e.Reason
 	}
 	c.settle(e)
-	c.note(e, t != entry.Unfreeze)
+	_, err := c.Ledger.AppendClosing(e)
+	return err
 }
 
 // settle puts an entry about a unit, a workload or a credential into its tenant's sequence.
@@ -248,7 +268,7 @@ func (c *Custodian) Receive(env *statement.Envelope, ciphertext []byte) error {
 	e := (&use{view: v, age: c.News()}).entry(entry.Publish)
 	e.Credential, e.CredFP, e.Lease, e.Actor, e.Reason = held.Credential, held.Fingerprint, held.Lease, signers(env), "handover"
 	c.settle(e)
-	c.note(e, false)
+	c.note(e)
 	return nil
 }
 

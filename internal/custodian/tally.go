@@ -41,7 +41,7 @@ func (c *Custodian) Flush() {
 		e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.Deny)
 		e.Decision, e.Reason, e.Count = "deny", r.reason, n
 		e.Gateway, e.Tenant, e.Unit, e.Workload = r.gateway, r.tenant, r.unit, r.workload
-		c.note(e, false)
+		c.note(e)
 	}
 }
 

@@ -279,6 +279,15 @@ func (l *Log) Append(e *entry.Entry, payload []byte) (Durable, error) {
 	if payload != nil {
 		it.commit()
 	}
+	return l.append(it)
+}
+
+// AppendClosing is Append for the entry of a closing, which is in force already: it may use the reserve when the disk is full.
+func (l *Log) AppendClosing(e *entry.Entry) (Durable, error) {
+	return l.append(item{e: e, closing: true})
+}
+
+func (l *Log) append(it item) (Durable, error) {
 	g, i, err := l.enqueue(it)
 	if err != nil {
 		return Durable{}, err

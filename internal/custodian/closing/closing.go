@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -50,6 +51,12 @@ func (c *Closed) Error() string {
 
 // Unwrap makes every Closed an ErrCut.
 func (c *Closed) Unwrap() error { return ErrCut }
+
+// Change is a closing or an opening that the ledger has to tell of.
+type Change struct {
+	Closed
+	Type entry.Type `json:"type"` // freeze, revoke or unfreeze
+}
 
 // Use is one request while it lasts, by everything that can be closed about it.
 type Use struct {
@@ -111,6 +118,7 @@ type Gate struct {
 	dir    state.Dir
 	mu     sync.Mutex      // spans changes of state, and the fields below
 	seen   map[string]bool // the records that were taken, by their hash
+	owed   []Change        // whose entries are not known to be durable, oldest first
 	newest int64           // counts the changes
 
 	saving sync.Mutex // spans writing the file, so that no change waits for the disk
@@ -170,7 +178,10 @@ func (g *Gate) Live() (n int) {
 func (g *Gate) Close(c Closed) (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.close(c)
+	if changed = g.close(c); changed {
+		g.owed = append(g.owed, Change{c, entry.Freeze})
+	}
+	return changed
 }
 
 // Apply takes a verified revocation record. A record that was taken before changes nothing, whatever happened since: so a
@@ -183,17 +194,41 @@ func (g *Gate) Apply(r *statement.Revocation) (changed bool, err error) {
 	if g.seen[id] {
 		return false, nil
 	}
-	c := Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time}
+	c := Change{Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time}, entry.Revoke}
 	if r.Open {
-		if changed, err = g.open(c); err != nil {
+		c.Type = entry.Unfreeze
+		if changed, err = g.open(c.Closed); err != nil {
 			return false, err
 		}
 	} else {
-		changed = g.close(c)
+		changed = g.close(c.Closed)
+	}
+	if changed {
+		g.owed = append(g.owed, c)
 	}
 	g.seen[id] = true
 	g.newest++
 	return changed, nil
+}
+
+// Owed is the oldest change that the ledger does not tell of yet. The state file has it too: a change that was in force before
+// a crash is told after it.
+func (g *Gate) Owed() (c Change, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.owed) == 0 {
+		return c, false
+	}
+	return g.owed[0], true
+}
+
+// Paid forgets the oldest owed change, because its entry is durable; Flush puts that on disk. A crash before that tells of it
+// once more.
+func (g *Gate) Paid() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.owed = g.owed[1:]
+	g.newest++
 }
 
 // close needs mu. A second closing of the same target moves its time, so that a record signed between the two cannot open it.

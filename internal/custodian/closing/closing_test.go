@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -187,4 +188,40 @@ func TestNoUseSlipsThrough(t *testing.T) {
 	time.Sleep(time.Millisecond)
 	g.Close(Closed{Target: target, Reason: "test", By: "admin", Time: noon})
 	wg.Wait()
+}
+
+// TestOwedChangesOutliveARestart: what the ledger does not tell of yet is kept with what is closed, in order.
+func TestOwedChangesOutliveARestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	g := open(t, dir)
+	flush := func() {
+		t.Helper()
+		if err := g.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target := statement.Target{Kind: Workload, ID: "w"}
+	g.Close(Closed{Target: target, Reason: "one", By: "admin", Time: noon})
+	if g.Close(Closed{Target: target, Reason: "again", By: "admin", Time: noon}) {
+		t.Fatal("closed twice")
+	}
+	for n, opens := range []bool{true, false} {
+		at := noon.Add(time.Duration(n+1) * time.Second)
+		if _, err := g.Apply(&statement.Revocation{Signer: "ada", Number: int64(n + 1), Target: target, Open: opens, Reason: "two", Time: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush()
+	for _, want := range []entry.Type{entry.Freeze, entry.Unfreeze, entry.Revoke} {
+		g = open(t, dir)
+		c, ok := g.Owed()
+		if !ok || c.Type != want || c.Target != target {
+			t.Fatalf("owed: %+v, %v; want %s", c, ok, want)
+		}
+		g.Paid()
+		flush()
+	}
+	if c, ok := open(t, dir).Owed(); ok {
+		t.Errorf("told everything, and yet owed: %+v", c)
+	}
 }

@@ -18,6 +18,7 @@ type file struct {
 	Generation int64    `json:"generation"`
 	Closed     []Closed `json:"closed"`
 	Seen       []string `json:"seen"`
+	Owed       []Change `json:"owed,omitempty"`
 }
 
 // Open reads the state file, which a custodian that never closed anything does not have.
@@ -43,6 +44,7 @@ func Open(dir state.Dir) (*Gate, error) {
 	for i := range f.Closed {
 		state.closed[f.Closed[i].Target] = &f.Closed[i]
 	}
+	g.owed = f.Owed
 	for _, id := range f.Seen {
 		g.seen[id] = true
 	}
@@ -59,8 +61,9 @@ func (g *Gate) Flush() error {
 		return nil
 	}
 	newest, state, seen := g.newest, g.State(), slices.Sorted(maps.Keys(g.seen))
+	owed := slices.Clone(g.owed)
 	g.mu.Unlock()
-	text, err := json.Marshal(file{state.Generation, state.List(), seen})
+	text, err := json.Marshal(file{state.Generation, state.List(), seen, owed})
 	if err == nil {
 		err = g.dir.Replace(fileName, text)
 	}

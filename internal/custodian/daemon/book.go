@@ -14,12 +14,7 @@ import (
 type book struct {
 	log     atomic.Pointer[ledger.Log]
 	mu      sync.Mutex // guards waiting
-	waiting []waiting
-}
-
-type waiting struct {
-	e      entry.Entry
-	closes bool
+	waiting []entry.Entry
 }
 
 var errNotOpen = errors.New("the ledger is not open yet")
@@ -31,7 +26,7 @@ func (b *book) open(log *ledger.Log) error {
 	b.log.Store(log)
 	var err error
 	for i := range b.waiting {
-		err = errors.Join(err, log.Enqueue(&b.waiting[i].e, b.waiting[i].closes))
+		err = errors.Join(err, log.Enqueue(&b.waiting[i], false))
 	}
 	b.waiting = nil
 	return err
@@ -41,6 +36,14 @@ func (b *book) open(log *ledger.Log) error {
 func (b *book) Append(e *entry.Entry, payload []byte) (ledger.Durable, error) {
 	if log := b.log.Load(); log != nil {
 		return log.Append(e, payload)
+	}
+	return ledger.Durable{}, errNotOpen
+}
+
+// AppendClosing implements custodian.Ledger.
+func (b *book) AppendClosing(e *entry.Entry) (ledger.Durable, error) {
+	if log := b.log.Load(); log != nil {
+		return log.AppendClosing(e)
 	}
 	return ledger.Durable{}, errNotOpen
 }
@@ -55,7 +58,7 @@ func (b *book) Enqueue(e *entry.Entry, closing bool) error {
 	if log := b.log.Load(); log != nil {
 		return log.Enqueue(e, closing)
 	}
-	b.waiting = append(b.waiting, waiting{*e, closing})
+	b.waiting = append(b.waiting, *e)
 	return nil
 }
 

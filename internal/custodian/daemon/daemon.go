@@ -110,6 +110,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		time.Sleep(time.Millisecond) // what was broken off still writes its outcome
 	}
 	h.Flush()
+	h.Tell()
 	return nil
 }
 
@@ -264,8 +265,12 @@ func (h *host) openLedger(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
+	if err := h.book.open(log); err != nil {
+		return err
+	}
+	h.Tell() // of what was closed before a crash
 	h.rt.Ready.Set("ledger", "")
-	return h.book.open(log)
+	return nil
 }
 
 // witnessKeys are those that the charter in force names.
@@ -302,6 +307,7 @@ func (h *host) watch(ctx context.Context) {
 		case <-second.C:
 			h.Flush()
 			h.alarms(h.follower.Load().Status())
+			go h.Tell() // ends at once when there is nothing to tell
 		case <-time.After(tick):
 		}
 	}
@@ -325,11 +331,14 @@ func (h *host) alarms(st feed.Status) {
 func (h *host) judge() {
 	st, log := h.follower.Load().Status(), h.book.log.Load()
 	reasons := map[string]string{"ledger": "", "witnesses": "", "feed": ""}
+	s := log.Status()
 	if err := log.Err(); err != nil {
 		reasons["ledger"] = err.Error()
+	} else if s.Full {
+		reasons["ledger"] = fmt.Sprintf("%v; make room for %s", ledger.ErrFull, h.dir.Path("ledger"))
 	}
-	if lag, _ := log.Uncosigned(); lag > custodian.Fuse || lag > patience && log.Status().Cosigned == 0 {
-		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), log.Status().Reason)
+	if lag, _ := log.Uncosigned(); lag > custodian.Fuse || lag > patience && s.Cosigned == 0 {
+		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), s.Reason)
 	}
 	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
 		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)

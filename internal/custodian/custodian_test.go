@@ -1,6 +1,7 @@
 package custodian
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -430,11 +431,15 @@ func TestReflection(t *testing.T) {
 		"header": reply(200, `{}`, hop.Field{Name: "X-Echo", Value: demoKey}),
 		"trailer": {Status: 200, Body: io.NopCloser(strings.NewReader("{}")), Length: -1,
 			Trailer: func() []hop.Field { return []hop.Field{{Name: "X-Echo", Value: demoKey}} }},
+		"events under another name": reply(200, `data: {"choices":[{"index":0,"delta":{"content":"`+demoKey[:9]+`"}}]}`+"\n\n"+
+			`data: {"choices":[{"index":0,"delta":{"content":"`+demoKey[9:]+`"}}]}`+"\n\n", hop.Field{Name: "Content-Type", Value: "application/json"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, estatetest.Edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].OnReflection = "freeze" }))
 			w.wire.answer = func(context.Context, *egress.Request) (*egress.Response, error) { return answered, nil }
-			a := w.do(w.chat())
+			o := w.chat()
+			o.Body = bytes.Replace(o.Body, []byte("{"), []byte(`{"stream":true,`), 1)
+			a := w.do(o)
 			shown := fmt.Sprint(a.header, a.body.String(), a.trailer, a.refusal, a.broken)
 			if strings.Contains(shown, demoKey) || a.ended {
 				t.Errorf("ended %v with %s", a.ended, shown)

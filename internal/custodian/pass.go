@@ -73,7 +73,7 @@ func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Pattern
 	}
 	passed := &passed{u: u, answer: answer, clock: c.Clock, stalled: time.AfterFunc(stall, func() { u.Cut(errStalled) })}
 	passed.stalled.Stop()
-	if err := c.pump(patterns.Stream(passed, contentType(header)), body); err != nil {
+	if err := c.pump(patterns.Stream(passed, u.contentType(header)), body); err != nil {
 		return true, err
 	}
 	trailer := resp.Trailer()
@@ -122,7 +122,12 @@ func (p *passed) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func contentType(header []hop.Field) string {
+// contentType is what the guard takes the body for. An answer to a request for a stream is searched as events, whatever the
+// upstream calls it: clients read it as that.
+func (u *use) contentType(header []hop.Field) string {
+	if u.ask.Stream {
+		return "text/event-stream"
+	}
 	for _, f := range header {
 		if strings.EqualFold(f.Name, "Content-Type") {
 			return f.Value

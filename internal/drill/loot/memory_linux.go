@@ -37,7 +37,9 @@ func readMappings(f *os.File) ([]mapping, error) {
 		if fields := strings.Fields(lines.Text()); len(fields) > 5 {
 			m.name = fields[5]
 		}
-		if m.name != "[vvar]" && m.name != "[vsyscall]" {
+		// What is larger is reserved address space, such as a race detector's shadow, not memory that holds anything.
+		const largest = 16 << 30
+		if m.name != "[vvar]" && m.name != "[vsyscall]" && m.to-m.from <= largest {
 			all = append(all, m)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
@@ -163,9 +164,12 @@ type spare struct {
 func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
 	v := l.vol
 	s := <-v.spares
-	if s.err != nil {
+	if errors.Is(s.err, ErrFull) {
 		l.cfg.Logger.Error("no room for the next write-ahead log segment", "err", s.err)
 		return buf, ErrFull
+	}
+	if s.err != nil {
+		return buf, s.err
 	}
 	if v.file != nil {
 		if err := v.file.Close(); err != nil {
@@ -240,14 +244,36 @@ func (v *volume) makeSpare(n, size int64) spare {
 		reserve.Close()
 		s.file, err = createSegment(v.disk, segmentName(n), size)
 	}
-	if err != nil {
-		if s.err = v.disk.rename(reserveName, segmentName(n)); s.err == nil {
-			s.reserve = true
-			s.file, s.err = v.disk.open(segmentName(n))
-		}
-		if s.err != nil {
-			s.err = errors.Join(err, s.err)
-		}
+	if err == nil {
+		return s
+	}
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) { // no lack of room: the disk fails
+		s.err = err
+		return s
+	}
+	if s.err = v.disk.rename(reserveName, segmentName(n)); s.err == nil {
+		s.reserve = true
+		s.file, s.err = v.disk.open(segmentName(n))
+	}
+	if s.err != nil {
+		s.err = fmt.Errorf("%w: %w", ErrFull, errors.Join(err, s.err))
 	}
 	return s
+}
+
+// probe makes the first segment, or syncs the one that is there: a ledger whose disk fails does not open.
+func (l *Log) probe() error {
+	var err error
+	if l.vol.file != nil {
+		err = l.vol.file.Sync()
+	} else {
+		var header []byte
+		if header, err = l.advance(nil, false); err == nil || errors.Is(err, ErrFull) { // full: closing still works
+			err = l.flush(header)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the disk fails: %w. Nothing that is written there is sure to stay, so nothing is started. See the kernel's log, and move %s to a disk that works", err, l.cfg.Dir)
+	}
+	return nil
 }

@@ -219,6 +219,29 @@ func TestFailedSyncIsFatal(t *testing.T) {
 	<-l.Done()
 }
 
+// TestFailingDiskDoesNotOpen: neither a new ledger nor one with entries opens where nothing can be synced.
+func TestFailingDiskDoesNotOpen(t *testing.T) {
+	for _, entries := range []int{0, 3} {
+		c := newCrasher(t, 1)
+		if entries > 0 {
+			l := open(t, c.cfg)
+			appendN(t, l, entries)
+			l.Close()
+		}
+		c.disk.syncErr = errors.New("input/output error")
+		_, err := Open(context.Background(), c.cfg)
+		if err == nil || errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "input/output error") || !strings.Contains(err.Error(), "nothing is started") {
+			t.Fatalf("with %d entries: %v", entries, err)
+		}
+		c.disk.syncErr = nil
+		l := open(t, c.cfg)
+		appendN(t, l, 1)
+		if size := l.Status().Size; size != int64(entries)+1 {
+			t.Fatalf("%d entries after the disk was mended", size)
+		}
+	}
+}
+
 // TestFullDisk fills the disk: entries are refused, closing ones are written from the reserve, and all goes on when there is room.
 func TestFullDisk(t *testing.T) {
 	c := newCrasher(t, 1)

@@ -214,6 +214,9 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	}
 	l.checkSpace()
 	l.prepare()
+	if err := l.probe(); err != nil {
+		return nil, err
+	}
 	l.writer.Go(l.write)
 	l.done.Go(l.publishing)
 	return l, nil

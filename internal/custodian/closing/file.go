@@ -33,6 +33,7 @@ func Open(dir state.Dir) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what is closed: %w", err)
 	}
+	g.ahead(len(text))
 	if text == nil {
 		return g, nil
 	}
@@ -71,5 +72,12 @@ func (g *Gate) Flush() error {
 		return fmt.Errorf("writing what is closed: %w; it is in force, but would be open again after a restart", err)
 	}
 	g.saved = newest
+	g.ahead(len(text))
 	return nil
 }
+
+// room is how many bytes the file may grow by on a full disk: some hundred closings.
+const room = 64 << 10
+
+// ahead makes room for the next Flush. A disk that is full already has the room of the file that was replaced.
+func (g *Gate) ahead(size int) { _ = g.dir.Ahead(fileName, size+room) }

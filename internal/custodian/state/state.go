@@ -56,12 +56,15 @@ func (d Dir) Read(name string) ([]byte, error) {
 // Replace puts content in place of the file in one step: after a crash there is the old content or the new, on disk when
 // Replace returns.
 func (d Dir) Replace(name string, content []byte) (err error) {
-	tmp := d.Path("." + name + ".new")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	tmp := d.next(name)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
+	if err == nil {
+		err = f.Truncate(int64(len(content))) // more may have been there: see Ahead
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -77,6 +80,19 @@ func (d Dir) Replace(name string, content []byte) (err error) {
 	}
 	return d.sync()
 }
+
+// Ahead takes up size bytes for the next Replace of a file, so that it works on a disk that is full by then.
+func (d Dir) Ahead(name string, size int) error {
+	f, err := os.OpenFile(d.next(name), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, size))
+	return errors.Join(err, f.Close())
+}
+
+// next is the file that takes another's place.
+func (d Dir) next(name string) string { return d.Path("." + name + ".new") }
 
 // sync makes the directory's names durable.
 func (d Dir) sync() error {

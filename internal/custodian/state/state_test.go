@@ -48,6 +48,16 @@ func TestReplace(t *testing.T) {
 	if err != nil || len(names) != 1 {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
+	// Room that was made ahead is no part of the content.
+	if err := d.Ahead("file", 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Replace("file", []byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := d.Read("file"); string(b) != "two" || err != nil {
+		t.Errorf("reads %q, %v", b, err)
+	}
 	// What cannot be written leaves the old content.
 	if err := os.Mkdir(d.Path(".file.new"), 0o700); err != nil {
 		t.Fatal(err)

@@ -13,9 +13,15 @@ import (
 // bin is the folder of the binaries, built once for all tests.
 var bin string
 
+// binVariable tells a test that runs in a process of its own where they are.
+const binVariable = "REEVE_FAULTS_BIN"
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if bin = os.Getenv(binVariable); bin != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "reeve-faults-bin-")
 	if err == nil {
 		defer os.RemoveAll(dir)

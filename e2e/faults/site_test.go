@@ -84,7 +84,7 @@ func newSite(t testing.TB) *site {
 	if s.trust, err = verify.ParseTrust(b); err != nil {
 		t.Fatal(err)
 	}
-	s.key = s.env("REEVE_KEY")
+	s.key = s.env(d.Env(), "REEVE_KEY")
 	s.admin = admin.New(d.Socket(host.Custodian, "admin"))
 	s.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(s.client.CloseIdleConnections)
@@ -99,9 +99,10 @@ func start(t testing.TB) *site {
 	return s
 }
 
-// env is a value of the file that the demo's user sources.
-func (s *site) env(name string) string {
-	b, err := os.ReadFile(s.dir.Env())
+// env is a value of a file that a demo's user sources.
+func (s *site) env(path, name string) string {
+	s.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -110,9 +111,12 @@ func (s *site) env(name string) string {
 			return v
 		}
 	}
-	s.Fatalf("%s has no %s", s.dir.Env(), name)
+	s.Fatalf("%s has no %s", path, name)
 	return ""
 }
+
+// supportKey is the key of the other workload.
+func (s *site) supportKey() string { return s.env(demo.EnvFile(s.dir, "support-agent"), "REEVE_KEY") }
 
 // up does what `reeve up` does until all is ready, and returns what it would have said if it could not.
 func (s *site) up() error {

@@ -69,6 +69,7 @@ type event struct {
 
 var (
 	callBegins  = regexp.MustCompile(`^(\d+) +(\w+)\((-?\d+(?:<[^>]*>)?)?(.*)$`)
+	callResult  = regexp.MustCompile(`.*\) += (.+)$`)
 	callResumes = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)$`)
 )
 
@@ -105,12 +106,10 @@ func events(trace []byte) (all []event, err error) {
 	return all, lines.Err()
 }
 
-// result is what follows the last " = ".
+// result is what follows the call's last " = ".
 func result(s string) string {
-	if i := strings.LastIndex(s, ") "); i >= 0 {
-		if _, r, ok := strings.Cut(s[i:], "= "); ok {
-			return r
-		}
+	if m := callResult.FindStringSubmatch(s); m != nil {
+		return m[1]
 	}
 	return ""
 }

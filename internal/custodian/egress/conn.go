@@ -63,30 +63,27 @@ type conn struct {
 func (p *Pool) dial(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
-	host, port, g := p.host, p.port, &p.guard
-	if p.proxy != nil {
-		if a, err := netip.ParseAddr(host); err == nil { // a name is resolved by the proxy alone
+	to, g := p.origin, &p.guard
+	if p.proxy.host != "" {
+		if a, err := netip.ParseAddr(to.host); err == nil { // a name is resolved by the proxy alone
 			if err := p.guard.check(a); err != nil {
 				return nil, err
 			}
 		}
-		host, port, g = p.proxy.Hostname(), p.proxy.Port(), &p.proxyGuard
+		to, g = p.proxy, &p.proxyGuard
 	}
-	nc, err := p.connect(ctx, host, port, g)
+	nc, err := p.connect(ctx, to, g)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{pool: p, raw: &rawConn{Conn: nc}}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	if p.proxy != nil {
+	if p.proxy.host != "" {
 		err = c.tunnel()
 	}
 	if err == nil {
 		c.tls = tls.Client(c.raw, p.tls)
 		err = c.tls.HandshakeContext(ctx)
-	}
-	if err == nil && c.tls.ConnectionState().NegotiatedProtocol == "h2" {
-		err = fmt.Errorf("%w: HTTP/2 was not offered", ErrResponse)
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -97,7 +94,7 @@ func (p *Pool) dial(ctx context.Context) (*conn, error) {
 	}
 	if err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("connecting to %s: %w", p.field, err)
+		return nil, fmt.Errorf("connecting to %s: %w", p.origin.field, err)
 	}
 	return c, nil
 }
@@ -112,29 +109,26 @@ func (p *Pool) add(c *conn) error {
 	return nil
 }
 
-// connect resolves host once, checks every address and dials those very addresses in turn.
-func (p *Pool) connect(ctx context.Context, host, port string, g *guard) (net.Conn, error) {
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return nil, fmt.Errorf("port %q of %s is not a number from 1 to 65535", port, host)
-	}
+// connect resolves a host once, checks every address and dials those very addresses in turn.
+func (p *Pool) connect(ctx context.Context, to place, g *guard) (net.Conn, error) {
 	var addrs []netip.Addr
-	if a, err := netip.ParseAddr(host); err == nil {
+	a, err := netip.ParseAddr(to.host)
+	if err == nil {
 		addrs = []netip.Addr{a}
-	} else if addrs, err = p.cfg.Resolve(ctx, host); err != nil {
-		return nil, fmt.Errorf("resolving %s: %w", host, err)
+	} else if addrs, err = p.cfg.Resolve(ctx, to.host); err != nil {
+		return nil, fmt.Errorf("resolving %s: %w", to.host, err)
 	}
 	for _, a := range addrs {
 		if err := g.check(a); err != nil {
-			return nil, fmt.Errorf("%s: %w", host, err)
+			return nil, fmt.Errorf("%s: %w", to.host, err)
 		}
 	}
-	err = fmt.Errorf("%s has no address", host)
+	err = fmt.Errorf("%s has no address", to.host)
 	deadline, _ := ctx.Deadline()
 	for i, a := range addrs {
 		d := net.Dialer{Timeout: time.Until(deadline) / time.Duration(min(len(addrs)-i, 3))}
 		var nc net.Conn
-		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), uint16(n)).String()); err == nil {
+		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), to.port).String()); err == nil {
 			return nc, nil
 		}
 	}
@@ -144,20 +138,20 @@ func (p *Pool) connect(ctx context.Context, host, port string, g *guard) (net.Co
 // tunnel asks the proxy for the origin. TLS inside it is still the origin's.
 func (c *conn) tunnel() error {
 	p := c.pool
-	target := net.JoinHostPort(p.host, p.port)
+	target := net.JoinHostPort(p.origin.host, strconv.Itoa(int(p.origin.port)))
 	if _, err := fmt.Fprintf(c.raw, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target); err != nil {
 		return err
 	}
 	in := bufio.NewReaderSize(c.raw, 1024)
 	h, err := readHead(in, &p.cfg)
 	if err != nil {
-		return fmt.Errorf("proxy %s: %w", p.proxy.Host, err)
+		return fmt.Errorf("proxy %s: %w", p.proxy.field, err)
 	}
 	if h.status/100 != 2 {
-		return fmt.Errorf("proxy %s refused the connection with status %d", p.proxy.Host, h.status)
+		return fmt.Errorf("proxy %s refused the connection with status %d", p.proxy.field, h.status)
 	}
 	if in.Buffered() > 0 {
-		return fmt.Errorf("%w: proxy %s sent bytes before TLS", ErrResponse, p.proxy.Host)
+		return fmt.Errorf("%w: proxy %s sent bytes before TLS", ErrResponse, p.proxy.field)
 	}
 	return nil
 }
@@ -238,7 +232,7 @@ func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
 func (c *conn) writeHead(r *Request) (rest []byte, err error) {
 	p := c.pool.buffers.Get().(*[]byte)
 	b := *p
-	size := len(r.Method) + len(r.Target) + len(c.pool.field) + len(r.Secret.Name) + len(r.Secret.Value) + 96
+	size := len(r.Method) + len(r.Target) + len(c.pool.origin.field) + len(r.Secret.Name) + len(r.Secret.Value) + 96
 	for i := range r.Header {
 		size += len(r.Header[i].Name) + len(r.Header[i].Value) + 4
 	}
@@ -246,7 +240,7 @@ func (c *conn) writeHead(r *Request) (rest []byte, err error) {
 		b = make([]byte, 0, size)
 	}
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, c.pool.field...), "\r\n"...)
+	b = append(append(b, c.pool.origin.field...), "\r\n"...)
 	for i := range r.Header {
 		b = append(append(append(append(b, r.Header[i].Name...), ": "...), r.Header[i].Value...), "\r\n"...)
 	}

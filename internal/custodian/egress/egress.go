@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,12 +77,10 @@ type Response struct {
 
 // Pool is the connections to the destination of one credential. Safe for concurrent use.
 type Pool struct {
-	cfg   Config
-	host  string // of the origin, without port
-	port  string
-	field string // Host field
-	proxy *url.URL
-	tls   *tls.Config
+	cfg    Config
+	origin place
+	proxy  place // without host if there is none
+	tls    *tls.Config
 
 	guard, proxyGuard guard
 	buffers           sync.Pool // *[]byte for requests' headers, wiped
@@ -109,20 +109,13 @@ func New(cfg Config) (*Pool, error) {
 	p := &Pool{cfg: cfg, conns: map[*conn]struct{}{}}
 	p.buffers.New = func() any { b := make([]byte, 0, inline); return &b }
 	d := &cfg.Destination
-	origin, err := bareURL(d.Origin, "https")
-	if err != nil {
+	var err error
+	if p.origin, err = locate(d.Origin, "https", 443); err != nil {
 		return nil, fmt.Errorf("origin: %w", err)
 	}
-	p.host, p.port, p.field = origin.Hostname(), origin.Port(), origin.Host
-	if p.port == "" {
-		p.port = "443"
-	}
 	if d.Proxy != "" {
-		if p.proxy, err = bareURL(d.Proxy, "http"); err != nil {
+		if p.proxy, err = locate(d.Proxy, "http", 0); err != nil {
 			return nil, fmt.Errorf("proxy: %w", err)
-		}
-		if p.proxy.Port() == "" {
-			return nil, fmt.Errorf("proxy: %q has no port", d.Proxy)
 		}
 	}
 	if p.guard, err = newGuard(d.Networks); err != nil {
@@ -132,7 +125,7 @@ func New(cfg Config) (*Pool, error) {
 		return nil, fmt.Errorf("proxy_networks: %w", err)
 	}
 	p.tls = &tls.Config{
-		ServerName:                  p.host,
+		ServerName:                  p.origin.host,
 		MinVersion:                  tls.VersionTLS12,
 		NextProtos:                  []string{"http/1.1"},
 		ClientSessionCache:          tls.NewLRUClientSessionCache(8),
@@ -157,13 +150,25 @@ func set[T int | time.Duration](p *T, v T) {
 	}
 }
 
-// bareURL parses scheme://host[:port] and nothing more.
-func bareURL(s, scheme string) (*url.URL, error) {
+// place is where to connect to.
+type place struct {
+	field string // host and port as they were written: the Host field
+	host  string
+	port  uint16
+}
+
+// locate takes scheme://host[:port] and nothing more apart. A port of 0 must be written out.
+func locate(s, scheme string, port uint16) (place, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || s != scheme+"://"+u.Host || !text(u.Host) {
-		return nil, fmt.Errorf("%q is not %s://host or %s://host:port", s, scheme, scheme)
+	if err == nil && u.Port() != "" {
+		var n uint64
+		n, err = strconv.ParseUint(u.Port(), 10, 16)
+		port = uint16(n)
 	}
-	return u, nil
+	if err != nil || port == 0 || u.Hostname() == "" || s != scheme+"://"+u.Host || strings.HasSuffix(s, ":") || strings.Contains(s, "%") || !text(s) {
+		return place{}, fmt.Errorf("%q is not %s://host:port", s, scheme)
+	}
+	return place{u.Host, u.Hostname(), port}, nil
 }
 
 // Send sends r once and returns when the answer's header is there. Every error is ErrNotSent or ErrSent, so that the

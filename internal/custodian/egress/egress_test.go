@@ -29,10 +29,15 @@ type upstream struct {
 	origin, ca string
 	conns      atomic.Int64
 	requests   atomic.Int64
+	tls        *tls.Config
+	plain      bool // it answers in plain text
 }
 
+// port is ":" and the port.
+func (u *upstream) port() string { return u.origin[strings.LastIndexByte(u.origin, ':'):] }
+
 // serve starts an upstream. handle gets each connection after the TLS handshake; it is closed when handle returns.
-func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader)) *upstream {
+func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader), edit ...func(*upstream)) *upstream {
 	cert := httptest.NewUnstartedServer(nil)
 	cert.StartTLS()
 	defer cert.Close()
@@ -40,8 +45,11 @@ func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upstream{origin: "https://" + ln.Addr().String()}
+	u := &upstream{origin: "https://" + ln.Addr().String(), tls: &tls.Config{Certificates: cert.TLS.Certificates, NextProtos: []string{"http/1.1"}}}
 	u.ca = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate().Raw}))
+	for _, e := range edit {
+		e(u)
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
@@ -57,8 +65,11 @@ func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader)
 			mu.Unlock()
 			wg.Go(func() {
 				defer nc.Close()
-				c := tls.Server(nc, &tls.Config{Certificates: cert.TLS.Certificates, NextProtos: []string{"http/1.1"}})
-				if c.Handshake() == nil {
+				if u.plain {
+					io.WriteString(nc, okAnswer)
+					return
+				}
+				if c := tls.Server(nc, u.tls); c.Handshake() == nil {
 					handle(u, c, bufio.NewReader(c))
 				}
 			})
@@ -145,7 +156,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestReuse(t *testing.T) {
-	u := serve(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+	u := serve(t, answering(okAnswer))
 	p := pool(t, u)
 	for range 10 {
 		r, err := p.Send(context.Background(), post("{}"))
@@ -309,12 +320,11 @@ func TestGuard(t *testing.T) {
 
 // Every address of the answer counts, and the name is resolved once: what was checked is what is dialled.
 func TestRebinding(t *testing.T) {
-	u := serve(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
-	port := u.origin[strings.LastIndexByte(u.origin, ':'):]
+	u := serve(t, answering(okAnswer))
 	var asked atomic.Int64
 	answers := [][]netip.Addr{{netip.MustParseAddr("127.0.0.1")}, {netip.MustParseAddr("169.254.169.254")}}
 	p := pool(t, u, func(c *Config) {
-		c.Destination.Origin = "https://example.com" + port
+		c.Destination.Origin = "https://example.com" + u.port()
 		c.Resolve = func(context.Context, string) ([]netip.Addr, error) { return answers[min(asked.Add(1), 2)-1], nil }
 	})
 	r, err := p.Send(context.Background(), post("{}"))
@@ -326,7 +336,7 @@ func TestRebinding(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	mixed := pool(t, u, func(c *Config) {
-		c.Destination.Origin = "https://example.com" + port
+		c.Destination.Origin = "https://example.com" + u.port()
 		c.Resolve = func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.0.1")}, nil
 		}
@@ -347,7 +357,7 @@ func TestNoReplay(t *testing.T) {
 			}
 			io.Copy(io.Discard, r.Body)
 			u.requests.Add(1)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			io.WriteString(c, okAnswer)
 			c.Close()
 			gone <- struct{}{}
 		})
@@ -375,7 +385,7 @@ func TestNoReplay(t *testing.T) {
 				if u.requests.Add(1) == 2 {
 					return
 				}
-				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				io.WriteString(c, okAnswer)
 			}
 		})
 		p := pool(t, u)

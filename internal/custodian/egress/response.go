@@ -178,16 +178,16 @@ func (b *body) frame(h *head, method string) error {
 	return nil
 }
 
-// Read implements io.Reader. Only a body that is whole ends with io.EOF.
+// Read implements io.Reader. Only a body that is whole ends with io.EOF. With an empty p it waits until something has
+// come, so that a reader of many idle streams needs no buffer for each.
 func (b *body) Read(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
 	b.c.raw.SetReadDeadline(time.Now().Add(b.c.pool.cfg.IdleTimeout))
 	switch {
+	case len(p) == 0:
+		b.c.in.Peek(1) // an error comes with the next Read
 	case b.left >= 0:
 		n, err = b.c.in.Read(p[:min(int64(len(p)), b.left)])
 		b.left -= int64(n)

@@ -159,9 +159,6 @@ func (c *conn) tunnel() error {
 // quiet reports whether an unused connection is open and silent. Bytes that nobody asked for count as dead: they would be
 // taken for the next answer.
 func (c *conn) quiet() bool {
-	if c.in.Buffered() > 0 {
-		return false
-	}
 	sc, ok := c.raw.Conn.(*net.TCPConn)
 	if !ok {
 		return false

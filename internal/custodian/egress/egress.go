@@ -215,7 +215,7 @@ func (p *Pool) get(ctx context.Context) (c *conn, reused bool, err error) {
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		if time.Since(c.since) < p.cfg.KeepAlive && c.quiet() {
+		if c.quiet() {
 			return c, true, nil
 		}
 		c.close()

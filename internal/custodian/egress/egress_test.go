@@ -209,6 +209,7 @@ func TestAnswers(t *testing.T) {
 		{name: "folded line", answer: ok + "X-A: 1\r\n b\r\n\r\n", err: ErrResponse, head: true},
 		{name: "space before colon", answer: ok + "Content-Length : 3\r\n\r\nabc", err: ErrResponse, head: true},
 		{name: "bare LF", answer: ok + "X-A: 1\n\r\n", err: ErrResponse, head: true},
+		{name: "line of one byte", answer: ok + "x\n\r\n", err: ErrResponse, head: true},
 		{name: "bare CR", answer: ok + "X-A: 1\rb\r\n\r\n", err: ErrResponse, head: true},
 		{name: "NUL", answer: ok + "X-A: 1\x00\r\n\r\n", err: ErrResponse, head: true},
 		{name: "not HTTP", answer: "SSH-2.0-x\r\n\r\n", err: ErrResponse, head: true},
@@ -242,8 +243,10 @@ func TestAnswers(t *testing.T) {
 				}
 			})
 			p := pool(t, u, func(cfg *Config) {
-				if c.hold {
-					cfg.HeaderTimeout, cfg.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
+				if c.hold && c.head {
+					cfg.HeaderTimeout = 200 * time.Millisecond
+				} else if c.hold {
+					cfg.IdleTimeout = 200 * time.Millisecond
 				}
 			})
 			r, err := p.Send(context.Background(), post("{}"))

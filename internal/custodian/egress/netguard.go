@@ -57,8 +57,8 @@ func newGuard(networks []string) (guard, error) {
 // check refuses an address that is not public, unless the record allows its network, and metadata addresses always. An
 // IPv4 address inside an IPv6 one (mapped, compatible, NAT64, 6to4) counts as itself.
 func (g *guard) check(a netip.Addr) error {
-	if !a.IsValid() || a.Zone() != "" {
-		return fmt.Errorf("%w: %v", ErrAddress, a)
+	if !a.IsValid() {
+		return fmt.Errorf("%w: none", ErrAddress)
 	}
 	a = a.Unmap()
 	inner := embedded(a)

@@ -196,11 +196,77 @@ func TestProxy(t *testing.T) {
 				}
 				return
 			}
-			if _, err := p.Send(context.Background(), post("{}")); !wants(err, c.want) || !errors.Is(err, ErrNotSent) {
+			_, err := p.Send(context.Background(), post("{}"))
+			if !wants(err, c.want) || !errors.Is(err, ErrNotSent) || c.name == "refused" && !strings.Contains(err.Error(), "407") {
 				t.Errorf("got %v", err)
 			}
 			if u.requests.Load() != 0 {
 				t.Error("the upstream saw a request")
+			}
+		})
+	}
+}
+
+// A proxy that says nothing holds a caller no longer than the caller's context or DialTimeout.
+func TestSilentProxy(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody else does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, limit := range []string{"context", "DialTimeout"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		p := pool(t, &upstream{origin: "https://example.com"}, func(c *Config) {
+			c.Destination.Proxy = "http://" + ln.Addr().String()
+			c.Destination.ProxyNetworks = []string{"127.0.0.1/32"}
+			if limit == "DialTimeout" {
+				c.DialTimeout = 50 * time.Millisecond
+			} else {
+				time.AfterFunc(50*time.Millisecond, cancel)
+			}
+		})
+		if _, err := p.Send(ctx, post("{}")); !errors.Is(err, ErrNotSent) {
+			t.Errorf("%s: %v", limit, err)
+		}
+		cancel()
+	}
+}
+
+// A pool that is closed while it connects sends nothing over the new connection.
+func TestCloseWhileConnecting(t *testing.T) {
+	u := serve(t, answering(okAnswer))
+	var p *Pool
+	p = pool(t, u, func(c *Config) {
+		c.Destination.Origin = "https://example.com" + u.port()
+		c.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+			p.Close()
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		}
+	})
+	if _, err := p.Send(context.Background(), post("{}")); !errors.Is(err, ErrClosed) || !errors.Is(err, ErrNotSent) || u.requests.Load() != 0 {
+		t.Errorf("%v, %d requests", err, u.requests.Load())
+	}
+}
+
+// Which answers leave a connection for the next request, and that the timeouts of one request do not outlive it.
+func TestWhichConnectionsAreKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		kept   bool
+	}{
+		"length":           {okAnswer, true},
+		"chunked":          {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true},
+		"connection close": {"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok", false},
+		"HTTP/1.0":         {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := serve(t, answering(c.answer))
+			p := pool(t, u, func(cfg *Config) { cfg.HeaderTimeout, cfg.IdleTimeout = time.Second, 10*time.Millisecond })
+			sendOK(t, p)
+			time.Sleep(30 * time.Millisecond)
+			sendOK(t, p)
+			if n := u.conns.Load(); (n == 1) != c.kept {
+				t.Errorf("%d connections for two requests", n)
 			}
 		})
 	}

@@ -319,6 +319,16 @@ func (s *site) reeve(args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
+// mustRun is reeve, which must exit with status 0.
+func (s *site) mustRun(args ...string) string {
+	s.Helper()
+	out, status := s.reeve(args...)
+	if status != 0 {
+		s.Fatalf("reeve %s: exit status %d: %s", strings.Join(args, " "), status, out)
+	}
+	return out
+}
+
 // seen is the demo upstream's own record of the requests that reached it.
 func (s *site) seen() []upstream.Request {
 	s.Helper()

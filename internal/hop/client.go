@@ -205,7 +205,7 @@ func (c *clientConn) do(ctx context.Context, o *Open) (*Response, error) {
 	room := func() bool { return !c.full(s.wake) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := s.until(room); err != nil {
+	if err := cmp.Or(ctx.Err(), s.until(room)); err != nil {
 		return nil, err
 	}
 	if c.drained.Load() {

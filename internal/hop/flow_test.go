@@ -167,6 +167,37 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A body that the handler let go before its answer streams no longer counts.
+func TestBodyLetGo(t *testing.T) {
+	release := make(chan struct{})
+	p := newPair(t, func(ctx context.Context, peer Peer, o *Open, w *Writer) {
+		o.Body = nil
+		blocked(release)(ctx, peer, o, w)
+	}, func(s *ServerConfig, _ *ClientConfig) { s.Limits.Memory = 1000 })
+	for range 3 {
+		if _, err := p.Do(context.Background(), request(make([]byte, 900))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	waitFor(t, "all is counted down once", func() bool { return p.server.Streams() == 0 && p.server.memory.Load() == 0 })
+}
+
+// A context that has ended sends nothing.
+func TestContextThatHasEnded(t *testing.T) {
+	p := newPair(t, func(context.Context, Peer, *Open, *Writer) { t.Error("the handler ran") })
+	if err := p.Ready(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 20 {
+		if _, err := p.Do(ctx, request(nil)); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestConnsLimit(t *testing.T) {
 	p := newPair(t, echo, func(s *ServerConfig, c *ClientConfig) { s.Limits.Conns = 1 + 1; c.Conns = 1 }) // the listener counts
 	if r, err := p.Do(context.Background(), request(nil)); err != nil || r.Status != 200 {

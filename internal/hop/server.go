@@ -23,7 +23,8 @@ var errGone = fmt.Errorf("%w: it was ended, or the gateway cancelled it or is go
 
 // Handler serves one stream on the custodian's side. It runs in a goroutine of its own; ctx ends when the peer cancels or
 // goes away, or when the handler returns. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End
-// breaks the stream off. o is the handler's own: setting o.Body to nil when it has been sent frees it while the answer streams.
+// breaks the stream off. o is the handler's own: setting o.Body to nil when it has been sent, before Head, frees it while the
+// answer streams, also for Limits.Memory.
 type Handler func(ctx context.Context, peer Peer, o *Open, w *Writer)
 
 // ServerConfig is what a Server is made of.
@@ -325,6 +326,10 @@ func (w *Writer) Head(status int, header []Field) error {
 		return violation("Head called twice, or with status %d", status)
 	}
 	w.headed = true
+	if w.open.Body == nil {
+		w.c.server.memory.Add(-int64(w.size))
+		w.size = 0
+	}
 	return w.frame(frameHead, len(header), func(b []byte) []byte { return appendHead(b, status, header) })
 }
 

@@ -86,20 +86,18 @@ func (c *call) done() {
 		slog.Int("status", c.status),
 		slog.Int64("in", c.in),
 		slog.Int64("out", c.out),
-		slog.Float64("ms", milliseconds(took)),
+		slog.Int64("us", took.Microseconds()),
 		slog.String("workload", c.who.Workload),
 		slog.String("key", c.who.KeyID),
 		slog.String("credential", c.target.credential),
 		slog.String("model", c.model),
 		slog.Bool("stream", c.stream),
-		slog.Float64("first_ms", milliseconds(c.first)),
+		slog.Int64("first_us", c.first.Microseconds()),
 		slog.String("code", c.code),
 		slog.String("receipt", c.receipt),
 	}
 	c.g.cfg.Log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs[:]...)
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // ask is the request's id: the client's own if it is sane, so that it finds its request in the logs, or a new one.
 func ask(h http.Header) string {

@@ -85,23 +85,33 @@ func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Pattern
 
 // pump reads piece by piece, so that each reaches the client without delay.
 func (c *Custodian) pump(to *guard.Stream, from io.Reader) error {
-	buf := c.pieces.Get().(*[pieceSize]byte)
-	defer c.pieces.Put(buf)
-	defer clear(buf[:]) // what the guard withheld stays nowhere
 	for {
-		n, err := from.Read(buf[:])
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
+		from.Read(nil) // waits, as egress bodies do: a stream that says nothing holds no buffer
+		err := c.piece(to, from)
 		if err == io.EOF {
 			return to.Flush()
 		}
 		if err != nil {
-			return fmt.Errorf("reading the upstream's answer: %w", err)
+			return err
 		}
 	}
+}
+
+// piece passes one piece on. It returns io.EOF behind the last.
+func (c *Custodian) piece(to *guard.Stream, from io.Reader) error {
+	buf := c.pieces.Get().(*[pieceSize]byte)
+	defer c.pieces.Put(buf)
+	n, err := from.Read(buf[:])
+	defer clear(buf[:n]) // what the guard withheld stays nowhere
+	if n > 0 {
+		if _, err := to.Write(buf[:n]); err != nil {
+			return err
+		}
+	}
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("reading the upstream's answer: %w", err)
+	}
+	return err
 }
 
 // passed counts what goes to the gateway. A gateway that leaves a piece unread for too long is cut: it must not keep an

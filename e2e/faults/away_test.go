@@ -43,7 +43,12 @@ func (s *site) refusedAfter(word string) time.Duration {
 func (s *site) waits(name string) string {
 	s.Helper()
 	s.await("the custodian says that it waits for "+name, 5*time.Second, func() bool { return s.health(host.Custodian).Reasons[name] != "" })
-	return s.health(host.Custodian).Reasons[name]
+	reason := s.health(host.Custodian).Reasons[name]
+	out, status := s.reeve("status")
+	if status != 1 {
+		s.Errorf("reeve status: exit status %d: %s", status, out)
+	}
+	return reason
 }
 
 // mustClose closes two things while uses are refused: by the operator's freeze and by a signed revocation record.

@@ -79,8 +79,12 @@ func (s *site) mustUse(text string) answer {
 func (s *site) mustRefuse(word string, parts ...string) answer {
 	s.Helper()
 	a := s.chat("refused")
-	if a.refusal != word {
-		s.Fatalf("refused with %q instead of %q: %v", a.refusal, word, a)
+	status := http.StatusServiceUnavailable
+	if word == "frozen" {
+		status = http.StatusForbidden
+	}
+	if a.refusal != word || a.status != status {
+		s.Fatalf("refused with %q (%d) instead of %q (%d): %v", a.refusal, a.status, word, status, a)
 	}
 	contains(s, "the refusal "+word, a.message, append(parts, "Nothing was sent.")...)
 	return a

@@ -140,7 +140,7 @@ func (f *verifyFlags) verifyLedger(cmd *cobra.Command, trust *verify.Trust, need
 	}
 	switch {
 	case len(r.Findings) > 0:
-		return &exitError{exitNot, errors.New("the ledger does not hold")}
+		return &exitError{exitNot, errDoesNotHold}
 	case r.Level < need:
 		return &exitError{exitNot, fmt.Errorf("the ledger is %s, %s was asked for", r.Level, need)}
 	case len(r.Incomplete) > 0:
@@ -148,6 +148,11 @@ func (f *verifyFlags) verifyLedger(cmd *cobra.Command, trust *verify.Trust, need
 	}
 	return nil
 }
+
+// errDoesNotHold says what to do about an altered ledger.
+var errDoesNotHold = errors.New("the ledger does not hold: its files are not what was written. Keep a copy of them as evidence. A restart of the process\n" +
+	"publishes again what its write-ahead log has; what is older comes from a backup ('reeve restore'); a log that its process\n" +
+	"refuses is closed with 'reeve ledger retire'")
 
 // checkWAL adds what the custodian's write-ahead log shows, where it may be read.
 func (f *verifyFlags) checkWAL(cmd *cobra.Command, trust *verify.Trust, r *verify.Report) {

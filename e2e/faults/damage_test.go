@@ -171,7 +171,8 @@ func TestFlippedBitInTile(t *testing.T) {
 		if status != 1 {
 			t.Errorf("a flipped bit in %s: reeve verify: exit status %d: %s", name, status, out)
 		}
-		contains(t, "reeve verify", out, "does not hold")
+		contains(t, "reeve verify", out, "DOES NOT HOLD", "the ledger does not hold: its files are not what was written. Keep a copy of them as evidence.",
+			"publishes again what its write-ahead log has")
 		flip(t, path, at)
 	}
 	for _, name := range []string{"tile/entries/000", "tile/0/000", "checkpoint.signed"} {

@@ -50,7 +50,16 @@ func (b *bench) one(targets []*Target) error {
 		if t.Name == b.only {
 			r := saturate(t, calls()[0], b.conns, b.each)
 			b.printf("%s: pids %v, %.0f requests/s, CPU %d µs a request, %d failed\n", t.Name, t.PIDs, r.PerSecond(), r.CPUEach().Microseconds(), r.Failed)
-			return r.Err
+			if r.Err != nil || b.idle == "" {
+				return r.Err
+			}
+			n, err := strconv.Atoi(strings.Split(b.idle, ",")[0])
+			if err != nil {
+				return err
+			}
+			i := idle(t, n)
+			b.printf("%d idle streams: %d open, %d bytes each\n", i.Streams, i.Opened, i.Each)
+			return i.Err
 		}
 	}
 	return fmt.Errorf("there is no target %q", b.only)

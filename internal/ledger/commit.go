@@ -14,6 +14,7 @@ import (
 // group, so the running sync is the window and there is no timer.
 func (l *Log) write() {
 	defer func() { l.vol.stopPreparing() }()
+	defer l.savePayloads()
 	for {
 		select {
 		case reply := <-l.rotate:
@@ -31,6 +32,8 @@ func (l *Log) write() {
 		if g == nil {
 			select {
 			case <-l.wake:
+			case <-l.payloadsDue():
+				l.savePayloads()
 			case reply := <-l.rotate:
 				reply <- l.turn()
 			}
@@ -47,7 +50,9 @@ func (l *Log) write() {
 			g.items[i].e, g.items[i].payload = nil, nil // a Durable keeps its group, not what was written
 		}
 		close(g.done)
-		l.savePayloads()
+		if l.sideBytes > payloadBatch {
+			l.savePayloads()
+		}
 	}
 }
 

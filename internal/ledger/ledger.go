@@ -124,9 +124,10 @@ type Log struct {
 	full    atomic.Bool            // free disk space below 5 %
 
 	// The writer's buffers.
-	scratch []byte
-	buf     []byte
-	side    map[string][]byte
+	scratch   []byte
+	buf       []byte
+	side      map[string][]byte
+	sideBytes int // of payloads in side
 
 	pub publisher
 	age marks

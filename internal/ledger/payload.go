@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Payloads live beside the tree, one file per tenant, so that a tenant's can be erased: the leaf holds only a salted hash.
@@ -31,9 +32,25 @@ func (l *Log) keepPayload(it *item) {
 	b = binary.BigEndian.AppendUint64(b, uint64(it.seq))
 	b = append(b, it.salt[:]...)
 	l.side[it.e.Tenant] = append(b, it.payload...)
+	l.sideBytes += len(it.payload)
+}
+
+// Payloads are written together: so many bytes, or what has come when the log has had nothing to do for so long.
+const (
+	payloadBatch = 64 << 10
+	payloadDelay = 20 * time.Millisecond
+)
+
+// payloadsDue fires when payloads that wait should be written. Without any it never does.
+func (l *Log) payloadsDue() <-chan time.Time {
+	if l.sideBytes == 0 {
+		return nil
+	}
+	return time.After(payloadDelay)
 }
 
 func (l *Log) savePayloads() {
+	l.sideBytes = 0
 	for tenant, b := range l.side {
 		if err := l.savePayload(tenant, b); err != nil {
 			l.cfg.Logger.Warn("payloads not kept; their decisions cannot be replayed", "tenant", tenant, "err", err)

@@ -70,6 +70,7 @@ func (l *Log) due() bool {
 
 // turn rotates the log; the writer calls it between two groups.
 func (l *Log) turn() error {
+	l.savePayloads() // they belong beside the log that ends
 	old := l.vol
 	size := l.size.Load()
 	if size == 0 {

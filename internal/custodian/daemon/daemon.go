@@ -68,9 +68,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	most := process.FileLimit() * 4 / 5 // each open use has a connection of its own
 	var server *hop.Server
 	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: cfg.Hop.peer, Log: rt.Log, Admit: func() bool {
-		return server.Streams() < process.FileLimit()*4/5 // each open use has a connection of its own
+		return server.Streams() < most
 	}})
 	gateways, operators, err := cfg.listen()
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -181,24 +180,44 @@ func (i *interview) ask(answer *string, flag, prompt string) error {
 
 // printNext tells the owners what to do now, in order.
 func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
-	dir := host.Shown(d.Path)
+	dir, reeve := host.Shown(d.Path), "reeve"
+	if self, err := os.Executable(); err == nil {
+		reeve = host.Shown(self)
+	}
 	fmt.Fprintf(w, "The draft of the estate %s is in %s. Nothing is signed yet.\n\n", a.Estate, host.Shown(d.Path+"/estate"))
-	made := slices.DeleteFunc([]founding.Person{a.Policy, a.Operations, a.Lifecycle}, func(p founding.Person) bool { return p.Public != "" })
 	step := 0
-	next := func(format string, v ...any) {
+	next := func(what string, commands ...string) {
 		step++
-		fmt.Fprintf(w, "%d. "+format+"\n", append([]any{step}, v...)...)
+		fmt.Fprintf(w, "%d. %s\n", step, what)
+		for _, c := range commands {
+			c, input, reads := strings.Cut(c, " < ")
+			if fmt.Fprintf(w, "     %s %s --dir %s", reeve, c, dir); reads {
+				fmt.Fprint(w, " < ", input)
+			}
+			fmt.Fprintln(w)
+		}
 	}
-	for _, p := range made {
-		next("Give %s the key file %s, and delete it here.", p.ID, host.Shown(d.Path+"/people/"+p.ID+".key"))
+	next("Read the files in " + host.Shown(d.Path+"/estate") + ", put them under version control, change what you like.")
+	next("Draft every statement by somebody who does not hold its role, the lock last; then each of the three approves:",
+		"estate sign charter policy-"+a.Unit+" --as "+a.Operations.ID, "estate sign operations custody-"+a.Unit+" --as "+a.Policy.ID,
+		"estate sign lock --as "+a.Operations.ID, "estate approve all --as "+a.Policy.ID, "estate approve all --as "+a.Operations.ID,
+		"estate approve all --as "+a.Lifecycle.ID)
+	next("Put into force what is signed:", "estate publish")
+	next("Hand the provider's key over, as "+a.Lifecycle.ID+"; no command shows it again:", "credential put "+a.Credential()+" < key.txt")
+	next("Make the workload's key, as "+a.Policy.ID+"; it is shown once:", "workload key issue "+a.Workload+" --as "+a.Policy.ID)
+	next("Start the processes here, as root for users of their own:", "up")
+	fmt.Fprintf(w, "   Under an init system, start each with its configuration: reeve-custodian --config %s, and so on.\n", host.Shown(d.Config(host.Custodian)))
+	if made := madeHere(a); len(made) > 0 {
+		next("Give each owner his key file and delete it here: " + strings.Join(made, ", ") + " in " + host.Shown(d.Path+"/people") + ". From then on they sign with --key.")
 	}
-	next("Read the files in %s, put them under version control, change what you like.", host.Shown(d.Path+"/estate"))
-	next("Draft every statement by somebody who does not hold its role, the lock last; then each of the three approves:\n"+
-		strings.Repeat("     reeve estate %s --as %s --dir %s\n", 5)+"     reeve estate %s --as %s --dir %s",
-		"sign charter policy-"+a.Unit, a.Operations.ID, dir, "sign operations custody-"+a.Unit, a.Policy.ID, dir,
-		"sign lock", a.Operations.ID, dir, "approve all", a.Policy.ID, dir, "approve all", a.Operations.ID, dir, "approve all", a.Lifecycle.ID, dir)
-	next("Publish what is signed:\n     reeve estate publish --dir %s", dir)
-	next("%s hands the provider's key over; no command shows it again:\n     reeve credential put %s --dir %s < key.txt", a.Lifecycle.ID, a.Credential(), dir)
-	next("%s issues the workload its key, which is shown once:\n     reeve workload key issue %[3]s --as %[2]s --dir %[4]s", a.Policy.ID, a.Workload, dir)
-	next("Start the processes, here:\n     reeve up --dir %s\n   or each under an init system, with its configuration: %s, …", dir, host.Shown(d.Config(host.Custodian)))
+}
+
+// madeHere are the people whose keys init made.
+func madeHere(a *founding.Answers) (ids []string) {
+	for _, p := range []founding.Person{a.Policy, a.Operations, a.Lifecycle} {
+		if p.Public == "" {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
 }

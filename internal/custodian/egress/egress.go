@@ -208,7 +208,7 @@ func (p *Pool) get(ctx context.Context) (c *conn, reused bool, err error) {
 		n := len(p.idle)
 		if n == 0 {
 			p.mu.Unlock()
-			c, err := p.dial(ctx)
+			c, err := p.dialAside(ctx)
 			return c, false, err
 		}
 		c = p.idle[n-1]
@@ -220,6 +220,18 @@ func (p *Pool) get(ctx context.Context) (c *conn, reused bool, err error) {
 		}
 		c.close()
 	}
+}
+
+// dialAside dials in a goroutine of its own: a TLS handshake grows a stack that the caller would keep for as long as its stream is
+// open.
+func (p *Pool) dialAside(ctx context.Context) (c *conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err = p.dial(ctx)
+	}()
+	<-done
+	return c, err
 }
 
 // put keeps a connection for the next request.

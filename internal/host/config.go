@@ -67,11 +67,11 @@ func (d *Dir) WriteConfigs(e Estate) error {
 			return fmt.Errorf("writing the %s's configuration: %w", process, err)
 		}
 	}
-	return d.writeTrust(e.Charter)
+	return d.WriteTrust(e.Charter)
 }
 
-// writeTrust writes trust.json, the keys of the charter that receipts and logs are checked with, and the auditor's copy of it.
-func (d *Dir) writeTrust(c *statement.Charter) error {
+// WriteTrust writes trust.json, the keys of the charter that receipts and logs are checked with, and the auditor's copy of it.
+func (d *Dir) WriteTrust(c *statement.Charter) error {
 	t := verify.Trust{Estate: c.Estate, Need: c.Witnesses.Need}
 	for _, k := range c.ServiceKeys {
 		name, _, _ := strings.Cut(k.Key, "+")

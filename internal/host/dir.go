@@ -58,6 +58,7 @@ type Dir struct {
 
 // Run is run.yaml: what was decided when the directory was made, fixed from then on.
 type Run struct {
+	Path  string `yaml:"path"` // where the directory was when the configurations were written: they have absolute paths
 	Demo  bool   `yaml:"demo"`
 	Ports Ports  `yaml:"ports"`
 	State string `yaml:"state,omitempty"` // where the state lies when not here
@@ -217,7 +218,7 @@ func (d *Dir) layOut() error {
 
 // Finish writes run.yaml: from now on the directory holds the estate that pin names.
 func (d *Dir) Finish(pin statement.Pin) error {
-	d.Run.Trust = TrustOf(pin)
+	d.Run.Path, d.Run.Trust = d.Path, TrustOf(pin)
 	b, err := yaml.Marshal(d.Run)
 	if err != nil {
 		return err
@@ -225,8 +226,11 @@ func (d *Dir) Finish(pin statement.Pin) error {
 	if err := os.WriteFile(d.runFile(), b, 0o644); err != nil {
 		return err
 	}
-	return os.Remove(filepath.Join(d.Path, ".unfinished"))
+	return os.RemoveAll(filepath.Join(d.Path, ".unfinished"))
 }
+
+// Displaced reports whether the directory was moved or copied since its configurations were written.
+func (d *Dir) Displaced() bool { return d.Run.Path != d.Path }
 
 func (d *Dir) runFile() string { return filepath.Join(d.Path, "run.yaml") }
 

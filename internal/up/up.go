@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 const (
@@ -97,14 +99,38 @@ func open(o Options) (*host.Dir, *Lock, error) {
 	}
 	if fresh {
 		d, err = create(o)
-	} else if d.Run.Demo {
-		_, err = demo.Renew(d, o.Now())
+	} else {
+		err = refresh(d, o.Now())
 	}
 	if err != nil {
 		lock.release()
 		return nil, nil, err
 	}
 	return d, lock, nil
+}
+
+// refresh renews a demo, and brings what was written from the estate up to date: the keys that receipts are checked with and,
+// when the directory was moved, the configurations. A real estate's configurations are its operator's: they are not touched.
+func refresh(d *host.Dir, now time.Time) error {
+	if d.Run.Demo {
+		if _, err := demo.Renew(d, now); err != nil {
+			return err
+		}
+	}
+	set, err := statement.Load(estate.Dir(d.Join("estate")).Store(), d.Pin(), nil, now)
+	if err != nil {
+		return nil // the processes say what is wrong, and go on with the set that they have
+	}
+	switch {
+	case !d.Displaced():
+		return d.WriteTrust(&set.Charter)
+	case !d.Run.Demo:
+		return fmt.Errorf("%s was %s when its configurations were written, and they still say so: move it back, or put the new path into %s/*/*.yaml and run.yaml", d.Path, d.Run.Path, d.Path)
+	}
+	if err := d.WriteConfigs(host.Estate{Pin: d.Pin(), Charter: &set.Charter, IDs: demo.Processes}); err != nil {
+		return err
+	}
+	return d.Finish(d.Pin())
 }
 
 func create(o Options) (*host.Dir, error) {

@@ -66,12 +66,12 @@ func (c *crasher) run(callers, crashAt int) error {
 		return err
 	}
 	c.disk = c.disk.crash(c.rand)
-	return c.tearTiles()
+	return c.tearTiles(4)
 }
 
-// tearTiles damages published tiles that were not synced: some are lost, some are empty. Those of entries that the
-// write-ahead log no longer has were synced before their segment was removed.
-func (c *crasher) tearTiles() error {
+// tearTiles damages one in so many published tiles that were not synced: some are lost, some are empty. Those of entries
+// that the write-ahead log no longer has were synced before their segment was removed.
+func (c *crasher) tearTiles(oneIn int) error {
 	v, err := newVolume(&c.cfg, 0)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (c *crasher) tearTiles() error {
 		if tile.W == tileWidth && tile.N<<(8*(tile.L+1)) < s.first {
 			return nil
 		}
-		switch c.rand.Intn(8) {
+		switch c.rand.Intn(2 * oneIn) {
 		case 0:
 			return os.Truncate(p, 0)
 		case 1:
@@ -131,13 +131,20 @@ func (c *crasher) check() error {
 		first = min(first, seq)
 	}
 	published := tlog.TileHashReader(l.pub.signed.Tree, tileFiles(c.cfg.Tiles))
+	var seqs, indexes []int64
 	for seq, leaf := range c.acked {
 		if seq >= first && found[seq] != leaf {
 			return fmt.Errorf("entry %d was acknowledged and is missing or another one; the log has %d", seq, l.Status().Size)
 		}
-		h, err := published.ReadHashes([]int64{tlog.StoredHashIndex(0, seq)})
-		if err != nil || h[0] != leaf {
-			return fmt.Errorf("entry %d was acknowledged and is not in the published tree: %v", seq, err)
+		seqs, indexes = append(seqs, seq), append(indexes, tlog.StoredHashIndex(0, seq))
+	}
+	hashes, err := published.ReadHashes(indexes) // all at once: each tile is read once
+	if err != nil {
+		return fmt.Errorf("entries were acknowledged and are not in the published tree of %d: %w", l.pub.signed.N, err)
+	}
+	for i, seq := range seqs {
+		if hashes[i] != c.acked[seq] {
+			return fmt.Errorf("entry %d was acknowledged and is another one in the published tree", seq)
 		}
 	}
 	if s := l.Status(); s.Published != s.Size {
@@ -195,6 +202,53 @@ func TestMissingSyncIsCaught(t *testing.T) {
 		}
 	}
 	t.Fatal("a disk that does not sync went unnoticed in 20 crashes")
+}
+
+// TestHoleBeforeATornTail crashes into the two things at once that recovery clears: a removed segment that came back before
+// one that did not, and a torn write with a spare segment after it. The log goes on with the oldest segment that it needs.
+func TestHoleBeforeATornTail(t *testing.T) {
+	c := newCrasher(t, 1)
+	segment := func(n int64) *faultFile {
+		c.disk.mu.Lock()
+		defer c.disk.mu.Unlock()
+		return c.disk.names[segmentName(n)]
+	}
+	l := open(t, c.cfg)
+	back := segment(1)
+	for segment(10) == nil { // the spare after the one that is written
+		e := intent()
+		e.Reason = strings.Repeat("x", 4000)
+		d, err := l.Append(e, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.acked[d.Seq()] = d.Leaf()
+	}
+	until(t, func() bool { return segment(1) == nil && segment(2) == nil })
+	l.Close()
+
+	clear(c.disk.removed)
+	c.disk = c.disk.crash(c.rand)
+	c.disk.names[segmentName(1)], c.disk.durable[segmentName(1)] = back, back
+	v, err := newVolume(&c.cfg, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := v.scan(-1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.stale) != 1 || s.active == 0 || s.active != len(s.segments)-2 {
+		t.Fatalf("not what is to be tested: segments %v and %v, the active one has index %d", s.stale, s.segments, s.active)
+	}
+	copy(segment(s.segments[s.active]).data[s.off:], "torn")
+	if err := c.tearTiles(1); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := c.check(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestFailedSyncIsFatal(t *testing.T) {

@@ -65,7 +65,7 @@ func (v *volume) scan(want int64, each func(*entry.Entry)) (*scan, error) {
 	// no longer needed. If it is, the entries that are left do not reach back to the signed checkpoint, which matches finds.
 	for i := len(s.segments) - 1; i > 0; i-- {
 		if s.segments[i] != s.segments[i-1]+1 {
-			s.stale, s.segments = s.segments[:i], s.segments[i:]
+			s.stale, s.segments = s.segments[:i:i], s.segments[i:] // capped: clear appends to stale
 			break
 		}
 	}

@@ -25,7 +25,7 @@ test-real: ## the tests that need root, strace or nginx
 drill: build ## take the gateway over and show what it got
 	bin/reeve drill
 
-bench: build ## measure reeve against a plain proxy and nginx
+bench: build ## measure reeve against a plain proxy and nginx; docs/benchmarks.md has a run
 	go run ./bench
 
 lint: ## staticcheck and govulncheck, at the versions that CI uses

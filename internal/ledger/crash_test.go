@@ -378,3 +378,24 @@ func until(t *testing.T, done func() bool) {
 		}
 	}
 }
+
+// TestClearKeepsWhatItKeeps: stale and torn segments go, the others stay and are still known by their numbers.
+func TestClearKeepsWhatItKeeps(t *testing.T) {
+	d := newFaultDisk()
+	numbers := []int64{3, 5, 6, 7}
+	for _, n := range numbers {
+		f, err := createSegment(d, segmentName(n), 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	s := &scan{v: &volume{disk: d}, stale: numbers[:1], segments: numbers[1:], active: 0, tail: true}
+	if err := s.clear(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := d.list()
+	if err != nil || len(names) != 1 || names[0] != segmentName(5) || len(s.segments) != 1 || s.segments[0] != 5 {
+		t.Errorf("left are %v, known are %v, %v; want segment 5", names, s.segments, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -198,7 +199,7 @@ func (s *scan) matches(signed checkpoint) error {
 
 // clear zeroes what follows the last good record, removes later segments whose header is torn, and stale ones.
 func (s *scan) clear() error {
-	drop := s.stale
+	drop := slices.Clone(s.stale) // it lies before segments in the same array
 	if s.tail {
 		drop = append(drop, s.segments[s.active+1:]...)
 		s.segments = s.segments[:s.active+1]

@@ -5,9 +5,9 @@ package faults
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/reevehq/reeve/e2e/binaries"
 )
 
 // bin is the folder of the binaries, built once for all tests.
@@ -26,40 +26,11 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		bin = dir
-		err = build(dir, "")
+		err = binaries.Build(dir, "", binaries.All()...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "building the binaries:", err)
 		return 1
 	}
 	return m.Run()
-}
-
-// build puts the binaries into dir, where every user may run them. overlay, if not empty, is a file for go build -overlay.
-func build(dir, overlay string, programs ...string) error {
-	if len(programs) == 0 {
-		programs = []string{"reeve", "reeve-gateway", "reeve-custodian", "reeve-authority", "reeve-auditor"}
-	}
-	args := []string{"build", "-o", dir + "/"}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay)
-	}
-	for _, p := range programs {
-		args = append(args, "./cmd/"+p)
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
-	for _, p := range programs {
-		if err := os.Chmod(filepath.Join(dir, p), 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/reevehq/reeve/e2e/binaries"
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/need"
@@ -221,7 +222,7 @@ func (s *site) seed(file string, pairs ...string) {
 	if err := os.WriteFile(overlay, b, 0o600); err != nil {
 		s.Fatal(err)
 	}
-	if err := build(dir, overlay, "reeve-custodian"); err != nil {
+	if err := binaries.Build(dir, overlay, "reeve-custodian"); err != nil {
 		s.Fatal(err)
 	}
 	s.program(host.Custodian, filepath.Join(dir, "reeve-custodian"))

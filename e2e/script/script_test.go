@@ -23,6 +23,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/reevehq/reeve/e2e/binaries"
 	"github.com/reevehq/reeve/internal/need"
 )
 
@@ -92,11 +93,8 @@ func build(t *testing.T) string {
 	if err := errors.Join(os.Chmod(base, 0o755), os.Mkdir(bin, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", bin+"/", "./cmd/...")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
+	if err := binaries.Build(bin, "", binaries.All()...); err != nil {
+		t.Fatal(err)
 	}
 	for _, name := range []string{"testdata", "README.md"} {
 		from := name

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/reevehq/reeve/e2e/binaries"
 	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/up"
@@ -73,10 +73,11 @@ func startDemo() (*stack, error) {
 	}
 	demo.root = root
 	bin, dir := filepath.Join(root, "bin"), filepath.Join(root, "demo")
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
-	build.Dir, build.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building the binaries: %w: %s", err, out)
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return nil, err
+	}
+	if err := binaries.Build(bin, "", binaries.All()...); err != nil {
+		return nil, err
 	}
 	for _, path := range []string{root, bin} { // the processes' users pass through
 		if err := os.Chmod(path, 0o755); err != nil {

@@ -82,7 +82,7 @@ func (r *Records) Verify(p workload.Proof, now time.Time) (workload.Identity, er
 func (r *Records) refresh(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.set == nil || !r.stale.Swap(false) {
+	if r.set == nil || !r.stale.Load() {
 		return
 	}
 	records := make([]*statement.WorkloadKey, 0, len(r.keys))
@@ -96,4 +96,5 @@ func (r *Records) refresh(now time.Time) {
 		s.revoked[id] = !v.Open
 	}
 	r.now.Store(s)
+	r.stale.Store(false) // last: until here whoever asks waits for it
 }

@@ -76,3 +76,35 @@ func TestRecords(t *testing.T) {
 		t.Errorf("after the charter changed: %v", err)
 	}
 }
+
+// TestAllWhoAskAtOnceAreKnown: the first to ask makes the snapshot, and nobody is taken for a stranger meanwhile.
+func TestAllWhoAskAtOnceAreKnown(t *testing.T) {
+	e := estatetest.New(t)
+	envelopes, err := estate.ReadRecords(statement.Dir(e.Dir.Signed()), "workload-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		r := new(Records)
+		r.Use(e.Set)
+		for _, env := range envelopes {
+			if err := r.Take("workload-key", env); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start, answers := make(chan struct{}), make(chan error, 16)
+		for range cap(answers) {
+			go func() {
+				<-start
+				_, err := r.Verify(e.Proof("research-agent"), e.Now)
+				answers <- err
+			}()
+		}
+		close(start)
+		for range cap(answers) {
+			if err := <-answers; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -75,6 +75,7 @@ func commands() []*cobra.Command {
 		newDownCmd(),
 		newDrillCmd(),
 		newEstateCmd(),
+		newExtendCmd(),
 		newFreezeCmd(),
 		newInitCmd(),
 		newLedgerCmd(),

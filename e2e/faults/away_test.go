@@ -148,7 +148,7 @@ func TestWitnessAway(t *testing.T) {
 	}
 	s.mustRefuse("uncosigned", "The oldest ledger entry that no witness has cosigned is", "30s is the bound",
 		"It clears by itself when enough witnesses (the auditor) are reached again.")
-	contains(t, "/readyz", s.waits("witnesses"), "no cosignature for", "connection refused", "start the auditor, or hand an extension to the admin socket")
+	contains(t, "/readyz", s.waits("witnesses"), "no cosignature for", "connection refused", "start the auditor, or have two owners run: reeve extend witness")
 	s.mustClose()
 	s.mustExtend("witness", "uncosigned")
 	s.restart(host.Auditor)
@@ -169,7 +169,7 @@ func TestAuthorityAway(t *testing.T) {
 		t.Errorf("uses ended %s after the authority went away", took)
 	}
 	s.mustRefuse("stale", "The newest news of revocations is", "30s is the bound", "It clears by itself when the authority is reached again")
-	contains(t, "/readyz", s.waits("feed"), "the news of revocations is too old", "connection refused", "start the authority, or hand an extension to the admin socket")
+	contains(t, "/readyz", s.waits("feed"), "the news of revocations is too old", "connection refused", "start the authority, or have two owners run: reeve extend feed")
 	s.mustClose()
 	s.mustExtend("feed", "stale")
 	s.restart(host.Authority)

@@ -339,10 +339,10 @@ func (h *host) judge() {
 		reasons["ledger"] = fmt.Sprintf("%v; make room for %s", ledger.ErrFull, h.dir.Path("ledger"))
 	}
 	if lag, _ := log.Uncosigned(); lag > custodian.Fuse || lag > patience && s.Cosigned == 0 {
-		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or hand an extension to the admin socket", lag.Round(time.Second), s.Reason)
+		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or have two owners run: reeve extend witness", lag.Round(time.Second), s.Reason)
 	}
 	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
-		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or hand an extension to the admin socket", age.Round(time.Second), st.Err)
+		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or have two owners run: reeve extend feed", age.Round(time.Second), st.Err)
 	}
 	h.Rekey() // the keys that came before the news are known before it is called ready
 	for name, reason := range reasons {

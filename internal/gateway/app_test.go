@@ -201,9 +201,7 @@ func TestANewSetTakesEffectAndARefusedOneDoesNot(t *testing.T) {
 	if resp := p.post("/v1/chat/completions", `{"model":"quick"}`); resp.StatusCode != 200 {
 		t.Errorf("under the old set: %s", resp.Status)
 	}
-	if !strings.Contains(p.rig.logs.String(), `names no gateway`) {
-		t.Error("the log does not say why")
-	}
+	eventually(t, "the log says why", func() bool { return strings.Contains(p.rig.logs.String(), `names no gateway`) })
 }
 
 func TestDrainFinishesStreams(t *testing.T) {

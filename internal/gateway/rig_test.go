@@ -257,7 +257,7 @@ func line(t testing.TB, r *bufio.Reader) string {
 // eventually waits for what happens in another goroutine, at most some seconds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what + ": did not happen")
 		}

@@ -115,20 +115,27 @@ func (s *Survey) ownMemory(t Target) error {
 	return nil
 }
 
-// mapping searches one mapping in pieces of a megabyte that overlap.
+// mapping searches one mapping, but for the search's own buffer, which holds what was read just before.
 func (s *Survey) mapping(t Target, pid int, m mapping, read func(b []byte, at uintptr) int) {
-	const piece = 1 << 20
-	overlap := uintptr((Longest(t.Needles) + 4095) &^ 4095)
+	overlap := (Longest(t.Needles) + 4095) &^ 4095
 	buf := make([]byte, piece+overlap)
 	own := uintptr(unsafe.Pointer(&buf[0]))
+	if pid == os.Getpid() && m.from <= own && own < m.to {
+		s.pieces(t, pid, mapping{m.from, own, m.name}, buf, read)
+		m.from = min(own+uintptr(len(buf)), m.to)
+	}
+	s.pieces(t, pid, m, buf, read)
+	clear(buf)
+}
+
+const piece = 1 << 20
+
+// pieces searches a mapping in pieces of a megabyte that overlap as far as buf is longer.
+func (s *Survey) pieces(t Target, pid int, m mapping, buf []byte, read func(b []byte, at uintptr) int) {
 	for at := m.from; at < m.to; at += piece {
 		b := buf[:min(uintptr(len(buf)), m.to-at)]
-		if pid == os.Getpid() && at <= own && own < at+uintptr(len(b)) {
-			continue // the search's own buffer
-		}
 		n := read(b, at)
 		s.Bytes += int64(n)
 		s.hit("memory", fmt.Sprintf("pid %d at %x %s", pid, at, m.name), Find(t.Needles, b[:n]))
 	}
-	clear(buf)
 }

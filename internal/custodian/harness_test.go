@@ -274,7 +274,12 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	must(t, err)
 	log, err := ledger.Open(context.Background(), ledger.Config{Key: key, Dir: dir.Path("ledger"), Tiles: dir.Path("tiles"), SegmentSize: 1 << 20})
 	must(t, err)
-	t.Cleanup(func() { log.Close() })
+	t.Cleanup(func() {
+		log.Close()
+		if w.Custodian != nil {
+			w.told.Lock() // for good: nobody writes down a closing any more, into a folder that goes away
+		}
+	})
 	w.ledger = &watched{Log: log, w: w}
 
 	vault, err := dir.Sub("sealed")

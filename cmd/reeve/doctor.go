@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -94,7 +95,7 @@ func evidence(ctx context.Context, d *host.Dir) *doctor.Evidence {
 		return e
 	}
 	for _, g := range e.Set.Operations.Gateways {
-		if g.Custodian == e.ID {
+		if slices.Contains(g.Custodians, e.ID) {
 			e.Gateway = g.ID
 		}
 	}

@@ -73,7 +73,7 @@ func (o Demo) Plan() *Plan {
 		},
 		Policies: map[string]*statement.PolicyStatement{}, Custody: map[string]*statement.CustodyStatement{}, Cedar: map[string]map[string]string{},
 		Operations: statement.Operations{
-			Gateways: []statement.Gateway{{ID: "g1", Owners: statement.GatewayOwners{Policy: ada.Person, Operations: bea.Person, Lifecycle: cora.Person}, URL: o.GatewayURL, Custodian: "c1", Units: []string{"research", "support"}}},
+			Gateways: []statement.Gateway{{ID: "g1", Owners: statement.GatewayOwners{Policy: ada.Person, Operations: bea.Person, Lifecycle: cora.Person}, URL: o.GatewayURL, Custodians: []string{"c1"}, Units: []string{"research", "support"}}},
 			Providers: []statement.Provider{
 				{Name: "openai", Dialect: "openai", Default: true, Credentials: map[string]string{}, Models: []string{"demo-small", "demo-large", "demo-embed"}},
 				{Name: "anthropic", Dialect: "anthropic", Default: true, Credentials: map[string]string{}, Models: []string{"demo-claude"}},

@@ -121,7 +121,7 @@ func (a *Answers) Plan(keys map[string]statement.Key, public *host.Public, now t
 				Dialect: a.dialect(), Source: "sealed", MaxLifetime: statement.Duration(90 * 24 * time.Hour), OnReflection: "freeze",
 				Destination: statement.Destination{Origin: a.Origin, Prefix: a.Prefix}}}}},
 		Operations: statement.Operations{
-			Gateways: []statement.Gateway{{ID: Processes.Gateway, URL: a.URL, Custodian: Processes.Custodian, Units: []string{a.Unit},
+			Gateways: []statement.Gateway{{ID: Processes.Gateway, URL: a.URL, Custodians: []string{Processes.Custodian}, Units: []string{a.Unit},
 				Owners: statement.GatewayOwners{Policy: a.Policy.ID, Operations: a.Operations.ID, Lifecycle: a.Lifecycle.ID}}},
 			Providers: []statement.Provider{{Name: a.Name, Dialect: a.dialect(), Default: true,
 				Credentials: map[string]string{a.Unit: credential}}},

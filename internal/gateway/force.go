@@ -146,7 +146,8 @@ func (f *force) models(dialectName string, by caller) []dialect.Model {
 // gateway cannot know, the custodian's isolation level, is taken at its best: the custodian decides each use.
 func (f *force) may(t target, by caller) bool {
 	credential, _, ok := f.set.Credential(t.credential)
-	if !ok || f.set.Route(f.gateway.ID, f.gateway.Custodian, t.credential, by.now) != "" {
+	open := func(custodian string) bool { return f.set.Route(f.gateway.ID, custodian, t.credential, by.now) == "" }
+	if !ok || !slices.ContainsFunc(f.set.Custodians(f.gateway.ID, t.credential), open) {
 		return false
 	}
 	request := policy.Request{

@@ -180,11 +180,12 @@ func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, cu *C
 
 func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) error {
 	d.want(cu.Unit == unit, "lock", "$.unit", "the statement of the unit %q says it is for %q", unit, cu.Unit)
-	custodians, credentials := set{}, set{}
+	custodians, credentials, peers := set{}, set{}, set{}
 	for i, k := range cu.Custodians {
 		path := at("$.custodians", i)
 		d.id(custodians, k.ID, path+".id")
 		d.want(validRecipient(k.Recipient), "key", path+".recipient", "%q is not an age X25519 recipient", k.Recipient)
+		d.peer(peers, k.Peer, path+".peer")
 		known := slices.ContainsFunc(c.ServiceKeys, func(s ServiceKey) bool { return s.Use == "log" && s.Process == k.ID && s.Key == k.Log })
 		d.want(known, "reference", path+".log", "the charter has no log key of %s that equals this one", k.ID)
 	}
@@ -248,23 +249,29 @@ func checkDestination(t *Destination, template, path string, d *document) {
 
 // checkOperations holds the operations statement against the charter and every unit's custody.
 func checkOperations(o *Operations, c *Charter, custody map[string]*CustodyStatement, d *document) error {
-	gateways := set{}
+	gateways, peers := set{}, set{}
+	for i, g := range o.Gateways {
+		d.peer(peers, g.Peer, at("$.gateways", i)+".peer")
+	}
 	for i := range o.Gateways {
 		g, path := &o.Gateways[i], at("$.gateways", i)
 		d.id(gateways, g.ID, path+".id")
 		d.want(validOrigin(g.URL, "https") || validOrigin(g.URL, "http"), "value", path+".url", "%q is not a public URL: scheme and host, nothing after them", g.URL)
 		d.want(len(g.Units) > 0, "value", path, "the gateway %s serves no unit", g.ID)
 		var policy, lifecycle []string
+		var served []Custodian
 		for j, u := range g.Units {
 			cu := custody[u]
 			if !d.want(cu != nil, "reference", at(path+".units", j), "%q is not a unit", u) {
 				continue
 			}
-			known := slices.ContainsFunc(cu.Custodians, func(k Custodian) bool { return k.ID == g.Custodian })
-			d.want(known, "reference", path+".custodian", "the custody statement of %s enrols no custodian %q", u, g.Custodian)
+			served = append(served, cu.Custodians...)
+			reached := slices.ContainsFunc(cu.Custodians, func(k Custodian) bool { return slices.Contains(g.Custodians, k.ID) })
+			d.want(reached, "reference", path+".custodians", "the custody statement of %s enrols none of the custodians of %s", u, g.ID)
 			policy = append(policy, c.Roles.Units[u].Policy...)
 			lifecycle = append(lifecycle, c.Roles.Units[u].Lifecycle...)
 		}
+		checkCustodians(g, served, peers, path+".custodians", d)
 		owner := func(id, role string, holders []string) {
 			d.want(slices.Contains(holders, id), "owner", path+".owners."+role, "%q, the %s owner of %s, does not hold that role for it", id, role, g.ID)
 		}
@@ -306,6 +313,21 @@ func checkOperations(o *Operations, c *Charter, custody map[string]*CustodyState
 		d.within(n, unbounded, "$.limits."+name)
 	}
 	return d.done()
+}
+
+// checkCustodians holds a gateway's custodians against what its units enrol: each is named once, and all units that enrol one
+// give it the same peer key, so that no unit can lead another's requests away.
+func checkCustodians(g *Gateway, enrolled []Custodian, gateways set, path string, d *document) {
+	for i, id := range g.Custodians {
+		first := slices.IndexFunc(enrolled, func(k Custodian) bool { return k.ID == id })
+		if !d.want(first >= 0 && slices.Index(g.Custodians, id) == i, "reference", at(path, i), "no unit of %s enrols the custodian %q, or it is named twice", g.ID, id) {
+			continue
+		}
+		peer := enrolled[first].Peer
+		same := !slices.ContainsFunc(enrolled, func(k Custodian) bool { return k.ID == id && k.Peer != peer })
+		d.want(same, "key", at(path, i), "the units of %s give the custodian %s different peer keys", g.ID, id)
+		d.want(peer == "" || !gateways[peer], "separation", at(path, i), "the custodian %s has the peer key of a gateway", id)
+	}
 }
 
 // validOrigin reports whether s is scheme://host[:port] and nothing else.

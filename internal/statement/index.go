@@ -82,6 +82,37 @@ func (s *Set) Serves(custodian, credential string) bool {
 	return slices.ContainsFunc(s.Custody[u.ID].Custodians, func(k Custodian) bool { return k.ID == custodian })
 }
 
+// Custodians are those that a gateway may ask for a credential, in the order in which it asks.
+func (s *Set) Custodians(gateway, credential string) (ids []string) {
+	g, ok := s.Gateway(gateway)
+	if !ok {
+		return nil
+	}
+	for _, id := range g.Custodians {
+		if s.Serves(id, credential) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Peer is the key that a custodian of the gateway shows on the hop from another machine, or empty when it has none. All units
+// of one gateway agree on it.
+func (s *Set) Peer(gateway, custodian string) string {
+	g, ok := s.Gateway(gateway)
+	if !ok {
+		return ""
+	}
+	for _, unit := range g.Units {
+		for _, k := range s.Custody[unit].Custodians {
+			if k.ID == custodian {
+				return k.Peer
+			}
+		}
+	}
+	return ""
+}
+
 // Route checks two of the three keys that open a use, the ones that operations and custody hold: operations hands the
 // credential's unit from this gateway to this custodian, custody names this custodian for the credential, and each has its
 // live owners at t. The third, policy, is policy.Decide. It returns an empty word when they agree, else the reason to deny:
@@ -97,7 +128,7 @@ func (s *Set) Route(gateway, custodian, credential string, t time.Time) string {
 		return "unknown_gateway"
 	case !known:
 		return "unknown_credential"
-	case g.Custodian != custodian:
+	case !slices.Contains(g.Custodians, custodian):
 		return "wrong_custodian"
 	case !slices.Contains(g.Units, unit.ID):
 		return "unit_not_served"

@@ -14,10 +14,14 @@ type Operations struct {
 
 // Gateway is one gateway with its three accountable owners, who are three different people.
 type Gateway struct {
-	ID        string        `yaml:"id"`
-	Owners    GatewayOwners `yaml:"owners"`
-	URL       string        `yaml:"url"`       // public URL
-	Custodian string        `yaml:"custodian"` // the custodian it hands requests to
+	ID     string        `yaml:"id"`
+	Owners GatewayOwners `yaml:"owners"`
+	URL    string        `yaml:"url"` // public URL
+	// Peer is its key on the hop from another machine, "sha256:" and the hex SHA-256 of the SubjectPublicKeyInfo; empty for a
+	// gateway that reaches its custodians by Unix sockets only.
+	Peer string `yaml:"peer"`
+	// Custodians that it hands requests to. For a credential that several of them serve, the first that answers is asked.
+	Custodians []string `yaml:"custodians"`
 	// Units whose credentials may be used through it.
 	Units []string `yaml:"units"`
 }

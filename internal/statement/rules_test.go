@@ -53,6 +53,7 @@ func plan(t *testing.T) *estate.Plan {
 // Every corruption of a valid estate is refused under its rule, with file and line.
 func TestRules(t *testing.T) {
 	const charter, custody, operations, policy = "charter.yaml", "units/research/custody.yaml", "operations.yaml", "units/research/policy.yaml"
+	peer := "sha256:" + strings.Repeat("0", 64)
 	person := func(p *estate.Plan, id string) *statement.Person {
 		for i := range p.Charter.People {
 			if p.Charter.People[i].ID == id {
@@ -207,7 +208,17 @@ func TestRules(t *testing.T) {
 		{"gateway URL with a path", "value", operations, func(p *estate.Plan) { p.Operations.Gateways[0].URL = "http://127.0.0.1/v1" }},
 		{"gateway of no unit", "value", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Units = nil }},
 		{"gateway of an unknown unit", "reference", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Units = []string{"research", "other"} }},
-		{"gateway to an unknown custodian", "reference", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Custodian = "c2" }},
+		{"gateway to an unknown custodian", "reference", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Custodians = []string{"c2"} }},
+		{"gateway to a custodian twice", "reference", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Custodians = []string{"c1", "c1"} }},
+		{"gateway with a peer that is no key", "key", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Peer = "sha256:00" }},
+		{"custodian with a peer that is no key", "key", custody, func(p *estate.Plan) { p.Custody["research"].Custodians[0].Peer = strings.Repeat("0", 64) }},
+		{"custodian with one unit's peer key only", "key", operations, func(p *estate.Plan) { p.Custody["research"].Custodians[0].Peer = peer }},
+		{"custodian with the peer key of a gateway", "separation", operations, func(p *estate.Plan) {
+			p.Operations.Gateways[0].Peer = peer
+			for _, u := range []string{"research", "support"} {
+				p.Custody[u].Custodians[0].Peer = peer
+			}
+		}},
 		{"gateway with one owner for two roles", "owner", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Owners.Lifecycle = "ada" }},
 		{"gateway without an owner", "owner", operations, func(p *estate.Plan) { p.Operations.Gateways[0].Owners.Operations = "" }},
 		{"roles crossed over two units of one gateway", "separation", operations, func(p *estate.Plan) {

@@ -41,7 +41,7 @@ type Custodian struct {
 	ID        string `yaml:"id"`
 	Recipient string `yaml:"recipient"` // age X25519 recipient, "age1…"
 	Log       string `yaml:"log"`       // note verifier key of its ledger; must equal a log service key of the charter
-	Peer      string `yaml:"peer"`      // its identity on the hop; empty for a Unix socket on one machine
+	Peer      string `yaml:"peer"`      // its key on the hop to another machine, as in Gateway.Peer; empty for Unix sockets only
 }
 
 // Credential is one downstream credential: where it comes from, the only place it may be sent, and who answers for it.

@@ -221,6 +221,18 @@ func (d *document) id(seen map[string]bool, id, path string) {
 	seen[id] = true
 }
 
+// peer wants a key on the hop that nobody else has, or none.
+func (d *document) peer(seen map[string]bool, key, path string) {
+	if key == "" {
+		return
+	}
+	sum, ok := strings.CutPrefix(key, "sha256:")
+	ok = ok && len(sum) == 64 && strings.Trim(sum, "0123456789abcdef") == ""
+	d.want(ok, "key", path, "%q is not a peer key: sha256: and 64 lower-case hex digits, as printed by reeve host key", key)
+	d.want(!seen[key], "separation", path, "the peer key %q is used twice", key)
+	seen[key] = true
+}
+
 // within wants 0 ≤ n ≤ limit.
 func (d *document) within(n, limit int64, path string) {
 	d.want(n >= 0 && n <= limit, "value", path, "%d is not between 0 and %d", n, limit)

@@ -129,7 +129,7 @@ func TestCustodianDependencies(t *testing.T) {
 func TestCustodianModules(t *testing.T) {
 	permitted := []string{
 		"filippo.io/age", "github.com/cedar-policy/cedar-go", "golang.org/x/sys", "golang.org/x/mod",
-		"github.com/landlock-lsm/go-landlock", "github.com/elastic/go-seccomp-bpf", "github.com/goccy/go-yaml",
+		"github.com/landlock-lsm/go-landlock", "github.com/elastic/go-seccomp-bpf", "github.com/goccy/go-yaml", "github.com/go-jose/go-jose",
 	}
 	g, err := Read(filepath.Join("..", ".."))
 	if err != nil {
@@ -155,7 +155,7 @@ func TestCustodianModules(t *testing.T) {
 // The trusted core stays small enough to be read: source lines without tests, comments included.
 func TestCoreStaysSmall(t *testing.T) {
 	budget := map[string]int{
-		"entry": 650, "internal/secret": 60, "internal/statement": 2010, "internal/policy": 400, "internal/workload": 110, "internal/ledger": 2450,
+		"entry": 650, "internal/secret": 60, "internal/statement": 2150, "internal/policy": 400, "internal/workload": 110, "internal/workload/jwks": 130, "internal/ledger": 2450,
 		"internal/hop": 1250, "internal/scan": 400, "internal/custodian": 1300, "internal/custodian/egress": 880, "internal/custodian/guard": 730, "internal/custodian/pin": 520,
 		"internal/custodian/daemon": 640, "internal/custodian/ceiling": 250, "internal/custodian/closing": 310, "internal/custodian/sealed": 330,
 		"internal/custodian/isolation": 95, "internal/custodian/state": 100, "internal/feed": 820, "internal/witness": 330,

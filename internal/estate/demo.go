@@ -82,7 +82,7 @@ func (o Demo) Plan() *Plan {
 		},
 	}
 	for _, u := range []string{"research", "support"} {
-		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: u + "-agent", Unit: u, Issuers: []string{"reeve"}})
+		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: u + "-agent", Unit: u, Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}})
 		p.Policies[u] = &statement.PolicyStatement{Unit: u, Cedar: []string{"use.cedar"},
 			Ceilings: []statement.Ceiling{{Workload: "*", Credential: "*", RequestsPerMinute: 600_000, Concurrent: 20_000, OnExcess: "deny"}},
 			Limits:   []statement.WorkloadLimit{{Workload: "*", CredentialsPerMinute: 10, DenialsPerMinute: 600, OnExcess: "deny"}}}

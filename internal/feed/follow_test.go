@@ -569,7 +569,7 @@ func TestResync(t *testing.T) {
 	c := s.accept(t)
 	one := s.set(t)
 	s.Republish(t, func(p *estate.Plan) {
-		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: "late-agent", Unit: "research", Issuers: []string{"reeve"}})
+		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: "late-agent", Unit: "research", Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}})
 	}, "charter")
 	two := s.set(t)
 	_, env, err := estate.NewKey(s.Set.Charter.Estate, "late-agent", s.Now, time.Hour, s.Ada)

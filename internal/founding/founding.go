@@ -150,7 +150,7 @@ func (a *Answers) charter(keys map[string]statement.Key, public *host.Public, no
 		Roles: statement.Roles{Root: []string{a.Policy.ID, a.Operations.ID, a.Lifecycle.ID}, Operations: []string{a.Operations.ID},
 			Units: map[string]statement.UnitRoles{a.Unit: {Policy: []string{a.Policy.ID}, Lifecycle: []string{a.Lifecycle.ID}}}},
 		Threshold:        statement.Threshold{Root: 2},
-		Workloads:        []statement.Workload{{ID: a.Workload, Unit: a.Unit, Issuers: []string{"reeve"}}},
+		Workloads:        []statement.Workload{{ID: a.Workload, Unit: a.Unit, Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}}},
 		ServiceKeys:      public.ServiceKeys,
 		Witnesses:        statement.WitnessRule{Need: 1},
 		RequireIsolation: a.Isolation,

@@ -70,7 +70,9 @@ func TestRecords(t *testing.T) {
 	}
 
 	// A new set that does not let reeve vouch for the workload ends its keys.
-	e.Republish(t, func(p *estate.Plan) { p.Charter.Workloads[0].Issuers = []string{"https://issuer.example"} }, "charter")
+	e.Republish(t, func(p *estate.Plan) {
+		p.Charter.Workloads[0].Identities = []statement.Identity{{Issuer: statement.IssuerAuthority}}
+	}, "charter")
 	r.Use(e.Set)
 	if err := verify(); !errors.Is(err, workload.ErrUnknown) {
 		t.Errorf("after the charter changed: %v", err)

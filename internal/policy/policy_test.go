@@ -152,7 +152,7 @@ func many(workloads, credentials int) estatetest.Option {
 	return estatetest.Edit(func(p *estate.Plan) {
 		p.Charter.Tenants = append(p.Charter.Tenants, "other")
 		for i := range workloads {
-			p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: fmt.Sprintf("w%d", i), Unit: "research", Issuers: []string{"reeve"}})
+			p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: fmt.Sprintf("w%d", i), Unit: "research", Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}})
 		}
 		for i := range credentials {
 			c := p.Custody["research"].Credentials[0]

@@ -13,6 +13,7 @@ type Charter struct {
 	Threshold Threshold `yaml:"threshold"`
 
 	Workloads   []Workload   `yaml:"workloads"`
+	Issuers     []Issuer     `yaml:"issuers"`
 	ServiceKeys []ServiceKey `yaml:"service_keys"`
 	Witnesses   WitnessRule  `yaml:"witnesses"`
 	Revocation  Bounds       `yaml:"revocation"`
@@ -76,9 +77,9 @@ type Threshold struct {
 
 // Workload is an agent or program that calls the gateway. It is in exactly one unit.
 type Workload struct {
-	ID      string   `yaml:"id"`
-	Unit    string   `yaml:"unit"`
-	Issuers []string `yaml:"issuers"` // who may vouch for it; "reeve" means W0 keys registered as signed records
+	ID         string     `yaml:"id"`
+	Unit       string     `yaml:"unit"`
+	Identities []Identity `yaml:"identities"` // how it may prove who it is: by any one of them
 }
 
 // ServiceKey is a key that a process signs with. Key is a note verifier key ("name+hash+base64", golang.org/x/mod/sumdb/note).

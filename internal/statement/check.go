@@ -87,8 +87,8 @@ func checkCharter(c *Charter, d *document) error {
 		p := at("$.workloads", i)
 		d.id(workloads, w.ID, p+".id")
 		d.want(units[w.Unit], "reference", p+".unit", "the workload %q is in the unit %q, which the charter does not have", w.ID, w.Unit)
-		d.want(len(w.Issuers) > 0 && !slices.Contains(w.Issuers, ""), "value", p, "nobody may vouch for the workload %q", w.ID)
 	}
+	checkIssuers(c, d)
 	witnesses := set{}
 	for i, k := range c.ServiceKeys {
 		p := at("$.service_keys", i)

@@ -47,7 +47,7 @@ func TestRecords(t *testing.T) {
 		r.Policy = append([]string{"dan"}, r.Policy...)
 		p.Charter.Roles.Units["support"] = r
 		p.Charter.People[0].Left = left // ada
-		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: "foreign", Unit: "research", Issuers: []string{"https://issuer.example"}})
+		p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: "foreign", Unit: "research", Identities: []statement.Identity{{Issuer: statement.IssuerAuthority}}})
 	}))
 	stranger, err := estate.NewSigner("ada")
 	if err != nil {

@@ -82,7 +82,7 @@ func TestRules(t *testing.T) {
 		{"same key id twice", "id", charter, func(p *estate.Plan) { person(p, "bea").Keys[0].ID = "ada-1" }},
 		{"unit without tenant", "reference", charter, func(p *estate.Plan) { p.Charter.Units[0].Tenant = "other" }},
 		{"workload without unit", "reference", charter, func(p *estate.Plan) { p.Charter.Workloads[0].Unit = "other" }},
-		{"workload without issuer", "value", charter, func(p *estate.Plan) { p.Charter.Workloads[0].Issuers = nil }},
+		{"workload without issuer", "value", charter, func(p *estate.Plan) { p.Charter.Workloads[0].Identities = nil }},
 		{"no attestation", "value", charter, func(p *estate.Plan) { person(p, "ada").AttestedUntil = time.Time{} }},
 		{"attested by himself", "reference", charter, func(p *estate.Plan) { person(p, "ada").AttestedBy = "ada" }},
 		{"attested by a stranger", "reference", charter, func(p *estate.Plan) { person(p, "ada").AttestedBy = "dan" }},

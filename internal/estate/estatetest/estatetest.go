@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -109,7 +108,7 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 		return e, err
 	}
 	for _, w := range e.Plan.Charter.Workloads {
-		if slices.Contains(w.Issuers, "reeve") {
+		if w.VouchedBy(statement.IssuerReeve) {
 			e.NewKey(t, w.ID)
 		}
 	}

@@ -44,7 +44,7 @@ func main() {
 	flag.DurationVar(&o.each, "each", 3*time.Second, "length of one measurement")
 	flag.IntVar(&o.conns, "conns", 32, "requests in flight at saturation")
 	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
-	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler: saturation by short requests, then idle streams")
+	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler")
 	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

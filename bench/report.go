@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,25 +45,44 @@ func (b *bench) atRest() {
 		mib(memoryOf(all[:1])), mib(memoryOf(all[1:2])), mib(memoryOf(all)))
 }
 
-// one measures one target alone.
+// one measures one target alone, beside the direct way where that tells what it adds: each kind of request at saturation, then
+// latency at 500 requests/s, then idle streams.
 func (b *bench) one(targets []*Target) error {
-	for _, t := range targets {
-		if t.Name == b.only {
-			r := saturate(t, calls()[0], b.conns, b.each)
-			b.printf("%s: pids %v, %.0f requests/s, CPU %d µs a request, %d failed\n", t.Name, t.PIDs, r.PerSecond(), r.CPUEach().Microseconds(), r.Failed)
-			if r.Err != nil || b.idle == "" {
-				return r.Err
-			}
-			n, err := strconv.Atoi(strings.Split(b.idle, ",")[0])
-			if err != nil {
-				return err
-			}
-			i := idle(t, n)
-			b.printf("%d idle streams: %d open, %d bytes each\n", i.Streams, i.Opened, i.Each)
-			return i.Err
-		}
+	at := slices.IndexFunc(targets, func(t *Target) bool { return t.Name == b.only })
+	if at < 0 {
+		return fmt.Errorf("there is no target %q", b.only)
 	}
-	return fmt.Errorf("there is no target %q", b.only)
+	t, direct := targets[at], targets[0]
+	b.printf("%s: pids %v\n", t.Name, t.PIDs)
+	for _, c := range calls() {
+		r := saturate(t, c, b.conns, b.each)
+		if r.Err != nil {
+			return r.Err
+		}
+		b.printf("saturation, %s: %.0f requests/s, %s µs CPU a request, %d failed\n", c.Name, r.PerSecond(), cpu(t, r), r.Failed)
+	}
+	for _, c := range []Call{calls()[0], calls()[2]} {
+		var base, r Result
+		for range b.rounds {
+			base.merge(atRate(direct, c, 500, b.each))
+			r.merge(atRate(t, c, 500, b.each))
+		}
+		if r.Err != nil {
+			return r.Err
+		}
+		b.printf("500/s, %s: %s µs CPU a request; added p50 %s, p99 %s, first byte p50 %s\n", c.Name, cpu(t, &r), ms(quantile(r.Total, 0.5)-quantile(base.Total, 0.5)),
+			ms(quantile(r.Total, 0.99)-quantile(base.Total, 0.99)), ms(quantile(r.First, 0.5)-quantile(base.First, 0.5)))
+	}
+	if b.idle == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(strings.Split(b.idle, ",")[0])
+	if err != nil {
+		return err
+	}
+	i := idle(t, n)
+	b.printf("%d idle streams: %d open, %d bytes each\n", i.Streams, i.Opened, i.Each)
+	return i.Err
 }
 
 // throughput is at saturation.

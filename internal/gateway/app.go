@@ -58,7 +58,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	}
 	defer r.hop.Close()
 	r.gateway = New(Parts{
-		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Log: rt.Log, Metrics: rt.Metrics,
+		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
 	})
 	rt.Ready.Set("statements", "waiting for the first verified set from "+cfg.Authority+"; see reeve publish")

@@ -55,7 +55,7 @@ func start(t *testing.T, script hop.Handler, change func(*Config)) *proc {
 		t.Fatal(err)
 	}
 	p.rt = &process.Runtime{
-		Log: slog.New(slog.NewJSONHandler(&p.rig.logs, nil)), Ready: new(process.Readiness), Metrics: new(metrics.Registry),
+		Log: slog.New(slog.NewJSONHandler(&p.rig.logs, nil)), Journal: process.NewJournal(&p.rig.logs, "reeve-gateway"), Ready: new(process.Readiness), Metrics: new(metrics.Registry),
 		Reload: p.reload, Demo: true,
 		Restrict: func([]string) (confine.Report, error) { return confine.Report{}, nil },
 	}

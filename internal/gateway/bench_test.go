@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/process"
 )
 
 // instant is a custodian without a hop.
@@ -36,7 +36,7 @@ func BenchmarkForward(b *testing.B) {
 		b.Run(http.StatusText(200)+" "+byteSize(size), func(b *testing.B) {
 			r := newRig(b, nil, func(r *rig) {
 				r.parts.Custodian = &instant{[]hop.Field{field("Content-Type", "application/json"), field("Content-Length", "11"), field("Reeve-Receipt", "v1.0.1.x.y")}}
-				r.parts.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+				r.parts.Journal = process.NewJournal(io.Discard, "bench")
 			})
 			body := []byte(`{"model":"large","messages":[{"role":"user","content":"` + strings.Repeat("x", size-70) + `"}]}`)
 			reader := bytes.NewReader(body)
@@ -73,7 +73,7 @@ func BenchmarkServe(b *testing.B) {
 		w.Head(200, []hop.Field{field("Content-Type", "application/json"), field("Reeve-Receipt", "v1.0.1.x.y")})
 		io.WriteString(w, `{"ok":true}`)
 		w.End(nil)
-	}, func(r *rig) { r.parts.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)) })
+	}, func(r *rig) { r.parts.Journal = process.NewJournal(io.Discard, "bench") })
 	request := []byte("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer rv_research\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(chat)) + "\r\n\r\n" + chat)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

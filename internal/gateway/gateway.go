@@ -6,7 +6,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/gateway/openai"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/scan"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
@@ -41,7 +41,7 @@ type Parts struct {
 	ID        string // in the operations statement
 	Custodian Custodian
 	Keys      Keys
-	Log       *slog.Logger
+	Journal   *process.Journal // a line for each request
 	Metrics   *metrics.Registry
 	KeepAlive time.Duration // silence in a stream of events before a comment is sent; 15 s by default
 	Memory    int64         // bytes of request bodies held at one time; 512 MiB by default

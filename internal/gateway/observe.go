@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"context"
 	"encoding/hex"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -78,25 +76,24 @@ func (c *call) done() {
 	if c.first > 0 {
 		m.first.Observe(c.first)
 	}
-	attrs := [...]slog.Attr{
-		slog.String("request_id", c.id),
-		slog.String("client", c.client),
-		slog.String("method", method(c.r.Method)),
-		slog.String("route", route),
-		slog.Int("status", c.status),
-		slog.Int64("in", c.in),
-		slog.Int64("out", c.out),
-		slog.Int64("us", took.Microseconds()),
-		slog.String("workload", c.who.Workload),
-		slog.String("key", c.who.KeyID),
-		slog.String("credential", c.target.credential),
-		slog.String("model", c.model),
-		slog.Bool("stream", c.stream),
-		slog.Int64("first_us", c.first.Microseconds()),
-		slog.String("code", c.code),
-		slog.String("receipt", c.receipt),
-	}
-	c.g.cfg.Log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs[:]...)
+	c.g.cfg.Journal.Begin("request").
+		Text("request_id", c.id).
+		Text("client", c.client).
+		Text("method", method(c.r.Method)).
+		Text("route", route).
+		Int("status", int64(c.status)).
+		Int("in", c.in).
+		Int("out", c.out).
+		Int("us", took.Microseconds()).
+		Text("workload", c.who.Workload).
+		Text("key", c.who.KeyID).
+		Text("credential", c.target.credential).
+		Text("model", c.model).
+		Bool("stream", c.stream).
+		Int("first_us", c.first.Microseconds()).
+		Text("code", c.code).
+		Text("receipt", c.receipt).
+		End()
 }
 
 // ask is the request's id: the client's own if it is sane, so that it finds its request in the logs, or a new one.

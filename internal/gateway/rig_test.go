@@ -22,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
@@ -114,7 +115,7 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 			"rv_research": {Workload: "research-agent", Unit: "research", Tenant: "acme", Proof: "bearer", KeyID: "0123456789abcdef"},
 			"rv_support":  {Workload: "support-agent", Unit: "support", Tenant: "acme", Proof: "bearer"},
 		},
-		Log:     slog.New(slog.NewJSONHandler(&r.logs, nil)),
+		Journal: process.NewJournal(&r.logs, "reeve-gateway"),
 		Metrics: &metrics.Registry{},
 	}
 	for _, c := range change {

@@ -34,6 +34,7 @@ type App[C any] struct {
 // Runtime is what a running process has from its surroundings.
 type Runtime struct {
 	Log     *slog.Logger
+	Journal *Journal // that Log writes to, for the lines of requests
 	Ready   *Readiness
 	Metrics *metrics.Registry
 	Reload  <-chan struct{} // SIGHUP
@@ -102,8 +103,11 @@ func (app App[C]) serve(cfg *C, o options, hardened confine.Report, stderr io.Wr
 	defer stop()
 	reload := make(chan struct{}, 1)
 	watchReload(ctx, reload)
+	journal := NewJournal(stderr, app.Name)
+	defer journal.Flush()
 	rt := &Runtime{
-		Log:     slog.New(slog.NewJSONHandler(stderr, nil)).With("process", app.Name),
+		Log:     slog.New(slog.NewJSONHandler(journal, nil)).With("process", app.Name),
+		Journal: journal,
 		Ready:   newReadiness(),
 		Metrics: &metrics.Registry{},
 		Reload:  reload,

@@ -20,7 +20,7 @@ func law() []Rule {
 	domains := []string{"internal/custodian", "internal/gateway", "internal/authority", "internal/auditor"}
 	core := []string{
 		"entry", "verify", "internal/secret", "internal/statement", "internal/policy", "internal/workload", "internal/ledger",
-		"internal/hop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
+		"internal/hop", "internal/pop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
 		"internal/seal", "internal/admin",
 	}
 	var rules []Rule
@@ -42,7 +42,7 @@ func law() []Rule {
 	for _, from := range []string{"cmd/reeve", "cmd/reeve-gateway", "cmd/reeve-authority", "cmd/reeve-auditor", "internal/demo", "internal/estate", "internal/drill"} {
 		rules = append(rules, Rule{From: from, To: "internal/custodian", Why: "only the custodian's own process can hold a downstream secret"})
 	}
-	for _, from := range []string{"entry", "internal/secret", "internal/metrics", "internal/scan"} {
+	for _, from := range []string{"entry", "internal/secret", "internal/metrics", "internal/scan", "internal/pop"} {
 		rules = append(rules, Rule{From: from, To: ".", Why: "this package stays on the standard library and x/sys"})
 	}
 	return rules
@@ -155,7 +155,7 @@ func TestCustodianModules(t *testing.T) {
 // The trusted core stays small enough to be read: source lines without tests, comments included.
 func TestCoreStaysSmall(t *testing.T) {
 	budget := map[string]int{
-		"entry": 650, "internal/secret": 60, "internal/statement": 2150, "internal/policy": 400, "internal/workload": 110, "internal/workload/jwks": 130, "internal/ledger": 2450,
+		"entry": 650, "internal/secret": 60, "internal/statement": 2150, "internal/policy": 400, "internal/workload": 110, "internal/workload/jwks": 130, "internal/pop": 570, "internal/ledger": 2450,
 		"internal/hop": 1250, "internal/scan": 400, "internal/custodian": 1300, "internal/custodian/egress": 880, "internal/custodian/guard": 730, "internal/custodian/pin": 520,
 		"internal/custodian/daemon": 640, "internal/custodian/ceiling": 250, "internal/custodian/closing": 310, "internal/custodian/sealed": 330,
 		"internal/custodian/isolation": 95, "internal/custodian/state": 100, "internal/feed": 820, "internal/witness": 330,

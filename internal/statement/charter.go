@@ -45,13 +45,6 @@ type Person struct {
 	Deputies []string `yaml:"deputies"`
 }
 
-// Key is one signing key of a person. This release knows ed25519; ssh and webauthn keep their place in Type.
-type Key struct {
-	ID     string `yaml:"id"`
-	Type   string `yaml:"type"`   // ed25519
-	Public string `yaml:"public"` // base64, 32 bytes for ed25519
-}
-
 // Roles says who holds which owner role. No person and no key may stand in two of the three for the same gateway,
 // credential or unit.
 type Roles struct {

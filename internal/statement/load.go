@@ -17,7 +17,7 @@ type Pin struct {
 	Estate        string
 	MinCharter    int64    // the charter version that the pin is about, 1 when zero; older ones are refused
 	CharterSHA256 string   // hex, of the manifest of that version; or RootKeys
-	RootKeys      []string // base64 Ed25519 public keys, of which two at least signed that version
+	RootKeys      []string // public keys as in a charter, Ed25519 or OpenSSH, of which two at least signed that version
 	AllowDemo     bool
 	LastLock      int64 // lowest lock version that is accepted: what was in force before
 }
@@ -85,6 +85,7 @@ func (l *loader) load(prev *Set) (*Set, error) {
 	if err := s.Charter.checkLock(&lock.Manifest, lock.signers(&s.Charter)); err != nil {
 		return nil, inDir(err, lock.Dir)
 	}
+	s.Approvals = map[string][]Approval{"lock": lock.approvals, "charter": l.charter.approvals}
 	if err := l.readStatements(s); err != nil {
 		return nil, err
 	}
@@ -103,11 +104,16 @@ func (l *loader) expired(lock *signed, until time.Time) error {
 type signed struct {
 	Manifest
 	Files
-	raw  []byte // the manifest's bytes
-	sigs []Signature
+	raw       []byte // the manifest's bytes
+	sigs      []Signature
+	approvals []Approval // what signers found last
 }
 
-func (g *signed) signers(c *Charter) signers { return c.signers(PayloadType, g.raw, g.sigs) }
+// signers returns the people of the charter who signed.
+func (g *signed) signers(c *Charter) signers {
+	g.approvals = c.Approvals(PayloadType, g.raw, g.sigs)
+	return c.by(g.approvals)
+}
 
 func (l *loader) read(name string) ([]byte, error) {
 	b, err := l.store.ReadFile(name)
@@ -292,12 +298,9 @@ func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
 			return nil, err
 		}
 	}
-	c, file := new(Charter), g.Dir+"/charter.yaml"
-	d, err := parse(file, g.Bytes["charter.yaml"], c)
+	file := g.Dir + "/charter.yaml"
+	c, err := ParseCharter(file, g.Bytes["charter.yaml"])
 	if err != nil {
-		return nil, err
-	}
-	if err := checkCharter(c, d); err != nil {
 		return nil, err
 	}
 	if c.Estate != l.pin.Estate {
@@ -341,7 +344,7 @@ func (l *loader) readStatements(s *Set) error {
 		if err := l.accept(g, s, want[name]); err != nil {
 			return inDir(err, g.Dir)
 		}
-		got[name] = g.Files
+		got[name], s.Approvals[name] = g.Files, g.approvals
 		if g.Expires.Before(s.Expires) {
 			s.Expires = g.Expires
 		}

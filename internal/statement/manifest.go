@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -61,61 +60,6 @@ func ParseNoteKey(vkey string) (name string, alg byte, pub ed25519.PublicKey, er
 func VerifyService(key ServiceKey, payloadType string, payload, sig []byte) bool {
 	_, alg, pub, err := ParseNoteKey(key.Key)
 	return err == nil && alg == 1 && ed25519.Verify(pub, PAE(payloadType, payload), sig)
-}
-
-// verify reports whether sig is k's signature over the PAE.
-func (k *Key) verify(pae, sig []byte) bool {
-	pub, err := k.public()
-	return err == nil && ed25519.Verify(pub, pae, sig)
-}
-
-// public returns the key's bytes. The type switch keeps the place of the other authenticators.
-func (k *Key) public() (ed25519.PublicKey, error) {
-	switch k.Type {
-	case "ed25519":
-		if raw := decode64(k.Public, ed25519.PublicKeySize); raw != nil {
-			return raw, nil
-		}
-		return nil, fmt.Errorf("key %q is not the base64 of 32 bytes", k.ID)
-	case "ssh", "webauthn":
-		return nil, fmt.Errorf("key %q: keys of type %s are not supported yet", k.ID, k.Type)
-	}
-	return nil, fmt.Errorf("key %q has the unknown type %q", k.ID, k.Type)
-}
-
-// maxSignatures bounds the signatures of one statement or record.
-const maxSignatures = 64
-
-// signers returns the people of the charter whose signatures over the payload hold. A signature by a key that the charter
-// does not have, or that does not hold, counts for nothing.
-func (c *Charter) signers(payloadType string, payload []byte, sigs []Signature) signers {
-	got := make(signers)
-	pae := PAE(payloadType, payload)
-	for i := range c.People {
-		p := &c.People[i]
-		for j := range p.Keys {
-			for _, s := range sigs[:min(len(sigs), maxSignatures)] {
-				if got[p.ID] == nil && s.KeyID == p.Keys[j].ID && p.Keys[j].verify(pae, s.Sig) {
-					got[p.ID] = p
-				}
-			}
-		}
-	}
-	return got
-}
-
-// pinned counts the pinned keys that signed.
-func (g *signed) pinned(keys []string) (n int) {
-	seen := map[string]bool{}
-	for _, k := range keys {
-		key := Key{Type: "ed25519", Public: k}
-		signed := slices.ContainsFunc(g.sigs[:min(len(g.sigs), maxSignatures)], func(s Signature) bool { return key.verify(PAE(PayloadType, g.raw), s.Sig) })
-		if signed && !seen[k] {
-			n++
-		}
-		seen[k] = true
-	}
-	return n
 }
 
 // decode64 reads n bytes of base64 in their one spelling; nil when s is not that. Go's decoder passes over line breaks.

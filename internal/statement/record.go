@@ -15,12 +15,6 @@ type Envelope struct {
 	Signatures  []Signature `json:"signatures"`
 }
 
-// Signature is one person's or one service's signature. KeyID is the key's id in the charter.
-type Signature struct {
-	KeyID string `json:"keyid"`
-	Sig   []byte `json:"sig"`
-}
-
 // WorkloadKey registers a W0 key: the custodian knows its hash only. Signed by a policy owner of the workload's unit.
 type WorkloadKey struct {
 	Estate    string    `json:"estate"`

@@ -1,6 +1,7 @@
 package statement_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -107,6 +108,24 @@ func TestRules(t *testing.T) {
 			k.ID = "ada-2"
 			person(p, "cora").Keys = append(person(p, "cora").Keys, k)
 		}},
+		{"one key in two encodings", "separation", charter, func(p *estate.Plan) {
+			raw, err := base64.StdEncoding.DecodeString(person(p, "ada").Keys[0].Public)
+			if err != nil {
+				panic(err)
+			}
+			blob := base64.StdEncoding.EncodeToString(wire([]byte("ssh-ed25519"), raw))
+			person(p, "cora").Keys = append(person(p, "cora").Keys, statement.Key{ID: "cora-2", Type: "ssh", Public: "ssh-ed25519 " + blob})
+		}},
+		{"a service's key as a person's", "separation", charter, func(p *estate.Plan) {
+			_, _, raw, err := statement.ParseNoteKey(p.Charter.ServiceKeys[0].Key)
+			if err != nil {
+				panic(err)
+			}
+			blob := base64.StdEncoding.EncodeToString(wire([]byte("sk-ssh-ed25519@openssh.com"), raw, []byte("ssh:")))
+			person(p, "cora").Keys = append(person(p, "cora").Keys, statement.Key{ID: "cora-2", Type: "ssh", Public: "sk-ssh-ed25519@openssh.com " + blob})
+		}},
+		{"verification of a key that cannot", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].RequireUserVerification = true }},
+		{"a synced key that is no passkey", "key", charter, func(p *estate.Plan) { person(p, "ada").Keys[0].Synced = "accepted" }},
 		{"root of strangers", "reference", charter, func(p *estate.Plan) { p.Charter.Roles.Root = []string{"ada", "dan"} }},
 		{"root of one", "approvers", charter, func(p *estate.Plan) { p.Charter.Roles.Root = []string{"ada"} }},
 		{"root of one twice", "value", charter, func(p *estate.Plan) { p.Charter.Roles.Root = []string{"ada", "ada"} }},

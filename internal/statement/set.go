@@ -17,8 +17,9 @@ type Set struct {
 	Custody    map[string]*CustodyStatement // by unit id
 	Operations Operations
 	Lock       Lock
-	LockHash   [sha256.Size]byte // of the lock's manifest: the "estate" field of ledger entries
-	Expires    time.Time         // the set is not used from here on: the first expiry of the lock and what it binds, the charter not counted
+	LockHash   [sha256.Size]byte     // of the lock's manifest: the "estate" field of ledger entries
+	Approvals  map[string][]Approval // who signed what is in force, and how, by statement
+	Expires    time.Time             // the set is not used from here on: the first expiry of the lock and what it binds, the charter not counted
 
 	index *index
 }
@@ -32,14 +33,12 @@ type Files struct {
 // Check parses the files of all statements of an estate and holds them against each other, as Load does after it has
 // verified them. It verifies no signature and the set has no lock: it is for those who write an estate.
 func Check(files map[string]Files) (*Set, error) {
-	s, f := new(Set), files["charter"]
-	d, err := parse(path.Join(f.Dir, "charter.yaml"), f.Bytes["charter.yaml"], &s.Charter)
+	f := files["charter"]
+	c, err := ParseCharter(path.Join(f.Dir, "charter.yaml"), f.Bytes["charter.yaml"])
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCharter(&s.Charter, d); err != nil {
-		return nil, err
-	}
+	s := &Set{Charter: *c}
 	if err := s.assemble(files); err != nil {
 		return nil, err
 	}

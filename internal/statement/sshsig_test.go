@@ -40,7 +40,8 @@ type sshBlob struct {
 	format                    string
 	flags                     byte // of a security key
 	counter                   uint32
-	after, inner              string // what follows the signature, and what follows within it
+	numbers                   func(r, s []byte) []byte // how ECDSA's are written
+	after, inner              string                   // what follows the signature, and what follows within it
 }
 
 // sshPair is a key pair with its OpenSSH public key.
@@ -110,6 +111,11 @@ func (s sshBlob) sign(t testing.TB) []byte {
 	}
 	signed := append([]byte("SSHSIG"), wire([]byte(namespace), []byte(s.reserved), []byte(hash), digest)...)
 	sig := s.key.raw(t, signed, s.flags, s.counter)
+	if s.numbers != nil {
+		var n struct{ R, S []byte }
+		must(t, ssh.Unmarshal(sig.Blob, &n))
+		sig.Blob = s.numbers(n.R, n.S)
+	}
 	b := binary.BigEndian.AppendUint32([]byte("SSHSIG"), max(1, s.version))
 	inner := append(wire([]byte(or(s.format, sig.Format)), sig.Blob), append(sig.Rest, s.inner...)...)
 	b = append(b, wire(s.key.public.Marshal(), []byte(namespace), []byte(s.reserved), []byte(hash), inner)...)
@@ -259,6 +265,27 @@ func TestSSHSignatureRefused(t *testing.T) {
 	})
 }
 
+// An ECDSA signature's two numbers have one spelling.
+func TestSSHSignatureNumbers(t *testing.T) {
+	for name, change := range map[string]func(r, s []byte) []byte{
+		"as they are":        func(r, s []byte) []byte { return wire(r, s) },
+		"a zero before":      func(r, s []byte) []byte { return wire(append([]byte{0}, r...), s) },
+		"something after":    func(r, s []byte) []byte { return append(wire(r, s), 0) },
+		"negative":           func(r, s []byte) []byte { return wire(r, append([]byte{0xff}, s...)) },
+		"none":               func(r, s []byte) []byte { return wire(r, nil) },
+		"the other s":        func(r, s []byte) []byte { return wire(s, r) },
+		"a zero and no sign": func(r, s []byte) []byte { return wire([]byte{0}, s) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			pair := sshKey(t, "ecdsa-sha2-nistp256", "")
+			_, err := verify(pair.key(false), "m", sshBlob{key: pair, message: "m", numbers: change}.sign(t))
+			if (err == nil) != (name == "as they are") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestSSHKeyRefused(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)
@@ -274,6 +301,8 @@ func TestSSHKeyRefused(t *testing.T) {
 		return string(fields[0]) + " " + base64.StdEncoding.EncodeToString(wire(fields...))
 	}
 	point := []byte(good.private.Public().(ed25519.PublicKey))
+	p256, err := sshKey(t, "ecdsa-sha2-nistp256", "").private.Public().(*ecdsa.PublicKey).Bytes()
+	must(t, err)
 	for _, c := range []struct{ name, want, line string }{
 		{"RSA", "not accepted for signing: make one with ssh-keygen -t ed25519", line(&rsaKey.PublicKey)},
 		{"DSA", "not accepted for signing", "ssh-dss AAAA"},
@@ -287,6 +316,7 @@ func TestSSHKeyRefused(t *testing.T) {
 		{"too short", "that it says", encoded([]byte("ssh-ed25519"), point[1:])},
 		{"something after it", "that it says", encoded([]byte("ssh-ed25519"), point, nil)},
 		{"no point", "that it says", encoded([]byte("ecdsa-sha2-nistp256"), []byte("nistp256"), point)},
+		{"a point of another curve's name", "that it says", encoded([]byte("ecdsa-sha2-nistp256"), []byte("nistp384"), p256)},
 		{"another curve", "that it says", encoded([]byte("ecdsa-sha2-nistp256"), []byte("nistp384"), point)},
 		{"no application", "that it says", encoded([]byte(skEd25519), point)},
 		{"a passkey's application", "that it says", encoded([]byte(skEd25519), point, []byte("localhost"))},

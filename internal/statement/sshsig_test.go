@@ -286,6 +286,21 @@ func TestSSHSignatureNumbers(t *testing.T) {
 	}
 }
 
+// A number whose first bit is set has a zero before it; without, it is another number to whoever reads its sign.
+func TestSSHSignatureSign(t *testing.T) {
+	pair := sshKey(t, "ecdsa-sha2-nistp256", "")
+	for range 100 {
+		short := false
+		blob := sshBlob{key: pair, message: "m", numbers: func(r, s []byte) []byte {
+			short = r[0] == 0
+			return wire(bytes.TrimPrefix(r, []byte{0}), s)
+		}}.sign(t)
+		if _, err := verify(pair.key(false), "m", blob); (err == nil) == short {
+			t.Fatalf("short=%v: %v", short, err)
+		}
+	}
+}
+
 func TestSSHKeyRefused(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(t, err)

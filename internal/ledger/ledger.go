@@ -102,11 +102,12 @@ type Log struct {
 	cfg  Config
 	lock *os.File
 
-	mu     sync.Mutex // guards the queue and why
-	queue  []*group   // waiting for the writer; the last one takes new entries
-	queued int        // entries in queue
-	usual  int        // entries to make room for in the next group
-	why    error      // not nil: closed, and the reason
+	mu     sync.Mutex  // guards the queue and why
+	queue  []*group    // waiting for the writer; the last one takes new entries
+	queued int         // entries in queue
+	usual  int         // entries to make room for in the next group
+	lapse  *time.Timer // runs while entries wait for which nobody waits
+	why    error       // not nil: closed, and the reason
 
 	wake   chan struct{} // the writer has something to do; capacity 1
 	rotate chan chan error
@@ -136,6 +137,7 @@ type Log struct {
 // group collects the entries that one sync makes durable.
 type group struct {
 	items []item
+	due   bool          // somebody waits, or it has waited long enough; under Log.mu
 	done  chan struct{} // closed when the items are durable or refused
 	err   error         // why all of them failed
 
@@ -161,6 +163,7 @@ const (
 	maxItems  = 4096    // in a group
 	maxQueued = 1 << 16 // entries waiting, after which Enqueue refuses what does not close anything
 	maxBody   = entry.MaxLen
+	linger    = 20 * time.Millisecond // that entries for which nobody waits, and payloads, wait for others
 )
 
 // Open recovers the ledger, publishes what is durable, and asks the witnesses whether they have seen more of it. A
@@ -177,6 +180,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 		cfg: cfg, wake: make(chan struct{}, 1), rotate: make(chan chan error), stop: make(chan struct{}),
 		scratch: []byte{0}, side: map[string][]byte{},
 	}
+	l.lapse = time.AfterFunc(linger, l.overdue)
 	if l.lock, err = lockDir(filepath.Join(cfg.Dir, lockFile)); err != nil {
 		return nil, err
 	}
@@ -292,7 +296,7 @@ func (l *Log) AppendClosing(e *entry.Entry) (Durable, error) {
 }
 
 func (l *Log) append(it item) (Durable, error) {
-	g, i, err := l.enqueue(it)
+	g, i, err := l.enqueue(it, true)
 	if err != nil {
 		return Durable{}, err
 	}
@@ -307,16 +311,18 @@ func (l *Log) append(it item) (Durable, error) {
 	return Durable{seq: seq, leaf: g.leaves[seq-g.first], g: g}, nil
 }
 
-// Enqueue is Append without the wait: for entries that do not gate (outcomes, closings). A closing entry may use the
-// reserve when the disk is full. The entry is copied, its lists are not. Failures after Enqueue returned are logged.
+// Enqueue is Append without the wait: for entries that do not gate (outcomes, closings). An entry that closes nothing is
+// written with the next one that is waited for, or 20 ms later: it costs no sync of its own and delays nobody's. A closing
+// entry may use the reserve when the disk is full. The entry is copied, its lists are not. Failures after Enqueue returned
+// are logged.
 func (l *Log) Enqueue(e *entry.Entry, closing bool) error {
 	c := *e
-	_, _, err := l.enqueue(item{e: &c, closing: closing})
+	_, _, err := l.enqueue(item{e: &c, closing: closing}, closing)
 	return err
 }
 
-// enqueue puts the item into the group that the writer takes next.
-func (l *Log) enqueue(it item) (*group, int, error) {
+// enqueue puts the item into the group that the writer takes next, at once if it is due.
+func (l *Log) enqueue(it item, due bool) (*group, int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.why != nil {
@@ -331,20 +337,40 @@ func (l *Log) enqueue(it item) (*group, int, error) {
 	g := l.queue[len(l.queue)-1]
 	g.items = append(g.items, it)
 	l.queued++
-	if len(g.items) == 1 {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
+	switch {
+	case g.due:
+	case due || len(g.items) == maxItems:
+		g.due = true
+		l.nudge()
+	case len(g.items) == 1:
+		l.lapse.Reset(linger)
 	}
 	return g, len(g.items) - 1, nil
 }
 
-// take removes the oldest group from the queue, or returns nil and whether the log is closed.
+// nudge wakes the writer.
+func (l *Log) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// overdue lets the writer take what nobody waits for.
+func (l *Log) overdue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.queue {
+		g.due = true
+	}
+	l.nudge()
+}
+
+// take removes the oldest group from the queue, or returns nil when none is due and whether the log is closed.
 func (l *Log) take() (g *group, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
+	if len(l.queue) == 0 || !l.queue[0].due && l.why == nil {
 		return nil, l.why != nil
 	}
 	g, l.queue[0] = l.queue[0], nil
@@ -367,10 +393,7 @@ func (l *Log) halt(cause error) {
 		l.cfg.Logger.Error("ledger closed: nothing is used any more; restart after the cause is mended", "err", cause)
 	}
 	close(l.stop)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.nudge()
 }
 
 // Err is the reason why the log has closed, or nil.

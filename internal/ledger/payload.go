@@ -35,18 +35,15 @@ func (l *Log) keepPayload(it *item) {
 	l.sideBytes += len(it.payload)
 }
 
-// Payloads are written together: so many bytes, or what has come when the log has had nothing to do for so long.
-const (
-	payloadBatch = 64 << 10
-	payloadDelay = 20 * time.Millisecond
-)
+// payloadBatch is how many bytes of payloads are written together, if the log is not idle before that.
+const payloadBatch = 64 << 10
 
 // payloadsDue fires when payloads that wait should be written. Without any it never does.
 func (l *Log) payloadsDue() <-chan time.Time {
 	if l.sideBytes == 0 {
 		return nil
 	}
-	return time.After(payloadDelay)
+	return time.After(linger)
 }
 
 func (l *Log) savePayloads() {

@@ -49,6 +49,7 @@ type Entry struct {
 	Method     string
 	PathHash   string // hex SHA-256 of the path as sent
 	ReqDigest  string // salted digest of the request body
+	Record     string // hex SHA-256 of the signed record that the entry carries out
 	Estate     string // hex lock hash
 	Policies   []string
 	Decision   string // allow or deny

@@ -26,7 +26,7 @@ type member struct {
 }
 
 // members lists every member of an entry in the order of RFC 8785, section 3.2.3.
-func (e *Entry) members() [35]member {
+func (e *Entry) members() [36]member {
 	return [...]member{
 		{key: "actor", list: &e.Actor},
 		{key: "bytes", num: &e.Bytes},
@@ -52,6 +52,7 @@ func (e *Entry) members() [35]member {
 		{key: "prev_size", num: &e.PrevSize, always: e.PrevLog != ""},
 		{key: "proof", str: &e.Proof},
 		{key: "reason", str: &e.Reason},
+		{key: "record", str: &e.Record},
 		{key: "req_digest", str: &e.ReqDigest},
 		{key: "seq", num: &e.Seq, always: true},
 		{key: "status", small: &e.Status},

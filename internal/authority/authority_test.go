@@ -121,7 +121,7 @@ func (r *rig) follow(t testing.TB, custodian string) (*feed.Follower, heard) {
 			h <- fmt.Sprintf("set %d", s.Lock.Version)
 			return nil
 		},
-		OnRecord: func(kind string, _ *statement.Envelope) error { h <- kind; return nil },
+		OnRecord: func(r *statement.Record) error { h <- r.Kind; return nil },
 		OnHandover: func(_ *statement.Envelope, ciphertext []byte) error {
 			h <- "handover " + string(ciphertext)
 			return nil

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
-	"github.com/reevehq/reeve/internal/custodian/closing"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"

@@ -51,7 +51,7 @@ func (c *Custodian) identify(u *use) *refusal {
 		return refuseProof(err)
 	}
 	u.who = who
-	u.Workload, u.Units[0], u.Key = who.Workload, who.Unit, who.SHA256
+	u.Workload, u.Tenant, u.Units[0], u.Key, u.Actors, u.Tokens = who.Workload, who.Tenant, who.Unit, who.SHA256, who.Actor, who.Token
 	return nil
 }
 

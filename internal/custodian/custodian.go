@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
@@ -56,7 +56,7 @@ type Parts struct {
 	ID        string // as the custody statements name it
 	Ledger    Ledger
 	Secrets   *sealed.Store
-	Gate      *closing.Gate
+	Gate      *closed.Gate
 	Isolation *isolation.Judge
 	News      func() time.Duration // age of the newest news of revocations; negative when unknown
 	Dial      func(statement.Destination) (Connections, error)

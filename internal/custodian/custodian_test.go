@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
@@ -337,6 +337,12 @@ func TestStreamsAreCut(t *testing.T) {
 		"revocation": {func(w *world, _ context.CancelFunc) {
 			must(w.t, w.record("revocation", w.revocation("ada", 1, "workload", "research-agent", false), w.estate.Ada))
 		}, "closed_workload", true},
+		"person": {func(w *world, _ context.CancelFunc) { // ada registered the key
+			must(w.t, w.record("revocation", w.revocation("bea", 1, "person", "ada", false), w.estate.Bea))
+		}, "narrowed", true},
+		"tenant": {func(w *world, _ context.CancelFunc) {
+			must(w.t, w.record("revocation", w.revocation("bea", 1, "tenant", "acme", false), w.estate.Bea))
+		}, "closed_tenant", true},
 		"narrower set": {func(w *world, _ context.CancelFunc) {
 			w.estate.Republish(w.t, func(p *estate.Plan) { p.Cedar["research"]["use.cedar"] = "forbid (principal, action, resource);" }, "policy-research")
 			must(w.t, w.Adopt(w.estate.Set))
@@ -372,6 +378,67 @@ func TestStreamsAreCut(t *testing.T) {
 				t.Error("still registered")
 			}
 		})
+	}
+}
+
+// TestClosedPerson: what he signed alone opens nothing, a key of his that comes later too; what he closes stays closed; others
+// open him again.
+func TestClosedPerson(t *testing.T) {
+	w := newWorld(t)
+	code := func() string {
+		if a := w.do(w.chat()); a.refusal != nil {
+			return a.refusal.Code
+		}
+		return ""
+	}
+	must(t, w.record("revocation", w.revocation("bea", 1, "person", "ada", false), w.estate.Bea))
+	if got := code(); got != "unauthenticated" {
+		t.Errorf("a key that a closed person registered: %q", got)
+	}
+	key, env, err := estate.NewKey(w.estate.Set.Charter.Estate, "research-agent", w.Clock().Add(-time.Hour), 24*time.Hour, w.estate.Ada)
+	must(t, err)
+	must(t, w.Take(&statement.Record{Kind: "workload-key", Envelope: env}))
+	w.Rekey()
+	open := w.chat()
+	open.Proof.Value = bytes.Clone(key.Reveal())
+	if a := w.do(open); a.refusal == nil || a.refusal.Code != "unauthenticated" {
+		t.Errorf("a key that he registers and dates back: %+v", a.refusal)
+	}
+	must(t, w.record("revocation", w.revocation("ada", 1, "unit", "research", false), w.estate.Ada))
+	if w.Gate.State().At(statement.Target{Kind: closing.Unit, ID: "research"}) == nil {
+		t.Error("a closing that he signed is not in force")
+	}
+	if err := w.record("revocation", w.revocation("ada", 2, "unit", "research", true), w.estate.Ada, w.estate.Cora); err == nil {
+		t.Error("a closed person opens")
+	}
+	// The set is read as if he had left; a new one too.
+	w.estate.Republish(t, nil)
+	must(t, w.Adopt(w.estate.Set))
+	if got := code(); got != "unauthenticated" {
+		t.Errorf("after a new set: %q", got)
+	}
+	w.now.Add(int64(time.Second))
+	must(t, w.record("revocation", w.revocation("bea", 2, "person", "ada", true), w.estate.Bea, w.estate.Cora))
+	must(t, w.record("revocation", w.revocation("ada", 3, "unit", "research", true), w.estate.Ada, w.estate.Cora))
+	if got := code(); got != "" {
+		t.Errorf("opened again: %q", got)
+	}
+	eventually(t, "the entries", func() bool { return len(w.ledger.of(entry.Revoke)) == 2 && len(w.ledger.of(entry.Unfreeze)) == 2 })
+	if e := w.ledger.of(entry.Revoke)[0]; e.Proof != "test" || len(e.Record) != 64 || !slices.Contains(e.Actor, "person:ada") {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestClosedPersonOrphans: a credential whose owner is closed has no live owner, unless there is a deputy.
+func TestClosedPersonOrphans(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.record("revocation", w.revocation("bea", 1, "person", "cora", false), w.estate.Bea))
+	if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code != "not_agreed" || !strings.Contains(a.refusal.Message, "orphaned") {
+		t.Errorf("%+v", a.refusal)
+	}
+	env, ciphertext := w.sealedTo(w.estate.Identity.Recipient(), "research-openai", 2, "demo-upstream-key-of-research-0003", w.estate.Cora)
+	if err := w.Receive(env, ciphertext); err == nil {
+		t.Error("a closed person hands a secret over")
 	}
 }
 

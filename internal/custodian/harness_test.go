@@ -3,6 +3,8 @@ package custodian
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +19,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
@@ -286,7 +288,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	must(t, err)
 	secrets, _, err := sealed.Open(vault, "c1", w.key())
 	must(t, err)
-	gate, err := closing.Open(dir)
+	gate, err := closed.Open(dir)
 	must(t, err)
 	w.parts = Parts{
 		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{},
@@ -300,7 +302,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	envs, err := estate.ReadRecords(w.estate.Dir.Store(), "workload-key")
 	must(t, err)
 	for _, env := range envs {
-		must(t, w.Take("workload-key", env))
+		must(t, w.Take(&statement.Record{Kind: "workload-key", Envelope: env}))
 	}
 	w.Rekey()
 	if w.estate.Set.Serves("c1", "research-openai") {
@@ -340,7 +342,10 @@ func (w *world) record(kind string, v any, by ...*estate.Signer) error {
 	w.t.Helper()
 	env, err := estate.Seal(kind, v, by...)
 	must(w.t, err)
-	return w.Take(kind, env)
+	file, err := statement.Canonical(env)
+	must(w.t, err)
+	sum := sha256.Sum256(file)
+	return w.Take(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(sum[:]), Channel: "test"})
 }
 
 func (w *world) revocation(signer string, number int64, kind, id string, open bool) statement.Revocation {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/pin"

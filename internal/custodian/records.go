@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/closing"
+	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
@@ -48,14 +49,27 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 	if err != nil {
 		return err
 	}
-	v.keys = c.keys(set)
-	c.view.Store(v)
+	n := c.use(v)
 	if old == nil {
 		return nil
 	}
-	n := c.Gate.Cut(func(u *closing.Use) error {
+	for _, cr := range old.credentials {
+		c.redial(cr, Connections.Retire)
+	}
+	c.Log.Info("set in force", "lock", set.Lock.Version, "cut", n)
+	return nil
+}
+
+// use puts a view in force, with its set read as if the people who are closed had left, and cuts the uses that it does not allow
+// any more. It returns how many. Callers hold changing.
+func (c *Custodian) use(v *view) int {
+	v.set = v.signed.Without(c.Gate.State().People()...)
+	v.keys = c.keys(v.set)
+	c.newKeys = false
+	c.view.Store(v)
+	return c.Gate.Cut(func(u *closing.Use) error {
 		use := u.Of.(*use)
-		if use.view.set == set {
+		if use.view.set == v.set {
 			return nil
 		}
 		if no := c.again(use, v); no != nil {
@@ -63,11 +77,16 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 		}
 		return nil
 	})
-	for _, cr := range old.credentials {
-		c.redial(cr, Connections.Retire)
+}
+
+// reread puts the set in force once more, because a person was closed or opened.
+func (c *Custodian) reread() {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if old := c.view.Load(); old != nil {
+		v := *old
+		c.use(&v)
 	}
-	c.Log.Info("set in force", "lock", set.Lock.Version, "cut", n)
-	return nil
 }
 
 // keys opens every workload key record with the set. One whose signer the set no longer knows is left out.
@@ -94,52 +113,76 @@ func (c *Custodian) Rekey() {
 }
 
 // Take takes a record that the follower verified.
-func (c *Custodian) Take(kind string, env *statement.Envelope) error {
+func (c *Custodian) Take(r *statement.Record) error {
 	v := c.view.Load()
 	if v == nil {
 		return errors.New("there is no set yet")
 	}
-	switch kind {
+	switch r.Kind {
 	case "revocation":
-		r, err := v.set.OpenRevocation(env, c.Clock())
-		if err != nil {
-			return err
-		}
-		return c.revoke(r)
+		return c.revoke(v, r)
 	case "workload-key":
 		c.changing.Lock()
 		defer c.changing.Unlock()
-		c.keyRecords, c.newKeys = append(c.keyRecords, env), true
+		c.keyRecords, c.newKeys = append(c.keyRecords, r.Envelope), true
 	case "extension":
-		x, err := v.set.OpenExtension(env, c.ID, c.Clock())
+		x, err := v.set.OpenExtension(r.Envelope, c.ID, c.Clock())
 		if err != nil {
 			return err
 		}
-		return c.extend(x, env)
+		return c.extend(x, r)
 	}
 	return nil
 }
 
-func (c *Custodian) revoke(r *statement.Revocation) error {
-	changed, err := c.Gate.Apply(r)
+// revoke closes or opens what a record says. Who is closed himself may still close what is his: that a closing is withheld until
+// its signer is closed must not undo it. He opens nothing.
+func (c *Custodian) revoke(v *view, from *statement.Record) error {
+	r, err := v.signed.OpenRevocation(from.Envelope, c.Clock())
+	if err == nil && r.Open {
+		r, err = v.set.OpenRevocation(from.Envelope, c.Clock())
+	}
 	if err != nil {
 		return err
 	}
-	if changed && !r.Open {
-		c.hangUp(r.Target)
+	change := closed.Change{
+		Closed: closing.Closed{Target: r.Target, Reason: r.Reason, By: r.Signer, Time: r.Time}, Type: entry.Revoke, Record: from.SHA256, Channel: from.Channel,
+	}
+	if r.Open {
+		change.Type = entry.Unfreeze
+	}
+	return c.apply(change)
+}
+
+// apply closes or opens what a record asks for.
+func (c *Custodian) apply(change closed.Change) error {
+	changed, err := c.Gate.Apply(change)
+	if err != nil {
+		return err
 	}
 	if changed {
-		c.Log.Warn("revocation record", "target", r.Target.Kind, "id", r.Target.ID, "by", r.Signer, "open", r.Open, "reason", r.Reason)
+		c.changed(change.Target, change.Type != entry.Unfreeze)
+		c.Log.Warn("record", "type", change.Type, "target", change.Target.Kind, "id", change.Target.ID, "by", change.By, "reason", change.Reason, "channel", change.Channel)
 		go c.Tell()
 	}
 	c.save()
 	return nil
 }
 
+// changed does what the gate leaves to do.
+func (c *Custodian) changed(t statement.Target, closes bool) {
+	if t.Kind == closing.Person {
+		c.reread()
+	}
+	if closes {
+		c.hangUp(t)
+	}
+}
+
 // Close closes a target now. An error means that it is in force but not on disk yet.
 func (c *Custodian) Close(cl closing.Closed) (changed bool, err error) {
 	if changed = c.Gate.Close(cl); changed {
-		c.hangUp(cl.Target)
+		c.changed(cl.Target, true)
 		c.Log.Warn("freeze", "target", cl.Target.Kind, "id", cl.Target.ID, "by", cl.By, "reason", cl.Reason)
 		go c.Tell()
 	}
@@ -162,7 +205,8 @@ func (c *Custodian) hangUp(t statement.Target) {
 		return
 	}
 	for _, cr := range v.credentials {
-		if t.Kind == closing.Everything || t.Kind == closing.Credential && t.ID == cr.ID || t.Kind == closing.Unit && t.ID == cr.unit.ID {
+		if t == (statement.Target{Kind: closing.Everything}) || t == (statement.Target{Kind: closing.Credential, ID: cr.ID}) ||
+			t == (statement.Target{Kind: closing.Unit, ID: cr.unit.ID}) || t == (statement.Target{Kind: closing.Tenant, ID: cr.unit.Tenant}) {
 			c.redial(cr, Connections.Close)
 		}
 	}
@@ -189,9 +233,9 @@ func (c *Custodian) Tell() {
 	}
 }
 
-func (c *Custodian) tell(cl *closing.Change) error {
+func (c *Custodian) tell(cl *closed.Change) error {
 	e := (&use{view: c.view.Load(), age: c.News()}).entry(cl.Type)
-	e.Actor, e.Reason = []string{cl.By}, clip(cl.Reason, maxName)
+	e.Actor, e.Reason, e.Record, e.Proof = []string{cl.By}, clip(cl.Reason, maxName), cl.Record, cl.Channel
 	switch id := cl.Target.ID; cl.Target.Kind {
 	case closing.Workload:
 		e.Workload = id
@@ -201,8 +245,12 @@ func (c *Custodian) tell(cl *closing.Change) error {
 		e.Credential = id
 	case closing.Gateway:
 		e.Gateway = id
+	case closing.Tenant:
+		e.Tenant = id
 	case closing.Key:
 		e.Actor = append(e.Actor, "key:"+clip(id, 16))
+	case closing.Agent, closing.Person, closing.Token:
+		e.Actor = append(e.Actor, cl.Target.Kind+":"+clip(id, 64))
 	case closing.Everything:
 		e.Reason = "everything: " + e.Reason
 	}
@@ -230,12 +278,12 @@ func (c *Custodian) settle(e *entry.Entry) {
 }
 
 // extend lengthens a bound. Its entry is durable first: it is the first of the period.
-func (c *Custodian) extend(x *statement.Extension, env *statement.Envelope) error {
+func (c *Custodian) extend(x *statement.Extension, r *statement.Record) error {
 	if !c.Clock().Before(x.Until) {
 		return nil // read again after a restart
 	}
 	e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.BreakGlass)
-	e.Actor, e.Reason = signers(env), "extend_"+x.What
+	e.Actor, e.Reason, e.Record, e.Proof = signers(r.Envelope), "extend_"+x.What, r.SHA256, r.Channel
 	if _, err := c.Ledger.Append(e, nil); err != nil {
 		return fmt.Errorf("writing the extension to the ledger: %w", err)
 	}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
-	"github.com/reevehq/reeve/internal/custodian/closing"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/workload"
 )

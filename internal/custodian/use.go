@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
-	"github.com/reevehq/reeve/internal/custodian/closing"
 	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/hop"

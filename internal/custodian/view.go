@@ -17,8 +17,9 @@ import (
 
 // view is what the owners have signed, ready for use. It is immutable: a new set or a new workload key is a new view.
 type view struct {
-	set         *statement.Set
-	lock        string // hex lock hash: the entries' "estate"
+	signed      *statement.Set // as its owners signed it
+	set         *statement.Set // that without the people who are closed: what decides
+	lock        string         // hex lock hash: the entries' "estate"
 	policies    *policy.Policies
 	keys        *workload.Keys
 	ceilings    *ceiling.Table
@@ -65,6 +66,7 @@ func (c *Custodian) compile(set *statement.Set, old *view) (*view, error) {
 		return nil, fmt.Errorf("compiling the policies: %w", err)
 	}
 	v := &view{
+		signed:      set,
 		set:         set,
 		lock:        hex.EncodeToString(set.LockHash[:]),
 		policies:    policies,
@@ -106,7 +108,7 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential) 
 	return cr
 }
 
-// Set is the set in force, or nil before the first.
+// Set is the set in force without the people who are closed, or nil before the first.
 func (c *Custodian) Set() *statement.Set {
 	if v := c.view.Load(); v != nil {
 		return v.set

@@ -53,7 +53,7 @@ type Config struct {
 	Custodian string // whose handovers and extensions are wanted; empty for none
 
 	OnSet      func(*statement.Set, statement.Store) error
-	OnRecord   func(kind string, env *statement.Envelope) error // revocation, workload-key, extension or retirement
+	OnRecord   func(*statement.Record) error // every kind but handovers
 	OnHandover func(env *statement.Envelope, ciphertext []byte) error
 
 	Skew  time.Duration    // how far a heartbeat's time may be from the clock; default 2 s
@@ -168,11 +168,12 @@ func (f *Follower) Status() Status {
 	return s
 }
 
-// Offer verifies, passes on and keeps a record that came another way, such as an admin socket.
-func (f *Follower) Offer(file []byte) error {
+// Offer verifies, passes on and keeps a record that came by another channel, such as "admin". One that is refused leaves no
+// trace: whoever offers is not believed.
+func (f *Follower) Offer(file []byte, channel string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.takeRecord(&Frame{Record: file})
+	return f.accept(&Frame{Record: file}, channel)
 }
 
 func (f *Follower) run(ctx context.Context, attempt func(context.Context) error) {
@@ -230,7 +231,7 @@ func (f *Follower) stream(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the authority's stream ended: %w", cmp.Or(context.Cause(ctx), err))
 		}
-		err = f.take(frame)
+		err = f.take(frame, "feed")
 		switch {
 		case err == errResync:
 			return err
@@ -286,7 +287,7 @@ func (f *Follower) read(context.Context) error {
 		look("lock "+strconv.FormatInt(newest, 10), err)
 	}
 	err = EachRecord(folder, func(name string, record *Frame) error {
-		look(name, f.take(record))
+		look(name, f.take(record, "folder"))
 		return nil
 	})
 	if err != nil {
@@ -301,8 +302,8 @@ func (f *Follower) read(context.Context) error {
 	return nil
 }
 
-// take applies one frame.
-func (f *Follower) take(frame *Frame) error {
+// take applies one frame that came by a channel.
+func (f *Follower) take(frame *Frame, channel string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -313,7 +314,7 @@ func (f *Follower) take(frame *Frame) error {
 			f.seen.Add(sha256.Sum256(frame.Record))
 			f.based.Add(sha256.Sum256(frame.Record))
 		}
-		return f.takeRecord(frame)
+		return f.takeRecord(frame, channel)
 	case len(frame.Set) > 0:
 		before := f.refused.Len()
 		f.seenSet = frame.Set.Sum()
@@ -390,16 +391,29 @@ func (f *Follower) takeSet(store statement.Store) error {
 	f.set.Store(set)
 	f.refused = Records{}
 	f.cfg.Log.Info("statement set in force", "lock", set.Lock.Version)
-	f.pending = slices.DeleteFunc(f.pending, func(kept *Frame) bool { return f.takeRecord(kept) == nil })
+	f.pending = slices.DeleteFunc(f.pending, func(kept *Frame) bool { return f.takeRecord(kept, "kept") == nil })
 	if f.dir == "" {
 		return nil
 	}
 	return inForce(Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode()))
 }
 
-// takeRecord verifies a record, passes it on and keeps it. A known one is no error. Closing does not wait for the disk: a
-// record that cannot be kept is in force and reported.
-func (f *Follower) takeRecord(frame *Frame) error {
+// takeRecord takes a record, unless it was refused under this set.
+func (f *Follower) takeRecord(frame *Frame, channel string) error {
+	id := sha256.Sum256(frame.Record)
+	if f.refused.Has(id) {
+		return nil
+	}
+	err := f.accept(frame, channel)
+	if _, _, unread := ParseRecord(frame.Record); err != nil && unread == nil && !f.own.Has(id) {
+		f.refused.Add(id)
+	}
+	return err
+}
+
+// accept verifies a record, passes it on and keeps it. A known one is no error. Closing does not wait for the disk: a record that
+// cannot be kept is in force and reported.
+func (f *Follower) accept(frame *Frame, channel string) error {
 	id := sha256.Sum256(frame.Record)
 	env, kind, err := ParseRecord(frame.Record)
 	switch {
@@ -408,11 +422,10 @@ func (f *Follower) takeRecord(frame *Frame) error {
 	case max(f.own.Len(), f.seen.Len(), f.handed.Len()) > MaxRecords:
 		return fmt.Errorf("%w: more than %d records", ErrFrame, MaxRecords)
 	}
-	if f.own.Has(id) || f.handed.Has(id) || f.refused.Has(id) {
+	if f.own.Has(id) || f.handed.Has(id) {
 		return nil
 	}
-	if err := f.pass(kind, env, frame.Sealed, id); err != nil {
-		f.refused.Add(id)
+	if err := f.pass(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed, id); err != nil {
 		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
 	}
 	if kind == "handover" || f.dir == "" {
@@ -423,12 +436,12 @@ func (f *Follower) takeRecord(frame *Frame) error {
 
 // pass verifies one record with the set in force and hands it to its callback. What is for another custodian is kept like
 // the rest, but for handovers.
-func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id [sha256.Size]byte) error {
+func (f *Follower) pass(r *statement.Record, sealed []byte, id [sha256.Size]byte) error {
 	set := f.Set()
 	if set == nil {
 		return errors.New("there is no set yet to verify it with")
 	}
-	record, custodian, err := Open(set, env, kind, f.cfg.Clock())
+	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock())
 	if err != nil {
 		return err
 	}
@@ -438,7 +451,7 @@ func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id 
 			return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
 		}
 		if mine && f.cfg.OnHandover != nil {
-			err = f.cfg.OnHandover(env, sealed)
+			err = f.cfg.OnHandover(r.Envelope, sealed)
 		}
 		if err == nil {
 			f.handed.Add(id)
@@ -446,7 +459,7 @@ func (f *Follower) pass(kind string, env *statement.Envelope, sealed []byte, id 
 		return err
 	}
 	if mine && f.cfg.OnRecord != nil {
-		if err := f.cfg.OnRecord(kind, env); err != nil {
+		if err := f.cfg.OnRecord(r); err != nil {
 			return err
 		}
 	}
@@ -474,7 +487,7 @@ func (f *Follower) restore() error {
 	if err != nil {
 		return err
 	}
-	if err := f.take(frame); err != nil {
+	if err := f.take(frame, "kept"); err != nil {
 		f.report(fmt.Errorf("the set kept from the last run: %w", err))
 	}
 	if last, err := statement.Newest(frame.Set, "lock"); err == nil {
@@ -486,7 +499,7 @@ func (f *Follower) restore() error {
 	}
 	for line := range bytes.Lines(records) { // one may be torn by a crash; the feed sends it again
 		frame, err := ParseFrame(line)
-		if err == nil && f.take(frame) != nil {
+		if err == nil && f.take(frame, "kept") != nil {
 			f.pending = append(f.pending, frame)
 		}
 	}

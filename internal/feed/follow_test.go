@@ -191,7 +191,7 @@ func (s *stage) config(t *testing.T, h *heard) Config {
 	return Config{
 		URL: s.url, Pin: s.Pin, Dir: filepath.Join(t.TempDir(), "feed"), Custodian: "c1", Skew: time.Minute, stall: time.Minute,
 		OnSet:      func(set *statement.Set, _ statement.Store) error { return h.add("set %d", set.Lock.Version) },
-		OnRecord:   func(kind string, env *statement.Envelope) error { return h.add("%s", kind) },
+		OnRecord:   func(r *statement.Record) error { return h.add("%s", r.Kind) },
 		OnHandover: func(_ *statement.Envelope, ciphertext []byte) error { return h.add("handover %s", ciphertext) },
 		Log:        slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
@@ -383,10 +383,10 @@ func TestWithheldRecord(t *testing.T) {
 	c := s.accept(t)
 	c.send(t, s.set(t), s.heartbeat(t, nil))
 	s.counted(t, f)
-	if err := f.Offer(s.revocation(t, 2, s.Ada)); err != nil {
+	if err := f.Offer(s.revocation(t, 2, s.Ada), "test"); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Offer([]byte("{}")); !errors.Is(err, ErrFrame) {
+	if err := f.Offer([]byte("{}"), "test"); !errors.Is(err, ErrFrame) {
 		t.Errorf("offered rubbish: %v", err)
 	}
 	for _, connection := range []string{"same", "next"} {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/gateway/dialect"
 	"github.com/reevehq/reeve/internal/hop"
 )
@@ -46,7 +47,7 @@ func (c *call) answer(resp *hop.Response) *dialect.Fault {
 		c.trailers(resp.Trailer())
 		return nil
 	}
-	if ctx := c.r.Context(); ctx.Err() != nil && !closing(ctx) {
+	if ctx := c.r.Context(); ctx.Err() != nil && !givenUp(ctx) {
 		c.code = gone
 	} else if c.code = "broken"; !p.begun {
 		return c.instead(&dialect.Fault{Status: http.StatusBadGateway, Code: c.code,
@@ -122,6 +123,9 @@ func (p *passage) pass() error {
 	p.watch.Stop()
 	if p.silent {
 		err = errSilent
+	}
+	if cut := p.call.cut(); cut != nil && err != nil {
+		err = cut
 	}
 	if err == nil && p.sse {
 		err = p.complete()
@@ -253,7 +257,7 @@ func (p *passage) complete() error {
 // say tells the client in its stream that the answer broke off. In the middle of an event only the connection's end can say so.
 func (p *passage) say(err error) {
 	c := p.call
-	if !p.events.between() || c.r.Context().Err() != nil && !closing(c.r.Context()) {
+	if !p.events.between() || c.r.Context().Err() != nil && !givenUp(c.r.Context()) {
 		return
 	}
 	f := &dialect.Fault{Status: http.StatusBadGateway, Code: "broken", RequestID: c.id,
@@ -267,7 +271,7 @@ func (p *passage) say(err error) {
 // reason is what a client may read of why an answer broke off.
 func reason(err error) string {
 	switch {
-	case errors.Is(err, errSilent), errors.Is(err, errShort):
+	case errors.Is(err, errSilent), errors.Is(err, errShort), errors.Is(err, closing.ErrCut):
 		return err.Error()
 	case errors.Is(err, context.Canceled):
 		return errClosing.Error()

@@ -51,14 +51,14 @@ type running struct {
 // run starts in this order: statements, ledger, listener, confinement, serving. Each wait shows in /readyz.
 func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	r := &running{
-		cfg: cfg, rt: rt, records: new(Records), first: make(chan struct{}),
+		cfg: cfg, rt: rt, records: NewRecords(), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
 		hop:     hop.NewClient(hop.ClientConfig{Dial: hop.Unix(cfg.Hop.Socket), Conns: cfg.Hop.Conns, Limits: hop.Limits{Body: 1 << 30}}),
 	}
 	defer r.hop.Close()
 	r.gateway = New(Parts{
-		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Journal: rt.Journal, Metrics: rt.Metrics,
+		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
 	})
 	rt.Ready.Set("statements", "waiting for the first verified set from "+cfg.Authority+"; see reeve publish")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/gateway/anthropic"
 	"github.com/reevehq/reeve/internal/gateway/dialect"
 	"github.com/reevehq/reeve/internal/gateway/openai"
@@ -41,6 +42,7 @@ type Parts struct {
 	ID        string // in the operations statement
 	Custodian Custodian
 	Keys      Keys
+	Gate      *closing.Gate    // what is closed; by default nothing is
 	Journal   *process.Journal // a line for each request
 	Metrics   *metrics.Registry
 	KeepAlive time.Duration // silence in a stream of events before a comment is sent; 15 s by default
@@ -71,6 +73,9 @@ func New(p Parts) *Gateway {
 	if p.Memory == 0 {
 		p.Memory = 512 << 20
 	}
+	if p.Gate == nil {
+		p.Gate = closing.NewGate(closing.NewState(0, nil))
+	}
 	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}}
 	g.bodies.most = p.Memory
 	g.limiter.tally = map[string]*tally{}
@@ -98,8 +103,8 @@ func (g *Gateway) Flush(l Ledger) error { return g.refusals.flush(l) }
 // errClosing cancels the requests that outlast the drain.
 var errClosing = errors.New("the gateway is closing")
 
-// closing reports whether a request's context ended because of the gateway, and not its client.
-func closing(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errClosing) }
+// givenUp reports whether a request's context ended because of the gateway, and not its client.
+func givenUp(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errClosing) }
 
 // ConnState counts client connections: it belongs into http.Server.ConnState.
 func (g *Gateway) ConnState(_ net.Conn, s http.ConnState) {
@@ -125,6 +130,9 @@ type call struct {
 	force   *force
 	who     workload.Identity
 	key     string
+	use     closing.Use     // what the request stands or falls with
+	ctx     context.Context // of the request at the custodian: it ends with the client's, and when something of use is closed
+	left    func()          // takes use out of the gate
 	target  target
 	model   string // as the client named it
 	stream  bool   // the client asked for a stream of events
@@ -258,7 +266,18 @@ func (c *call) authenticate() *dialect.Fault {
 		return proofFault(err)
 	}
 	c.who, c.key = who, k
-	return nil
+	c.use = closing.Use{Workload: who.Workload, Tenant: who.Tenant, Units: [2]string{who.Unit}, Gateway: c.g.cfg.ID, Key: who.SHA256, Actors: who.Actor, Tokens: who.Token}
+	return c.live()
+}
+
+// live refuses what is closed, early: the custodian, which decides, would refuse it too.
+func (c *call) live() *dialect.Fault {
+	closed := c.g.cfg.Gate.State().Of(&c.use)
+	if closed == nil {
+		return nil
+	}
+	return &dialect.Fault{Status: http.StatusForbidden, Code: "frozen", Final: true,
+		Message: "This use is closed: " + closed.Error() + ". Nothing was sent. A record signed by an owner and one other role opens it again."}
 }
 
 // list answers GET /v1/models.
@@ -307,6 +326,7 @@ func (c *call) forward() *dialect.Fault {
 		}
 		body, open.Body, c.in, c.read = b, b.b[:n], int64(n), true
 	}
+	defer c.leave()
 	resp, f := c.send(open)
 	if body != nil {
 		c.g.bodies.give(body) // Do has copied what it still needs
@@ -323,11 +343,19 @@ func (c *call) send(open *hop.Open) (*hop.Response, *dialect.Fault) {
 	if f := c.choose(open.Body); f != nil {
 		return nil, f
 	}
+	c.enter()
 	open.Credential = c.target.credential
-	resp, err := c.g.cfg.Custodian.Do(c.r.Context(), open)
+	if f := c.live(); f != nil { // it is entered by now: what is closed from here on cuts it
+		return nil, f
+	}
+	resp, err := c.g.cfg.Custodian.Do(c.ctx, open)
 	if err != nil {
 		f := hopFault(err)
-		if f.Code == gone && closing(c.r.Context()) {
+		if cut := c.cut(); cut != nil && f.Code == gone {
+			f = &dialect.Fault{Status: http.StatusForbidden, Code: "frozen", Final: true,
+				Message: "This use was closed while it was made: " + cut.Error() + ". Whether the upstream acted on it is not known; the ledger says whether it was sent."}
+		}
+		if f.Code == gone && givenUp(c.r.Context()) {
 			f = &dialect.Fault{Status: http.StatusServiceUnavailable, Code: "draining", RetryAfter: 1,
 				Message: "This gateway is closing and gave the request up. Whether the upstream acted on it is not known."}
 		}
@@ -337,6 +365,31 @@ func (c *call) send(open *hop.Open) (*hop.Response, *dialect.Fault) {
 	}
 	c.entered = true
 	return resp, nil
+}
+
+// enter registers the request to be cut when something of it is closed, until leave.
+func (c *call) enter() {
+	c.use.Credential = c.target.credential
+	if _, unit, ok := c.force.set.Credential(c.use.Credential); ok {
+		c.use.Units[1] = unit.ID
+	}
+	c.ctx, c.use.Cut = context.WithCancelCause(c.r.Context())
+	c.left = c.g.cfg.Gate.Enter(&c.use)
+}
+
+func (c *call) leave() {
+	if c.left != nil {
+		c.left()
+		c.use.Cut(nil)
+	}
+}
+
+// cut is why the request was cut, or nil.
+func (c *call) cut() error {
+	if cause := context.Cause(c.ctx); errors.Is(cause, closing.ErrCut) {
+		return cause
+	}
+	return nil
 }
 
 // choose finds the credential: by the model in the body, or by what the client says when there is none.

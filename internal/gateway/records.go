@@ -5,25 +5,35 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
 
-// Records are the workload keys that policy owners registered, and those that were revoked. The custodian has the same from
-// its own feed and decides by them; here they keep strangers from the hop. The zero Records knows no key.
+// Records are the workload keys that policy owners registered, and what was revoked. The custodian has the same from its own
+// feed and decides by them; here they keep strangers from the hop, and end streams should the custodian not.
 type Records struct {
+	Gate *closing.Gate // what is closed
+
 	mu      sync.Mutex // guards what follows
 	set     *statement.Set
 	keys    []*statement.Envelope
-	revoked map[string]*statement.Revocation // the newest for each key, by the beginning of its hash
+	newest  map[statement.Target]*statement.Revocation
+	changes []change // that the ledger has not been told
 
-	now   atomic.Pointer[snapshot]
+	now   atomic.Pointer[workload.Keys]
 	stale atomic.Bool // now is older than the records
 }
 
-type snapshot struct {
-	keys    *workload.Keys
-	revoked map[string]bool
+// change is a revocation that changed what is closed.
+type change struct {
+	*statement.Revocation
+	record, channel string
+}
+
+// NewRecords returns Records that know no key and close nothing.
+func NewRecords() *Records {
+	return &Records{Gate: closing.NewGate(closing.NewState(0, nil)), newest: map[statement.Target]*statement.Revocation{}}
 }
 
 // Use verifies the records by a new set from now on: keys that it does not allow end.
@@ -34,45 +44,52 @@ func (r *Records) Use(set *statement.Set) {
 	r.stale.Store(true)
 }
 
-// Take takes a record that the feed has verified. Kinds that say nothing about keys are passed over.
-func (r *Records) Take(kind string, env *statement.Envelope) error {
+// Take takes a record that the feed has verified. Kinds that say nothing here are passed over.
+func (r *Records) Take(from *statement.Record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch kind {
+	switch from.Kind {
 	case "workload-key":
-		r.keys = append(r.keys, env)
+		r.keys = append(r.keys, from.Envelope)
+		r.stale.Store(true)
 	case "revocation":
-		v, err := r.set.OpenRevocation(env, time.Now())
+		v, err := r.set.OpenRevocation(from.Envelope, time.Now())
 		if err != nil {
 			return err
 		}
-		id := keyID(v.Target.ID)
-		if last := r.revoked[id]; v.Target.Kind != "key" || last != nil && last.Time.After(v.Time) {
-			return nil
-		}
-		if r.revoked == nil {
-			r.revoked = map[string]*statement.Revocation{}
-		}
-		r.revoked[id] = v
+		r.apply(change{v, from.SHA256, from.Channel})
 	}
-	r.stale.Store(true)
 	return nil
 }
 
-// keyID is the beginning of a key's hash, as workload.Identity.KeyID has it.
-func keyID(sha256 string) string { return sha256[:min(16, len(sha256))] }
+// apply lets the newest record about a target hold, and of two that were signed at one time the closing: nothing is remembered
+// over a restart, after which records come in any order. Callers hold mu.
+func (r *Records) apply(c change) {
+	last := r.newest[c.Target]
+	if last != nil && (last.Time.After(c.Time) || last.Time.Equal(c.Time) && c.Open) {
+		return
+	}
+	r.newest[c.Target] = c.Revocation
+	if c.Open {
+		r.Gate.Open(c.Target)
+	} else {
+		r.Gate.Close(closing.Closed{Target: c.Target, Reason: c.Reason, By: c.Signer, Time: c.Time})
+	}
+	r.changes = append(r.changes, c)
+	r.stale.Store(r.stale.Load() || c.Target.Kind == closing.Person)
+}
 
 // Verify returns who presents the proof.
 func (r *Records) Verify(p workload.Proof, now time.Time) (workload.Identity, error) {
 	if r.stale.Load() {
 		r.refresh(now)
 	}
-	s := r.now.Load()
-	if s == nil {
+	keys := r.now.Load()
+	if keys == nil {
 		return workload.Identity{}, workload.ErrUnknown
 	}
-	who, err := s.keys.Verify(p, now)
-	if err == nil && s.revoked[who.KeyID] {
+	who, err := keys.Verify(p, now)
+	if err == nil && r.Gate.State().At(statement.Target{Kind: closing.Key, ID: who.SHA256}) != nil {
 		return workload.Identity{}, workload.ErrRevoked
 	}
 	return who, err
@@ -85,16 +102,13 @@ func (r *Records) refresh(now time.Time) {
 	if r.set == nil || !r.stale.Load() {
 		return
 	}
+	set := r.set.Without(r.Gate.State().People()...)
 	records := make([]*statement.WorkloadKey, 0, len(r.keys))
 	for _, env := range r.keys {
-		if k, err := r.set.OpenWorkloadKey(env, now); err == nil {
+		if k, err := set.OpenWorkloadKey(env, now); err == nil {
 			records = append(records, k)
 		}
 	}
-	s := &snapshot{keys: workload.NewKeys(r.set, records), revoked: map[string]bool{}}
-	for id, v := range r.revoked {
-		s.revoked[id] = !v.Open
-	}
-	r.now.Store(s)
+	r.now.Store(workload.NewKeys(set, records))
 	r.stale.Store(false) // last: until here whoever asks waits for it
 }

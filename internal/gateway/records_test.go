@@ -15,7 +15,7 @@ import (
 
 func TestRecords(t *testing.T) {
 	e := estatetest.New(t)
-	r := new(Records)
+	r := NewRecords()
 	verify := func() error {
 		_, err := r.Verify(e.Proof("research-agent"), e.Now)
 		return err
@@ -29,7 +29,7 @@ func TestRecords(t *testing.T) {
 		t.Fatal(len(envelopes), err)
 	}
 	for _, env := range envelopes {
-		if err := r.Take("workload-key", env); err != nil {
+		if err := r.Take(&statement.Record{Kind: "workload-key", Envelope: env}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Take("revocation", env); err != nil {
+		if err := r.Take(&statement.Record{Kind: "revocation", Envelope: env}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -87,10 +87,10 @@ func TestAllWhoAskAtOnceAreKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 200 {
-		r := new(Records)
+		r := NewRecords()
 		r.Use(e.Set)
 		for _, env := range envelopes {
-			if err := r.Take("workload-key", env); err != nil {
+			if err := r.Take(&statement.Record{Kind: "workload-key", Envelope: env}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -126,34 +126,49 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 }
 
 // owns reports whether the person is an owner of the target at t, which unit the target belongs to, if one, and whether the
-// set has the target. "Everything" is every owner's; a W0 key, of which only the hash is known here, every policy owner's.
+// set has the target. "Everything" is every owner's. Of a W0 key, a token and an agent that is no workload only the name is
+// known here: they are every policy owner's. Tenants and people are the charter's: they are the root holders', and each is his own.
 func (s *Set) owns(person string, target Target, t time.Time) (mine bool, unit string, ok bool) {
 	c := &s.Charter
-	switch target.Kind {
+	switch id := target.ID; target.Kind {
 	case "credential":
-		_, u, ok := s.Credential(target.ID)
+		_, u, ok := s.Credential(id)
 		if !ok {
 			return false, "", false
 		}
-		owner, live := s.Owner(target.ID, t)
+		owner, live := s.Owner(id, t)
 		return live && owner.ID == person, u.ID, true
-	case "workload":
-		_, u, ok := s.Workload(target.ID)
+	case "workload", "agent":
+		_, u, ok := s.Workload(id)
+		if !ok && target.Kind == "agent" {
+			return slices.Contains(c.roles(person, "", t), "policy"), "", validName(id)
+		}
 		if !ok {
 			return false, "", false
 		}
 		return c.holds(person, role{"policy", u.ID}, t), u.ID, true
 	case "unit":
-		return c.holds(person, role{"policy", target.ID}, t), target.ID, s.index.units[target.ID] != nil
+		return c.holds(person, role{"policy", id}, t), id, s.index.units[id] != nil
+	case "tenant":
+		return c.holds(person, role{name: "root"}, t), "", slices.Contains(c.Tenants, id)
+	case "person":
+		return person == id || c.holds(person, role{name: "root"}, t), "", c.person(id) != nil
 	case "gateway":
-		_, ok := s.Gateway(target.ID)
+		_, ok := s.Gateway(id)
 		return c.holds(person, role{name: "operations"}, t), "", ok
 	case "key":
-		return slices.Contains(c.roles(person, "", t), "policy"), "", validHash(target.ID)
+		return slices.Contains(c.roles(person, "", t), "policy"), "", validHash(id)
+	case "token":
+		return slices.Contains(c.roles(person, "", t), "policy"), "", validName(id)
 	case "everything":
-		return len(c.roles(person, "", t)) > 0, "", target.ID == ""
+		return len(c.roles(person, "", t)) > 0, "", id == ""
 	}
 	return false, "", false
+}
+
+// validName reports whether a name that others give, such as a token's jti, can be a target.
+func validName(s string) bool {
+	return s != "" && len(s) <= 256 && !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r == 0x7f })
 }
 
 // OpenHandover verifies a handover to the named custodian: signed by who was the credential's accountable owner when it

@@ -8,6 +8,14 @@ import (
 // A record is a small signed object outside the versioned statements: it takes effect when it arrives. Each is DSSE over
 // RFC 8785 JSON of one of the types below, with the payload type "application/vnd.reeve.<kind>+json".
 
+// Record is a record as it reached a process.
+type Record struct {
+	Kind     string
+	Envelope *Envelope
+	SHA256   string // hex, of the record's file: its name everywhere
+	Channel  string // by which it came: feed, folder, auditor, gateway, admin, or kept from an earlier run
+}
+
 // Envelope is a DSSE envelope (https://github.com/secure-systems-lab/dsse, v1). Payload and Sig are raw bytes; JSON carries base64.
 type Envelope struct {
 	PayloadType string      `json:"payloadType"`
@@ -36,7 +44,8 @@ type Revocation struct {
 	Time   time.Time `json:"time"`
 }
 
-// Target is what a revocation names. This release: workload, unit, credential, gateway, key (a W0 key's hash), everything.
+// Target is what a revocation names: a workload, agent (a name in a token's delegation chain), person, tenant, unit, credential or
+// gateway by its id; a key (W0) by the hex SHA-256 of it; a token by that or by its jti; or everything.
 type Target struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"` // empty for everything

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -77,4 +78,23 @@ func (s *Set) assemble(files map[string]Files) (err error) {
 	}
 	s.index, err = newIndex(s)
 	return err
+}
+
+// Without returns the set as if these people had left long ago: nothing that they signed opens anything, their deputies act for
+// them, and what has no deputy is orphaned. Without anybody of them it returns the set itself.
+func (s *Set) Without(people ...string) *Set {
+	n := *s
+	n.Charter.People, n.Charter.people = slices.Clone(s.Charter.People), map[string]*Person{}
+	gone := false
+	for i := range n.Charter.People {
+		p := &n.Charter.People[i]
+		if slices.Contains(people, p.ID) {
+			p.Left, gone = time.Unix(0, 0), true
+		}
+		n.Charter.people[p.ID] = p
+	}
+	if !gone {
+		return s
+	}
+	return &n
 }

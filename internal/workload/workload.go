@@ -32,10 +32,12 @@ type Identity struct {
 	Workload string
 	Unit     string
 	Tenant   string
-	Level    int    // 0 for W0
-	Proof    string // bearer or pop
-	KeyID    string // first 16 hex digits of the key's SHA-256: names the key without giving it away
-	SHA256   string // hex, of the key: what a revocation of kind "key" names
+	Level    int       // 0 for W0
+	Proof    string    // bearer or pop
+	KeyID    string    // first 16 hex digits of the key's SHA-256: names the key without giving it away
+	SHA256   string    // hex, of the key: what a revocation of kind "key" names
+	Actor    []string  // who acts for the workload, by the token's delegation chain, the nearest first
+	Token    [2]string // hex SHA-256 of the token and its jti, where there is one: what a revocation of kind "token" names
 	NotAfter time.Time
 }
 

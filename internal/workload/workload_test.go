@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/statement"
@@ -52,7 +54,7 @@ func TestVerify(t *testing.T) {
 			if err == nil && (id.Workload != "research-agent" || id.Unit != "research" || id.Tenant != "acme" || id.Level != 0 || id.Proof != "bearer" || id.KeyID != id.SHA256[:16]) {
 				t.Errorf("%+v", id)
 			}
-			if err != nil && id != (workload.Identity{}) {
+			if err != nil && !cmp.Equal(id, workload.Identity{}) {
 				t.Errorf("an identity with an error: %+v", id)
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/confine"
 	"github.com/reevehq/reeve/internal/custodian"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
@@ -146,7 +146,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	for credential, err := range unopened {
 		rt.Log.Error("a sealed secret cannot be opened; it has to be handed over again", "credential", credential, "error", err)
 	}
-	gate, err := closing.Open(dir)
+	gate, err := closed.Open(dir)
 	if err != nil {
 		return nil, err
 	}

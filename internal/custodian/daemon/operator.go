@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
-	"github.com/reevehq/reeve/internal/custodian/closing"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -91,12 +91,12 @@ func (o operator) Freeze(target statement.Target, reason string) (string, error)
 		if target.ID != "" {
 			return "", errors.New("everything has no id")
 		}
-	case closing.Workload, closing.Unit, closing.Credential, closing.Gateway, closing.Key:
+	case closing.Workload, closing.Agent, closing.Person, closing.Tenant, closing.Unit, closing.Credential, closing.Gateway, closing.Key, closing.Token:
 		if target.ID == "" {
 			return "", fmt.Errorf("name the %s to freeze", target.Kind)
 		}
 	default:
-		return "", fmt.Errorf("%q cannot be frozen; workload, unit, credential, gateway, key and everything can", target.Kind)
+		return "", fmt.Errorf("%q cannot be frozen; workload, agent, person, tenant, unit, credential, gateway, key, token and everything can", target.Kind)
 	}
 	changed, err := o.Close(closing.Closed{Target: target, Reason: reason, By: "admin", Time: o.Clock()})
 	done := "frozen, and its streams are cut"
@@ -112,7 +112,7 @@ func (o operator) Freeze(target statement.Target, reason string) (string, error)
 	return done, nil
 }
 
-// known reports whether the set in force has the target. A key is not looked up.
+// known reports whether the set in force has the target. Keys, tokens and agents are not looked up.
 func (o operator) known(t statement.Target) (ok bool) {
 	set := o.Set()
 	switch {
@@ -123,6 +123,10 @@ func (o operator) known(t statement.Target) (ok bool) {
 		_, _, ok = set.Credential(t.ID)
 	case t.Kind == closing.Gateway:
 		_, ok = set.Gateway(t.ID)
+	case t.Kind == closing.Tenant:
+		ok = slices.Contains(set.Charter.Tenants, t.ID)
+	case t.Kind == closing.Person:
+		ok = slices.ContainsFunc(set.Charter.People, func(p statement.Person) bool { return p.ID == t.ID })
 	case t.Kind == closing.Unit:
 		ok = slices.ContainsFunc(set.Charter.Units, func(u statement.Unit) bool { return u.ID == t.ID })
 	default:
@@ -137,7 +141,7 @@ func (o operator) Accept(record []byte) (string, error) {
 	if f == nil {
 		return "", errors.New("the custodian has not begun to follow its estate yet; try again shortly")
 	}
-	if err := f.Offer(record); err != nil {
+	if err := f.Offer(record, "admin"); err != nil {
 		return "", err
 	}
 	o.Rekey()

@@ -1,4 +1,4 @@
-package closing
+package closed
 
 import (
 	"encoding/json"
@@ -6,8 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/state"
-	"github.com/reevehq/reeve/internal/statement"
 )
 
 // fileName is the state file's, in the custodian's state directory.
@@ -15,40 +15,29 @@ const fileName = "closed.json"
 
 // file is the state file.
 type file struct {
-	Generation int64    `json:"generation"`
-	Closed     []Closed `json:"closed"`
-	Seen       []string `json:"seen"`
-	Owed       []Change `json:"owed,omitempty"`
+	Generation int64            `json:"generation"`
+	Closed     []closing.Closed `json:"closed"`
+	Seen       []string         `json:"seen"`
+	Owed       []Change         `json:"owed,omitempty"`
 }
 
 // Open reads the state file, which a custodian that never closed anything does not have.
 func Open(dir state.Dir) (*Gate, error) {
-	g := &Gate{dir: dir, seen: map[string]bool{}}
-	for i := range g.live {
-		g.live[i].uses = map[*Use]struct{}{}
-	}
-	state := &State{closed: map[statement.Target]*Closed{}}
-	g.state.Store(state)
 	text, err := dir.Read(fileName)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is closed: %w", err)
 	}
-	g.ahead(len(text))
-	if text == nil {
-		return g, nil
-	}
 	var f file
-	if err := json.Unmarshal(text, &f); err != nil {
-		return nil, fmt.Errorf("reading what is closed from %s: %w; put the file back from a backup: without it a frozen credential would be usable", dir.Path(fileName), err)
+	if text != nil {
+		if err := json.Unmarshal(text, &f); err != nil {
+			return nil, fmt.Errorf("reading what is closed from %s: %w; put the file back from a backup: without it a frozen credential would be usable", dir.Path(fileName), err)
+		}
 	}
-	state.Generation = f.Generation
-	for i := range f.Closed {
-		state.closed[f.Closed[i].Target] = &f.Closed[i]
-	}
-	g.owed = f.Owed
+	g := &Gate{Gate: closing.NewGate(closing.NewState(f.Generation, f.Closed)), dir: dir, seen: map[string]bool{}, owed: f.Owed}
 	for _, id := range f.Seen {
 		g.seen[id] = true
 	}
+	g.ahead(len(text))
 	return g, nil
 }
 

@@ -1,8 +1,9 @@
-package closing
+package closed
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -32,8 +34,8 @@ func open(t *testing.T, dir string) *Gate {
 	return g
 }
 
-func use() *Use {
-	return &Use{Workload: "w", Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
+func use() *closing.Use {
+	return &closing.Use{Workload: "w", Tenant: "t", Actors: []string{"a", "other-w"}, Tokens: [2]string{"feed0123", "jti-1"}, Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
 		Cut: func(error) {}}
 }
 
@@ -42,30 +44,39 @@ func TestEveryKindOfTarget(t *testing.T) {
 		target statement.Target
 		closes bool
 	}{
-		{statement.Target{Kind: Workload, ID: "w"}, true},
-		{statement.Target{Kind: Workload, ID: "other"}, false},
-		{statement.Target{Kind: Unit, ID: "home"}, true},
-		{statement.Target{Kind: Unit, ID: "owner"}, true},
-		{statement.Target{Kind: Unit, ID: "w"}, false},
-		{statement.Target{Kind: Credential, ID: "c"}, true},
-		{statement.Target{Kind: Credential, ID: "w"}, false},
-		{statement.Target{Kind: Gateway, ID: "g"}, true},
-		{statement.Target{Kind: Key, ID: "0123456789abcdef"}, true},
-		{statement.Target{Kind: Key, ID: "1123456789abcdef"}, false},
-		{statement.Target{Kind: Everything}, true},
+		{statement.Target{Kind: closing.Workload, ID: "w"}, true},
+		{statement.Target{Kind: closing.Workload, ID: "other"}, false},
+		{statement.Target{Kind: closing.Workload, ID: "other-w"}, true},
+		{statement.Target{Kind: closing.Agent, ID: "a"}, true},
+		{statement.Target{Kind: closing.Agent, ID: "w"}, false},
+		{statement.Target{Kind: closing.Tenant, ID: "t"}, true},
+		{statement.Target{Kind: closing.Tenant, ID: "home"}, false},
+		{statement.Target{Kind: closing.Token, ID: "feed0123"}, true},
+		{statement.Target{Kind: closing.Token, ID: "jti-1"}, true},
+		{statement.Target{Kind: closing.Token, ID: "jti"}, false},
+		{statement.Target{Kind: closing.Person, ID: "w"}, false},
+		{statement.Target{Kind: closing.Unit, ID: "home"}, true},
+		{statement.Target{Kind: closing.Unit, ID: "owner"}, true},
+		{statement.Target{Kind: closing.Unit, ID: "w"}, false},
+		{statement.Target{Kind: closing.Credential, ID: "c"}, true},
+		{statement.Target{Kind: closing.Credential, ID: "w"}, false},
+		{statement.Target{Kind: closing.Gateway, ID: "g"}, true},
+		{statement.Target{Kind: closing.Key, ID: "0123456789abcdef"}, true},
+		{statement.Target{Kind: closing.Key, ID: "1123456789abcdef"}, false},
+		{statement.Target{Kind: closing.Everything}, true},
 	} {
 		g := open(t, t.TempDir()+"/state")
 		var cause error
 		u := use()
 		u.Cut = func(err error) { cause = err }
 		leave := g.Enter(u)
-		if changed, err := g.Close(Closed{Target: tt.target, Reason: "test", By: "admin", Time: noon}), g.Flush(); err != nil || !changed {
+		if changed, err := g.Close(closing.Closed{Target: tt.target, Reason: "test", By: "admin", Time: noon}), g.Flush(); err != nil || !changed {
 			t.Fatalf("%v: changed %v, error %v", tt.target, changed, err)
 		}
 		if closed := g.State().Of(u); (closed != nil) != tt.closes {
 			t.Errorf("%v: closes the use: %v, want %v", tt.target, closed, tt.closes)
 		}
-		if errors.Is(cause, ErrCut) != tt.closes {
+		if errors.Is(cause, closing.ErrCut) != tt.closes {
 			t.Errorf("%v: the stream was cut with %v, want a cut: %v", tt.target, cause, tt.closes)
 		}
 		again := open(t, string(g.dir))
@@ -80,26 +91,31 @@ func TestEveryKindOfTarget(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	c := statement.Target{Kind: Credential, ID: "c"}
-	record := func(signer string, number int64, open bool, at time.Duration) *statement.Revocation {
-		return &statement.Revocation{Signer: signer, Number: number, Open: open, Target: c, Reason: "test", Time: noon.Add(at)}
+	c := statement.Target{Kind: closing.Credential, ID: "c"}
+	record := func(signer string, number int64, open bool, at time.Duration) Change {
+		kind := entry.Revoke
+		if open {
+			kind = entry.Unfreeze
+		}
+		return Change{Closed: closing.Closed{Target: c, Reason: "test", By: signer, Time: noon.Add(at)}, Type: kind,
+			Record: fmt.Sprintf("%s %d %v %v", signer, number, open, at)}
 	}
 	closed, opened := record("ada", 1, false, 0), record("ada", 2, true, time.Minute)
 	for _, tt := range []struct {
 		name    string
-		records []*statement.Revocation
+		records []Change
 		closes  bool
 		err     error // of the last
 	}{
-		{"closed", []*statement.Revocation{closed}, true, nil},
-		{"opened again", []*statement.Revocation{closed, opened}, false, nil},
-		{"a replayed closing does not close again", []*statement.Revocation{closed, opened, closed}, false, nil},
-		{"a replayed opening does not open again", []*statement.Revocation{closed, opened, record("bea", 1, false, 2*time.Minute), opened}, true, nil},
-		{"an opening signed before the closing", []*statement.Revocation{record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
-		{"an opening signed between two closings", []*statement.Revocation{closed, record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
-		{"another closing under the same number closes", []*statement.Revocation{
-			{Signer: "ada", Number: 1, Target: statement.Target{Kind: Unit, ID: "elsewhere"}, Reason: "test", Time: noon}, closed}, true, nil},
-		{"an opening that comes before its closing leaves the late one in force", []*statement.Revocation{opened, closed}, true, nil},
+		{"closed", []Change{closed}, true, nil},
+		{"opened again", []Change{closed, opened}, false, nil},
+		{"a replayed closing does not close again", []Change{closed, opened, closed}, false, nil},
+		{"a replayed opening does not open again", []Change{closed, opened, record("bea", 1, false, 2*time.Minute), opened}, true, nil},
+		{"an opening signed before the closing", []Change{record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
+		{"an opening signed between two closings", []Change{closed, record("bea", 1, false, 2*time.Minute), opened}, true, ErrOpen},
+		{"another closing under the same number closes", []Change{
+			{Closed: closing.Closed{Target: statement.Target{Kind: closing.Unit, ID: "elsewhere"}, Reason: "test", By: "ada", Time: noon}, Type: entry.Revoke, Record: "ada 1"}, closed}, true, nil},
+		{"an opening that comes before its closing leaves the late one in force", []Change{opened, closed}, true, nil},
 	} {
 		g := open(t, t.TempDir()+"/state")
 		var err error
@@ -126,7 +142,7 @@ func TestClosingDoesNotWaitForTheDisk(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	g.Close(Closed{Target: statement.Target{Kind: Everything}, Reason: "test", By: "admin", Time: noon})
+	g.Close(closing.Closed{Target: statement.Target{Kind: closing.Everything}, Reason: "test", By: "admin", Time: noon})
 	if g.Flush() == nil {
 		t.Error("the directory is gone and Flush did not say so")
 	}
@@ -160,7 +176,7 @@ func TestDamagedFileIsRefused(t *testing.T) {
 // TestNoUseSlipsThrough runs closings against uses that enter and then look: each either sees the closing or is cut by it.
 func TestNoUseSlipsThrough(t *testing.T) {
 	g := open(t, t.TempDir()+"/state")
-	target := statement.Target{Kind: Credential, ID: "c"}
+	target := statement.Target{Kind: closing.Credential, ID: "c"}
 	var wg sync.WaitGroup
 	start := make(chan struct{})
 	for range 200 {
@@ -186,7 +202,7 @@ func TestNoUseSlipsThrough(t *testing.T) {
 	}
 	close(start)
 	time.Sleep(time.Millisecond)
-	g.Close(Closed{Target: target, Reason: "test", By: "admin", Time: noon})
+	g.Close(closing.Closed{Target: target, Reason: "test", By: "admin", Time: noon})
 	wg.Wait()
 }
 
@@ -200,14 +216,17 @@ func TestOwedChangesOutliveARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	target := statement.Target{Kind: Workload, ID: "w"}
-	g.Close(Closed{Target: target, Reason: "one", By: "admin", Time: noon})
-	if g.Close(Closed{Target: target, Reason: "again", By: "admin", Time: noon}) {
+	target := statement.Target{Kind: closing.Workload, ID: "w"}
+	g.Close(closing.Closed{Target: target, Reason: "one", By: "admin", Time: noon})
+	if g.Close(closing.Closed{Target: target, Reason: "again", By: "admin", Time: noon}) {
 		t.Fatal("closed twice")
 	}
 	for n, opens := range []bool{true, false} {
-		at := noon.Add(time.Duration(n+1) * time.Second)
-		if _, err := g.Apply(&statement.Revocation{Signer: "ada", Number: int64(n + 1), Target: target, Open: opens, Reason: "two", Time: at}); err != nil {
+		c := Change{Closed: closing.Closed{Target: target, Reason: "two", By: "ada", Time: noon.Add(time.Duration(n+1) * time.Second)}, Type: entry.Revoke, Record: fmt.Sprint(n)}
+		if opens {
+			c.Type = entry.Unfreeze
+		}
+		if _, err := g.Apply(c); err != nil {
 			t.Fatal(err)
 		}
 	}

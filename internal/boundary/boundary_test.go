@@ -153,7 +153,7 @@ func TestCustodianModules(t *testing.T) {
 // The trusted core stays small enough to be read: source lines without tests, comments included.
 func TestCoreStaysSmall(t *testing.T) {
 	budget := map[string]int{
-		"internal/custodian/isolation": 95, "entry": 650, "internal/secret": 60, "internal/statement": 2150, "internal/policy": 400, "internal/workload": 112,
+		"internal/custodian/isolation": 95, "entry": 650, "internal/secret": 60, "internal/statement": 2200, "internal/policy": 400, "internal/workload": 112,
 		"internal/workload/jwks": 130, "internal/pop": 570, "internal/ledger": 2450, "internal/hop": 1250, "internal/scan": 400, "internal/custodian": 1320,
 		"internal/custodian/egress": 880, "internal/custodian/guard": 730, "internal/custodian/pin": 520, "internal/custodian/daemon": 640, "internal/custodian/ceiling": 250, "internal/custodian/sealed": 330,
 		"internal/closing": 175, "internal/custodian/state": 100, "internal/feed": 820, "internal/witness": 330,

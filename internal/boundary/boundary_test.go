@@ -20,6 +20,8 @@ func law() []Rule {
 	domains := []string{"internal/custodian", "internal/gateway", "internal/authority", "internal/auditor"}
 	core := []string{
 		"entry", "verify", "internal/secret", "internal/statement", "internal/policy", "internal/workload", "internal/ledger",
+		"internal/hop", "internal/pop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
+		"internal/seal", "internal/admin", "internal/closing",
 	}
 	var rules []Rule
 	for _, from := range domains {
@@ -153,10 +155,29 @@ func TestCustodianModules(t *testing.T) {
 // The trusted core stays small enough to be read: source lines without tests, comments included.
 func TestCoreStaysSmall(t *testing.T) {
 	budget := map[string]int{
-		"internal/custodian/isolation": 95, "entry": 650, "internal/secret": 60, "internal/statement": 2200, "internal/policy": 400, "internal/workload": 112,
-		"internal/workload/jwks": 130, "internal/pop": 570, "internal/ledger": 2450, "internal/hop": 1250, "internal/scan": 400, "internal/custodian": 1320,
-		"internal/custodian/egress": 880, "internal/custodian/guard": 730, "internal/custodian/pin": 520, "internal/custodian/daemon": 640, "internal/custodian/ceiling": 250, "internal/custodian/sealed": 330,
-		"internal/closing": 175, "internal/custodian/state": 100, "internal/feed": 820, "internal/witness": 330,
+		"entry":                        650,
+		"internal/secret":              60,
+		"internal/statement":           2660,
+		"internal/policy":              400,
+		"internal/workload":            112,
+		"internal/workload/jwks":       130,
+		"internal/pop":                 570,
+		"internal/ledger":              2450,
+		"internal/hop":                 1250,
+		"internal/scan":                400,
+		"internal/custodian":           1330,
+		"internal/custodian/egress":    880,
+		"internal/custodian/guard":     730,
+		"internal/custodian/pin":       520,
+		"internal/custodian/daemon":    640,
+		"internal/custodian/ceiling":   250,
+		"internal/custodian/sealed":    330,
+		"internal/custodian/isolation": 95,
+		"internal/custodian/state":     100,
+		"internal/feed":                830,
+		"internal/witness":             330,
+		"internal/closing":             175,
+		"internal/custodian/closed":    190,
 	}
 	for pkg, most := range budget {
 		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pkg), "*.go"))

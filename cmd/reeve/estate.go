@@ -177,6 +177,9 @@ func newEstateSignCmd() *cobra.Command {
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "Version %d of %s is drafted by %s, valid until %s. Who may approve it: %s.\n",
 					v, name, author.Person, terms.Expires.UTC().Format(time.DateOnly), strings.Join(waits, ", "))
+				if err := printWanted(cmd, e, d.Pin(), name); err != nil {
+					return failed(err)
+				}
 			}
 			return nil
 		},
@@ -184,6 +187,15 @@ func newEstateSignCmd() *cobra.Command {
 	s.flags(cmd)
 	cmd.Flags().DurationVar(&life, "for", 0, "how long it is valid (default 8760h, the lock 2160h)")
 	return cmd
+}
+
+// printWanted says whose signature the draft needs for the sake of an item.
+func printWanted(cmd *cobra.Command, e estate.Dir, pin statement.Pin, name string) error {
+	wants, err := e.Wants(pin, name, time.Now())
+	for _, w := range wants {
+		fmt.Fprintf(cmd.OutOrStdout(), "  %s signs it too (%s): %s.\n", strings.Join(w.From, " or "), w.Owner, w.Change)
+	}
+	return err
 }
 
 // changed are the statements whose files were changed.
@@ -219,7 +231,7 @@ func newEstateApproveCmd() *cobra.Command {
 		Use:   "approve STATEMENT…|RECORD",
 		Short: "Sign what somebody else drafted, after you have read it",
 		Long: "Add your signature to the drafts named. What you sign lies under DIR/estate/.pending. \"all\" stands for every draft that your\n" +
-			"role approves. A record that waits for a second owner is named as reeve revoke printed it, such as revocation/cora-3.",
+			"role approves, or that changes what you answer for. A record that waits for a second owner is named as reeve revoke printed it, such as revocation/cora-3.",
 		Example: "  reeve estate approve policy-research --as ada\n  reeve estate approve all --as ada\n  reeve estate approve revocation/cora-3 --as bea",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -233,7 +245,7 @@ func newEstateApproveCmd() *cobra.Command {
 			}
 			e := estateDir(d)
 			if args[0] == "all" {
-				if args, err = mine(e, s.as); err != nil {
+				if args, err = mine(e, d.Pin(), s.as); err != nil {
 					return failed(err)
 				}
 			}
@@ -254,8 +266,8 @@ func newEstateApproveCmd() *cobra.Command {
 	return cmd
 }
 
-// mine are the drafts that the person may approve and did not write.
-func mine(e estate.Dir, person string) (names []string, err error) {
+// mine are the drafts that the person may approve, or must for the sake of an item, and did not write.
+func mine(e estate.Dir, pin statement.Pin, person string) (names []string, err error) {
 	set, err := e.Check()
 	if err != nil {
 		return nil, err
@@ -265,7 +277,14 @@ func mine(e estate.Dir, person string) (names []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(drafts) > 0 && drafts[0].Author != person && set.Charter.MayApprove(person, name) {
+		if len(drafts) == 0 || drafts[0].Author == person {
+			continue
+		}
+		wants, err := e.Wants(pin, name, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if set.Charter.MayApprove(person, name) || estate.WantedFrom(wants, person) {
 			names = append(names, name)
 		}
 	}

@@ -98,7 +98,7 @@ func open(cfg *Config, pin statement.Pin, key note.Signer, log *slog.Logger, m *
 		err = a.writeNumber("epoch", a.epoch)
 	}
 	if err == nil {
-		a.pin.LastLock, err = a.readNumber("lock")
+		a.pin.LastLock, err = feed.ReadLast(a.state)
 	}
 	if err == nil {
 		err = a.readEntered()
@@ -231,6 +231,7 @@ func (a *Authority) reloadSet() error {
 	set, err := statement.Load(store, pin, old, a.clock())
 	trace := &feed.Trace{From: store, Read: feed.Files{}}
 	if err == nil && set != old {
+		pin.LastLock = statement.Locked{}
 		_, err = statement.Load(trace, pin, nil, a.clock())
 	}
 	if err != nil {
@@ -250,10 +251,10 @@ func (a *Authority) reloadSet() error {
 			return err
 		}
 	}
-	if err := a.writeNumber("lock", set.Lock.Version); err != nil {
+	if err := feed.WriteLast(a.state, set.Locked()); err != nil {
 		return err
 	}
-	a.pin.LastLock = set.Lock.Version
+	a.pin.LastLock = set.Locked()
 	clear(a.refused)
 	a.mu.Lock()
 	defer a.mu.Unlock()

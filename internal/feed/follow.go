@@ -47,7 +47,7 @@ var errResync = errors.New("asking again for records that were refused under the
 type Config struct {
 	URL    string // of the authority, such as http://127.0.0.1:7801
 	Folder string // a signed store (estate/.signed) on this machine, read every second instead of a stream
-	Dir    string // with URL: the follower's own copy of the last accepted set and of all records, made with mode 0700
+	Dir    string // the follower's memory, made with mode 0700: the last lock in force and, with URL, its set and all records
 
 	Pin       statement.Pin
 	Custodian string // whose handovers and extensions are wanted; empty for none
@@ -126,14 +126,21 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}}
+	if cfg.Dir != "" {
+		last, err := ReadLast(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		f.cfg.Pin.LastLock = last
+	}
 	attempt := f.read
 	if cfg.URL != "" {
 		attempt = f.stream
 		if err := f.restore(); err != nil {
 			return nil, fmt.Errorf("reading the own copy of the estate in %s: %w", cfg.Dir, err)
 		}
-		f.dir = cfg.Dir
 	}
+	f.dir = cfg.Dir
 	go f.run(ctx, attempt)
 	return f, nil
 }
@@ -395,7 +402,10 @@ func (f *Follower) takeSet(store statement.Store) error {
 	if f.dir == "" {
 		return nil
 	}
-	return inForce(Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode()))
+	if f.cfg.URL != "" {
+		err = Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode())
+	}
+	return inForce(errors.Join(err, WriteLast(f.dir, set.Locked())))
 }
 
 // takeRecord takes a record, unless it was refused under this set.
@@ -428,7 +438,7 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if err := f.pass(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed, id); err != nil {
 		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
 	}
-	if kind == "handover" || f.dir == "" {
+	if kind == "handover" || f.dir == "" || f.cfg.URL == "" {
 		return nil
 	}
 	return inForce(f.keep(frame))
@@ -489,9 +499,6 @@ func (f *Follower) restore() error {
 	}
 	if err := f.take(frame, "kept"); err != nil {
 		f.report(fmt.Errorf("the set kept from the last run: %w", err))
-	}
-	if last, err := statement.Newest(frame.Set, "lock"); err == nil {
-		f.cfg.Pin.LastLock = max(f.cfg.Pin.LastLock, last)
 	}
 	records, err := os.ReadFile(filepath.Join(f.cfg.Dir, "records"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -498,8 +498,8 @@ func TestRestart(t *testing.T) {
 		cfg.Clock = func() time.Time { return time.Now().Add(10 * 24 * time.Hour) }
 		cfg.OnSet = func(set *statement.Set, _ statement.Store) error { return h.add("set %d", set.Lock.Version) }
 		f := follow(t, cfg)
-		if f.Set() != nil || f.cfg.Pin.LastLock != 2 || len(f.pending) != 2 {
-			t.Errorf("set %v, last lock %d, %d pending", f.Set(), f.cfg.Pin.LastLock, len(f.pending))
+		if f.Set() != nil || f.cfg.Pin.LastLock.Version != 2 || len(f.pending) != 2 {
+			t.Errorf("set %v, last lock %v, %d pending", f.Set(), f.cfg.Pin.LastLock, len(f.pending))
 		}
 	})
 }

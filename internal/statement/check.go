@@ -16,12 +16,17 @@ func isolationLevels() []string { return []string{"host", "separate-uid", "one-u
 
 // ParseCharter reads a charter and holds it against itself. It verifies no signature.
 func ParseCharter(file string, data []byte) (*Charter, error) {
+	c, _, err := parseCharter(file, data)
+	return c, err
+}
+
+func parseCharter(file string, data []byte) (*Charter, *document, error) {
 	c := new(Charter)
 	d, err := parse(file, data, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c, checkCharter(c, d)
+	return c, d, checkCharter(c, d)
 }
 
 // checkCharter holds a charter against itself.

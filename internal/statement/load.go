@@ -19,7 +19,7 @@ type Pin struct {
 	CharterSHA256 string   // hex, of the manifest of that version; or RootKeys
 	RootKeys      []string // public keys as in a charter, Ed25519 or OpenSSH, of which two at least signed that version
 	AllowDemo     bool
-	LastLock      int64 // lowest lock version that is accepted: what was in force before
+	LastLock      Locked // the lock that was in force last: older ones, and ones that do not descend from it, are refused
 }
 
 const (
@@ -29,13 +29,17 @@ const (
 
 // Load reads the newest lock in the store and everything that it binds, verifies all of it against the pin and the rules
 // at time now, and returns the set. prev is the set in force, or nil; it is returned when the store has nothing newer.
-// Nothing that is not verified is parsed, but for manifests, signatures and the lock. The history of manifests is read as far
-// as the store has it, and must reach back to prev. Every refusal wraps ErrRefused and names the rule, the person, the file
-// and the line. The Cedar in the set is not parsed: see policy.Compile.
+//
+// Every lock that the store has is verified in turn, from the oldest on, and each set is held against the one before it: who
+// answers for what a version changes has signed it. The locks must reach back to the last one accepted, prev or that of the pin,
+// and from there on nothing may be missing. Older sets that the store has not complete are passed over; Set.Since says so.
+//
+// Nothing that is not verified is parsed, but for manifests, signatures and locks. Every refusal wraps ErrRefused and names the
+// rule, the person, the file and the line. The Cedar in the set is not parsed: see policy.Compile.
 func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
-	l := &loader{store: store, pin: pin, now: now, left: maxSet}
+	l := &loader{store: store, pin: pin, now: now, left: maxSet, files: map[string][]byte{}}
 	if prev != nil {
-		l.prev = prev.Lock
+		l.pin.LastLock = prev.Locked()
 	}
 	s, err := l.load(prev)
 	if err != nil && !errors.Is(err, ErrRefused) {
@@ -49,34 +53,65 @@ func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 
 // loader is one call of Load.
 type loader struct {
-	store   Store
-	pin     Pin
-	prev    Lock // in force, or the zero Lock
-	now     time.Time
-	left    int64 // bytes that may still be read
+	store Store
+	pin   Pin
+	now   time.Time
+	left  int64             // bytes that may still be read
+	files map[string][]byte // that were read
+
+	// The newest charter accepted so far.
 	charter *signed
+	trusted *Charter
+	parsed  *document
 }
 
 func (l *loader) load(prev *Set) (*Set, error) {
 	newest, err := Newest(l.store, "lock")
-	if err != nil {
+	last := l.pin.LastLock
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if newest == 0 {
+	case newest == 0:
 		return nil, refuse("missing", "the store has no lock")
-	}
-	if newest < max(l.pin.LastLock, l.prev.Version) {
+	case newest < last.Version:
 		return nil, refuse("rollback", "version %d of the lock is older than the one in force", newest).in("lock")
 	}
-	lock, err := l.open("lock", newest, "")
+	top, err := l.open("lock", newest, "")
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires}
-	if prev != nil && prev.LockHash == s.LockHash {
-		return prev, l.expired(lock, prev.Expires)
+	if prev != nil && prev.LockHash == sha256.Sum256(top.raw) {
+		return prev, l.expired(top, prev.Expires)
 	}
-	if err := l.readLock(s, lock, prev); err != nil {
+	locks, err := l.history(top, last, l.open)
+	if err != nil {
+		return nil, err
+	}
+	older, err := l.history(locks[len(locks)-1], Locked{}, l.open)
+	if err != nil {
+		return nil, err
+	}
+	var s *Set
+	for _, lock := range slices.Backward(append(locks, older[1:]...)) {
+		next, err := l.set(lock, s)
+		var e *Error
+		if errors.As(err, &e) && e.beyond && lock.Version < newest && (last.Version == 0 || lock.Version < last.Version) {
+			s = nil
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s = next
+	}
+	s.docs = nil
+	return s, l.expired(top, s.Expires)
+}
+
+// set verifies the set of one lock, and holds it against the set before it, if there is one.
+func (l *loader) set(lock *signed, before *Set) (*Set, error) {
+	s := &Set{LockHash: sha256.Sum256(lock.raw), Expires: lock.Expires, Since: lock.Version}
+	if err := s.readLock(lock); err != nil {
 		return nil, err
 	}
 	if err := l.readCharter(s); err != nil {
@@ -86,10 +121,12 @@ func (l *loader) load(prev *Set) (*Set, error) {
 		return nil, inDir(err, lock.Dir)
 	}
 	s.Approvals = map[string][]Approval{"lock": lock.approvals, "charter": l.charter.approvals}
-	if err := l.readStatements(s); err != nil {
-		return nil, err
+	statements, err := l.readStatements(s, before)
+	if err != nil || before == nil {
+		return s, err
 	}
-	return s, l.expired(lock, s.Expires)
+	s.Since = before.Since
+	return s, s.compared(before, statements)
 }
 
 // expired refuses a set whose time has run out.
@@ -116,12 +153,20 @@ func (g *signed) signers(c *Charter) signers {
 }
 
 func (l *loader) read(name string) ([]byte, error) {
+	if b, ok := l.files[name]; ok {
+		return b, nil
+	}
 	b, err := l.store.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refuse("missing", "the store does not have this file").in(name)
+		e := refuse("missing", "the store does not have this file").in(name)
+		e.beyond = true
+		return nil, e
 	}
 	if l.left -= int64(len(b)); err == nil && (len(b) > maxFile || l.left < 0) {
-		err = refuse("size", "the set has more than %d bytes, or this file more than %d", maxSet, maxFile).in(name)
+		err = refuse("size", "the store has more than %d bytes, or this file more than %d", maxSet, maxFile).in(name)
+	}
+	if err == nil {
+		l.files[name] = b
 	}
 	return b, err
 }
@@ -205,35 +250,36 @@ func validFile(s string) bool {
 	return plain && (path.Ext(s) == ".yaml" || path.Ext(s) == ".cedar" || s == "estate.lock")
 }
 
-// history follows g back to its first version, or as far as the store has it. was is the version in force, which must be an
-// ancestor that the store reaches; the zero Locked when none is.
-func (l *loader) history(g *signed, was Locked) error {
+// history follows g back, reading each manifest before it, to was, the version accepted before; the zero Locked stands for
+// the first version, or as far back as the store has it. It returns all of them, g first.
+func (l *loader) history(g *signed, was Locked, read func(name string, version int64, hash string) (*signed, error)) ([]*signed, error) {
 	if g.Version < was.Version || g.Version == was.Version && hexSHA256(g.raw) != was.SHA256 {
-		return refuse("rollback", "version %d of %s is not what was accepted as version %d", g.Version, g.Statement, was.Version).in(g.Dir)
+		return nil, refuse("rollback", "version %d of %s is not what was accepted as version %d", g.Version, g.Statement, was.Version).in(g.Dir)
 	}
-	for steps := 0; g.Version > 1; steps++ {
-		enough := was.Version == 0 || g.Version <= was.Version+1
-		if g.Version == was.Version+1 && g.Prev != was.SHA256 || !enough && steps == maxChain {
-			return refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, was.Version).in(g.Dir)
+	all := []*signed{g}
+	for g.Version > max(1, was.Version) {
+		if g.Version == was.Version+1 && g.Prev != was.SHA256 || was.Version > 0 && len(all) > maxChain {
+			return nil, refuse("chain", "version %d of %s does not descend from the version %d that was accepted", g.Version, g.Statement, was.Version).in(g.Dir)
 		}
-		before, err := l.manifest(g.Statement, g.Version-1, g.Prev)
+		before, err := read(g.Statement, g.Version-1, g.Prev)
 		var e *Error
-		if enough && (steps == maxChain || errors.As(err, &e) && e.Rule == "missing") {
-			return nil
+		if was.Version == 0 && (len(all) > maxChain || errors.As(err, &e) && e.beyond) {
+			break
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if before.Created.After(g.Created) {
-			return refuse("chain", "version %d of %s was created before version %d", g.Version, g.Statement, before.Version).in(g.Dir)
+			return nil, refuse("chain", "version %d of %s was created before version %d", g.Version, g.Statement, before.Version).in(g.Dir)
 		}
 		g = before
+		all = append(all, g)
 	}
-	return nil
+	return all, nil
 }
 
-// readLock reads what the lock binds, unverified, and checks that it succeeds the one in force.
-func (l *loader) readLock(s *Set, lock *signed, prev *Set) error {
+// readLock reads what the lock binds, unverified.
+func (s *Set) readLock(lock *signed) error {
 	file := lock.Dir + "/estate.lock"
 	if err := decode(file, lock.Bytes["estate.lock"], &s.Lock); err != nil {
 		return err
@@ -247,70 +293,75 @@ func (l *loader) readLock(s *Set, lock *signed, prev *Set) error {
 			return refuse("lock", "the lock binds no proper version of %q", name).in(file)
 		}
 	}
-	if prev == nil {
-		return l.history(lock, Locked{})
-	}
-	return l.history(lock, Locked{Version: prev.Lock.Version, SHA256: fmt.Sprintf("%x", prev.LockHash)})
+	return nil
 }
 
-// readCharter follows the charter from the pin, through the version in force, to the one that the lock binds. Each is
-// accepted by the quorum of the one before and by its own.
+// readCharter follows the charter from the pin, or the lock before, to the one that the lock binds. Each is accepted by the
+// quorum of the one before and by its own.
 func (l *loader) readCharter(s *Set) error {
-	bound, was := s.Lock.Statements["charter"], l.prev.Statements["charter"]
-	version := max(1, l.pin.MinCharter)
-	if bound.Version < max(version, was.Version) || bound.Version > version+maxChain {
-		return refuse("rollback", "the lock binds version %d of the charter, the pin is about version %d, and version %d is in force", bound.Version, version, was.Version).in("lock")
+	bound, from := s.Lock.Statements["charter"], max(1, l.pin.MinCharter)
+	if l.charter != nil {
+		from = l.charter.Version
 	}
-	var trusted *Charter
-	for ; version <= bound.Version; version++ {
+	if bound.Version < from || bound.Version > from+maxChain {
+		e := refuse("rollback", "version %d of the lock binds version %d of the charter, and version %d is pinned or in force", s.Lock.Version, bound.Version, from).in("lock")
+		e.beyond = l.charter == nil && bound.Version < from
+		return e
+	}
+	for l.charter == nil || l.charter.Version < bound.Version {
+		version := from
+		if l.charter != nil {
+			version = l.charter.Version + 1
+		}
 		g, err := l.open("charter", version, "")
 		if err != nil {
 			return err
 		}
-		hash := hexSHA256(g.raw)
 		switch {
-		case trusted == nil && hash != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2):
+		case l.charter == nil && hexSHA256(g.raw) != l.pin.CharterSHA256 && (l.pin.CharterSHA256 != "" || g.pinned(l.pin.RootKeys) < 2):
 			return refuse("pin", "version %d of the charter has not the pinned hash, or is not signed by two of the pinned root keys", version).in(g.Dir)
-		case trusted != nil && (g.Prev != hexSHA256(l.charter.raw) || g.Created.Before(l.charter.Created)):
+		case l.charter != nil && (g.Prev != hexSHA256(l.charter.raw) || g.Created.Before(l.charter.Created)):
 			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.Dir)
-		case version == was.Version && hash != was.SHA256:
-			return refuse("rollback", "version %d of the charter is not what was accepted", version).in(g.Dir)
-		case version == bound.Version && hash != bound.SHA256:
-			return refuse("lock", "the lock binds another version %d of the charter", version).in("lock")
 		}
-		if trusted, err = l.acceptCharter(g, trusted); err != nil {
+		if err := l.acceptCharter(g); err != nil {
 			return inDir(err, g.Dir)
 		}
-		l.charter = g
 	}
-	if trusted.Demo && !l.pin.AllowDemo {
+	if hexSHA256(l.charter.raw) != bound.SHA256 {
+		return refuse("lock", "the lock binds another version %d of the charter", bound.Version).in("lock")
+	}
+	if l.trusted.Demo && !l.pin.AllowDemo {
 		return refuse("demo", "the charter says that this is a demo estate").in(l.charter.Dir)
 	}
-	s.Charter = *trusted
+	s.Charter = *l.trusted
 	return nil
 }
 
 // acceptCharter verifies a charter by the quorum before it, if any, and by its own.
-func (l *loader) acceptCharter(g *signed, before *Charter) (*Charter, error) {
+func (l *loader) acceptCharter(g *signed) error {
 	root := role{name: "root"}
-	if before != nil {
-		if err := before.checkApprovers(&g.Manifest, g.signers(before), root); err != nil {
-			return nil, err
+	if l.trusted != nil {
+		if err := l.trusted.checkApprovers(&g.Manifest, g.signers(l.trusted), root); err != nil {
+			return err
 		}
 	}
 	file := g.Dir + "/charter.yaml"
-	c, err := ParseCharter(file, g.Bytes["charter.yaml"])
+	c, d, err := parseCharter(file, g.Bytes["charter.yaml"])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.Estate != l.pin.Estate {
-		return nil, refuse("pin", "the charter is of the estate %q, not %q", c.Estate, l.pin.Estate).in(file)
+		return refuse("pin", "the charter is of the estate %q, not %q", c.Estate, l.pin.Estate).in(file)
 	}
 	by := g.signers(c)
 	if err := c.checkAuthor(&g.Manifest, by); err != nil {
-		return nil, err
+		return err
 	}
-	return c, c.checkApprovers(&g.Manifest, by, root)
+	if err := c.checkApprovers(&g.Manifest, by, root); err != nil {
+		return err
+	}
+	l.charter, l.trusted, l.parsed = g, c, d
+	return nil
 }
 
 // inDir names the folder that a refusal is about.
@@ -322,40 +373,46 @@ func inDir(err error, dir string) error {
 	return err
 }
 
-// readStatements reads everything that the lock binds besides the charter.
-func (l *loader) readStatements(s *Set) error {
+// readStatements reads everything that the lock binds besides the charter, and returns all statements.
+func (l *loader) readStatements(s, before *Set) (map[string]*signed, error) {
 	want := s.Charter.statements()
 	for name := range s.Lock.Statements {
 		if _, ok := want[name]; !ok {
-			return refuse("lock", "the lock binds %q, which this charter does not have", name).in("lock")
+			return nil, refuse("lock", "the lock binds %q, which this charter does not have", name).in("lock")
 		}
 	}
 	delete(want, "charter")
-	got := map[string]Files{}
+	all, files := map[string]*signed{"charter": l.charter}, map[string]Files{}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		bound, ok := s.Lock.Statements[name]
 		if !ok {
-			return refuse("lock", "the lock does not bind %s", name).in("lock")
+			return nil, refuse("lock", "the lock does not bind %s", name).in("lock")
 		}
 		g, err := l.open(name, bound.Version, bound.SHA256)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := l.accept(g, s, want[name]); err != nil {
-			return inDir(err, g.Dir)
+		var was Locked
+		if before != nil {
+			was = before.Lock.Statements[name]
 		}
-		got[name], s.Approvals[name] = g.Files, g.approvals
+		if err := l.accept(g, s, was, want[name]); err != nil {
+			return nil, inDir(err, g.Dir)
+		}
+		all[name], files[name], s.Approvals[name] = g, g.Files, g.approvals
 		if g.Expires.Before(s.Expires) {
 			s.Expires = g.Expires
 		}
 	}
-	return s.assemble(got)
+	return all, s.assemble(files, l.parsed)
 }
 
-// accept checks one statement's history, times and signatures.
-func (l *loader) accept(g *signed, s *Set, r role) error {
-	if err := l.history(g, l.prev.Statements[g.Statement]); err != nil {
-		return err
+// accept checks one statement's history, times and signatures. was is the version that the lock before bound.
+func (l *loader) accept(g *signed, s *Set, was Locked, r role) error {
+	if g.Version != was.Version || hexSHA256(g.raw) != was.SHA256 {
+		if _, err := l.history(g, was, l.manifest); err != nil {
+			return err
+		}
 	}
 	if g.Created.After(s.Lock.Created) {
 		return refuse("lock", "%s was created after the lock that binds it", g.Statement)

@@ -253,8 +253,8 @@ func TestTampering(t *testing.T) {
 				l.Statements["policy-other"] = l.Statements["policy-research"]
 			}, e.Ada, e.Bea)
 		}},
-		{"lock that binds another statement's version", "lock", "policy-research/1", func(t *testing.T, m mem) {
-			m["policy-research/1/manifest.json"] = m["policy-support/1/manifest.json"]
+		{"lock that binds another statement's version", "lock", "policy-research/2", func(t *testing.T, m mem) {
+			m["policy-research/2/manifest.json"] = m["policy-support/1/manifest.json"]
 			m.lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"lock with a hash that is none", "lock", "lock/2", func(t *testing.T, m mem) {
@@ -390,7 +390,7 @@ func TestRollback(t *testing.T) {
 	_, err := statement.Load(old, e.Pin, second, e.Now)
 	refused(t, err, "rollback", "lock")
 	pin := e.Pin
-	pin.LastLock = 2
+	pin.LastLock = second.Locked()
 	_, err = statement.Load(old, pin, nil, e.Now)
 	refused(t, err, "rollback", "lock")
 
@@ -621,6 +621,7 @@ func TestCharterExpiry(t *testing.T) {
 	m.put(t, "charter", 1, nil, func(m *statement.Manifest) { m.Expires = e.Now.Add(time.Minute) }, e.Ada, e.Bea, e.Cora)
 	pin := e.Pin
 	pin.CharterSHA256 = hash(m["charter/1/manifest.json"])
+	m.lock(t, 1, nil, e.Ada, e.Bea)
 	later := e.Now.Add(time.Hour)
 	m.lock(t, 2, func(_ *statement.Lock, man *statement.Manifest) { man.Created = later }, e.Ada, e.Bea)
 	if _, err := statement.Load(m, pin, nil, later); err != nil {

@@ -1,6 +1,9 @@
 package statement
 
-import "time"
+import (
+	"encoding/hex"
+	"time"
+)
 
 // Operations is operations.yaml: gateways, routes and limits. It names custodians and enrols none.
 // Signed by the operations owners.
@@ -68,4 +71,9 @@ type Lock struct {
 type Locked struct {
 	Version int64  `json:"version"`
 	SHA256  string `json:"sha256"` // hex, of its manifest
+}
+
+// Locked is the version and hash of the set's own lock: what a verifier remembers of it.
+func (s *Set) Locked() Locked {
+	return Locked{Version: s.Lock.Version, SHA256: hex.EncodeToString(s.LockHash[:])}
 }

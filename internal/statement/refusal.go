@@ -20,6 +20,8 @@ type Error struct {
 	What    string // what happened
 	Meaning string // what that means
 	Do      string // what to do next
+
+	beyond bool // the store, or the pin, does not reach this far back
 }
 
 func (e *Error) Error() string {
@@ -68,6 +70,8 @@ func advice(rule string) (meaning, do string) {
 		return "The bytes are not those that were signed", "Restore the file from version control and publish again"
 	case "signature", "author", "approvers":
 		return "Too few of the people who must agree have signed", "Ask the people named to sign this version, then publish again"
+	case "items":
+		return "Who answers for a thing has not agreed to what is done with it", "Ask the person named to approve this version, or undo that change in it"
 	case "separation":
 		return "One person or key could open something alone", "Give one of the roles to somebody else and have the charter signed again"
 	case "owner":

@@ -22,7 +22,12 @@ type Set struct {
 	Approvals  map[string][]Approval // who signed what is in force, and how, by statement
 	Expires    time.Time             // the set is not used from here on: the first expiry of the lock and what it binds, the charter not counted
 
+	// Since is the lowest lock version from which on every change was held against the set before it. What older versions
+	// changed is not in the store; it was taken on its statements' approvers alone.
+	Since int64
+
 	index *index
+	docs  map[string]*document // by statement, while the set is being verified
 }
 
 // Files are the files of one statement, by name, and the folder they are in.
@@ -35,20 +40,22 @@ type Files struct {
 // verified them. It verifies no signature and the set has no lock: it is for those who write an estate.
 func Check(files map[string]Files) (*Set, error) {
 	f := files["charter"]
-	c, err := ParseCharter(path.Join(f.Dir, "charter.yaml"), f.Bytes["charter.yaml"])
+	c, d, err := parseCharter(path.Join(f.Dir, "charter.yaml"), f.Bytes["charter.yaml"])
 	if err != nil {
 		return nil, err
 	}
 	s := &Set{Charter: *c}
-	if err := s.assemble(files); err != nil {
+	if err := s.assemble(files, d); err != nil {
 		return nil, err
 	}
+	s.docs = nil
 	return s, nil
 }
 
 // assemble parses what the charter wants besides itself, checks it, and indexes the set.
-func (s *Set) assemble(files map[string]Files) (err error) {
+func (s *Set) assemble(files map[string]Files, charter *document) (err error) {
 	c := &s.Charter
+	s.docs = map[string]*document{"charter": charter}
 	s.Policies, s.Cedar, s.Custody = map[string]*PolicyStatement{}, map[string]map[string][]byte{}, map[string]*CustodyStatement{}
 	read := func(name, file string, v any, check func(*document) error) error {
 		f, ok := files[name]
@@ -59,6 +66,7 @@ func (s *Set) assemble(files map[string]Files) (err error) {
 		if err != nil {
 			return err
 		}
+		s.docs[name] = d
 		return check(d)
 	}
 	for _, u := range c.Units {

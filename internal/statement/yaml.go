@@ -194,16 +194,20 @@ func (d *document) want(ok bool, rule, path, format string, args ...any) bool {
 		return ok
 	}
 	d.err = refuse(rule, format, args...).in(d.file)
-	for path != "" { // the nearest member that the file has
+	d.place(d.err, path)
+	return false
+}
+
+// place sets the line and column of a refusal to what stands at the YAML path, or the nearest member that the file has.
+func (d *document) place(e *Error, path string) {
+	for ; path != ""; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
 		if p, err := yaml.PathString(path); err == nil {
 			if n, err := p.FilterNode(d.body); err == nil && n != nil {
-				d.err.place(n)
-				break
+				e.place(n)
+				return
 			}
 		}
-		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return false
 }
 
 // done returns the first refusal, as an error that is nil when there is none.

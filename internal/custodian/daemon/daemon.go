@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -175,14 +174,10 @@ func (h *host) age() time.Duration {
 
 // follow applies the local statements and begins to follow the estate.
 func (h *host) follow(ctx context.Context) error {
-	last, err := h.lastLock()
-	if err != nil {
-		return err
-	}
 	trust := h.cfg.EstateTrust
 	cfg := feed.Config{
 		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter,
-			AllowDemo: h.rt.Demo, LastLock: last},
+			AllowDemo: h.rt.Demo},
 		Dir: h.dir.Path("estate"), Custodian: h.cfg.ID, OnSet: h.adopt, OnRecord: h.Take, OnHandover: h.Receive, Log: h.rt.Log,
 	}
 	if folder, ok := h.cfg.folder(); ok {
@@ -198,33 +193,12 @@ func (h *host) follow(ctx context.Context) error {
 	return nil
 }
 
-// lockFile has the version of the last lock in force: no older set is taken, also after a restart.
-const lockFile = "lock"
-
-func (h *host) lastLock() (int64, error) {
-	text, err := h.dir.Read(lockFile)
-	if err != nil || text == nil {
-		return 0, err
-	}
-	last, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("reading %s: %w; put it back from a backup: without it an older set could be taken", h.dir.Path(lockFile), err)
-	}
-	return last, nil
-}
-
-// adopt puts a set in force, and then on record: a narrower one does not wait for the disk.
+// adopt puts a set in force.
 func (h *host) adopt(set *statement.Set, _ statement.Store) error {
 	if err := h.confined.Check(set.Charter.RequireConfinement); err != nil {
 		return err
 	}
-	if err := h.Adopt(set); err != nil {
-		return err
-	}
-	if err := h.dir.Replace(lockFile, strconv.AppendInt(nil, set.Lock.Version, 10)); err != nil {
-		h.Log.Error("the lock version in force is not on disk: an older set could be taken after a restart", "error", err)
-	}
-	return nil
+	return h.Adopt(set)
 }
 
 // statements waits for the first set.

@@ -27,6 +27,7 @@ type Estate struct {
 	Lives estate.Lives // how long what is signed is valid: a day
 
 	Ada, Bea, Cora *estate.Signer
+	with           []*estate.Signer
 
 	Keys       map[string]secret.Value // the bearer key of each workload, by workload id
 	KeyRecords []*statement.WorkloadKey
@@ -41,6 +42,7 @@ type Option func(*options)
 type options struct {
 	now   time.Time
 	demo  estate.Demo
+	with  []*estate.Signer
 	edits []func(*estate.Plan)
 	log   map[string]string
 	lives estate.Lives
@@ -58,6 +60,11 @@ func Gateway(url string) Option { return func(o *options) { o.demo.GatewayURL = 
 // Edit changes the plan before it is signed: charter, policies, Cedar, custody or operations.
 func Edit(f func(*estate.Plan)) Option {
 	return func(o *options) { o.edits = append(o.edits, f) }
+}
+
+// With adds people to the charter, attested by bea, and has them sign like the others. An Edit gives them roles.
+func With(people ...*estate.Signer) Option {
+	return func(o *options) { o.with = append(o.with, people...) }
 }
 
 // Lives sets how long statements and lock are valid.
@@ -100,7 +107,10 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 	for _, k := range []struct{ use, process string }{{"log", "g1"}, {"log", "c1"}, {"log", "a1"}, {"feed", "a1"}, {"witness", "w1"}} {
 		e.addService(t, o, k.use, k.process)
 	}
-	e.Plan = o.demo.Plan()
+	e.Plan, e.with = o.demo.Plan(), o.with
+	for _, s := range o.with {
+		e.Plan.Charter.People = append(e.Plan.Charter.People, statement.Person{ID: s.Person, Name: s.Person, AttestedUntil: o.demo.Until, AttestedBy: "bea", Keys: []statement.Key{s.Key()}})
+	}
 	for _, f := range o.edits {
 		f(e.Plan)
 	}
@@ -115,13 +125,22 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 	return e, nil
 }
 
-// People are ada, bea and cora.
-func (e *Estate) People() []*estate.Signer { return []*estate.Signer{e.Ada, e.Bea, e.Cora} }
+// People are ada, bea and cora, and those added by With.
+func (e *Estate) People() []*estate.Signer {
+	return append([]*estate.Signer{e.Ada, e.Bea, e.Cora}, e.with...)
+}
 
-// NewKey issues another key for the workload, signed by ada, valid from a minute before Now for a day.
+// NewKey issues another key for the workload, signed by a policy owner of its unit, valid from a minute before Now for a day.
 func (e *Estate) NewKey(t testing.TB, workloadID string) secret.Value {
 	t.Helper()
-	key, env, err := estate.NewKey(e.Set.Charter.Estate, workloadID, e.Now.Add(-time.Minute), 24*time.Hour, e.Ada)
+	by := e.Ada
+	for _, s := range e.People() {
+		if _, u, ok := e.Set.Workload(workloadID); ok && e.Set.Charter.MayApprove(s.Person, "policy-"+u.ID) {
+			by = s
+			break
+		}
+	}
+	key, env, err := estate.NewKey(e.Set.Charter.Estate, workloadID, e.Now.Add(-time.Minute), 24*time.Hour, by)
 	must(t, err)
 	record, err := e.Set.OpenWorkloadKey(env, e.Now)
 	must(t, err)

@@ -1,0 +1,38 @@
+package feed
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// lastLock has the version and the hash of the last lock in force: after a restart neither an older one is taken nor one that
+// does not descend from it.
+const lastLock = "lock"
+
+// ReadLast reads what WriteLast wrote into a folder; the zero Locked when it wrote nothing.
+func ReadLast(dir string) (last statement.Locked, err error) {
+	path := filepath.Join(dir, lastLock)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return last, nil
+	}
+	if err != nil {
+		return last, err
+	}
+	n, err := fmt.Sscanf(string(b), "%d %64s\n", &last.Version, &last.SHA256)
+	if hash, bad := hex.DecodeString(last.SHA256); err != nil || n != 2 || last.Version < 1 || bad != nil || len(hash) != 32 {
+		return last, fmt.Errorf("%s does not hold the version and hash of the last lock in force: put it back from a backup, or write those that the owners confirm ('reeve estate log lock'); without it an older estate could be taken", path)
+	}
+	return last, nil
+}
+
+// WriteLast keeps the lock of the set in force.
+func WriteLast(dir string, last statement.Locked) error {
+	return Write(filepath.Join(dir, lastLock), fmt.Appendf(nil, "%d %s\n", last.Version, last.SHA256))
+}

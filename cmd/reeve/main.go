@@ -77,6 +77,7 @@ func commands() []*cobra.Command {
 		newEstateCmd(),
 		newExtendCmd(),
 		newFreezeCmd(),
+		newHostCmd(),
 		newInitCmd(),
 		newLedgerCmd(),
 		newReceiptCmd(),

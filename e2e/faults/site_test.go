@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type site struct {
 	key    string // of research-agent
 	admin  *admin.Client
 	client *http.Client // for the gateway
+
+	gateway string // the gateway's address when it is not 127.0.0.1
 
 	spawner *up.Spawner
 
@@ -398,5 +401,5 @@ func contains(t testing.TB, what, text string, parts ...string) {
 
 // url is an address of the gateway.
 func (s *site) url(path string) string {
-	return fmt.Sprintf("http://%s%s", host.Local(s.dir.Run.Ports.Gateway), path)
+	return fmt.Sprintf("http://%s:%d%s", cmp.Or(s.gateway, "127.0.0.1"), s.dir.Run.Ports.Gateway, path)
 }

@@ -25,7 +25,7 @@ const state = "state"
 
 // Kept lists, by process and file below its folder, what an archive never has.
 func Kept(process string) []string {
-	common := []string{process + ".yaml", "log", "log.1", "log.key"}
+	common := []string{process + ".yaml", "log", "log.1", "log.key", "hop.key"}
 	switch process {
 	case host.Custodian:
 		return append(common, "identity.age")

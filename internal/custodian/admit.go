@@ -38,7 +38,7 @@ func (c *Custodian) meet(u *use) *refusal {
 	if u.view == nil {
 		return refuseStarting()
 	}
-	if _, ok := u.view.set.Gateway(u.peer.Name); !ok {
+	if g, ok := u.view.set.Gateway(u.peer.Name); !ok || u.peer.Key != "" && u.peer.Key != g.Peer {
 		return refusePeer()
 	}
 	u.Gateway = u.peer.Name

@@ -42,7 +42,7 @@ func refuseStarting() *refusal {
 
 func refusePeer() *refusal {
 	return &refusal{code: "peer_refused", status: 403, quiet: true,
-		message: "The operations statement in force does not name this gateway. Nothing was sent. Ask its operations owner."}
+		message: "The operations statement in force does not name this gateway, or names another key for it. Nothing was sent. Ask its operations owner."}
 }
 
 func refuseProof(err error) *refusal {

@@ -329,19 +329,24 @@ func (x *examination) closed() {
 }
 
 func (x *examination) isolation() {
-	if x.Custodian == nil || x.Set.Charter.Demo {
+	if x.Custodian == nil {
 		return
 	}
 	level := x.Custodian.Isolation[x.Gateway]
-	need := x.Set.Charter.RequireIsolation
-	if x.credential.AcceptIsolation != "" {
-		need = x.credential.AcceptIsolation
+	rank := func(level string) int {
+		return slices.Index([]string{"none", "one-uid", "separate-uid", "host"}, level)
 	}
-	order := []string{"none", "one-uid", "separate-uid", "host"}
+	need := x.Set.Charter.RequireIsolation
+	if !x.Set.Charter.Demo && rank(need) < rank("separate-uid") {
+		need = "separate-uid"
+	}
+	if accepted := x.credential.AcceptIsolation; accepted != "" && rank(accepted) < rank(need) {
+		need = accepted
+	}
 	switch {
 	case level == "":
 		x.add("isolation", Unknown, "the gateway has not called this custodian lately", "make a call and look again")
-	case slices.Index(order, level) < slices.Index(order, need):
+	case rank(level) < rank(need):
 		x.add("isolation", Fails, fmt.Sprintf("the level is %s and %s is needed", level, need), "run gateway and custodian as different users (start as root), or on two hosts")
 	default:
 		x.ok("isolation", "%s", level)

@@ -35,6 +35,8 @@ type Demo struct {
 	Lifecycle   *Signer
 	ServiceKeys []statement.ServiceKey // a log key for each of g1, c1 and a1, a feed key for a1, a witness key for w1
 	Recipient   string                 // age recipient of c1
+	Gateway     string                 // peer key of g1 on the hop between machines; may be empty
+	Custodian   string                 // peer key of c1; may be empty
 	GatewayURL  string                 // such as http://127.0.0.1:7800
 	Origin      string                 // of the upstream, such as https://127.0.0.1:7809
 	Networks    []string               // private networks that the origin may be in
@@ -73,7 +75,7 @@ func (o Demo) Plan() *Plan {
 		},
 		Policies: map[string]*statement.PolicyStatement{}, Custody: map[string]*statement.CustodyStatement{}, Cedar: map[string]map[string]string{},
 		Operations: statement.Operations{
-			Gateways: []statement.Gateway{{ID: "g1", Owners: statement.GatewayOwners{Policy: ada.Person, Operations: bea.Person, Lifecycle: cora.Person}, URL: o.GatewayURL, Custodians: []string{"c1"}, Units: []string{"research", "support"}}},
+			Gateways: []statement.Gateway{{ID: "g1", Peer: o.Gateway, Owners: statement.GatewayOwners{Policy: ada.Person, Operations: bea.Person, Lifecycle: cora.Person}, URL: o.GatewayURL, Custodians: []string{"c1"}, Units: []string{"research", "support"}}},
 			Providers: []statement.Provider{
 				{Name: "openai", Dialect: "openai", Default: true, Credentials: map[string]string{}, Models: []string{"demo-small", "demo-large", "demo-embed"}},
 				{Name: "anthropic", Dialect: "anthropic", Default: true, Credentials: map[string]string{}, Models: []string{"demo-claude"}},
@@ -87,7 +89,7 @@ func (o Demo) Plan() *Plan {
 			Ceilings: []statement.Ceiling{{Workload: "*", Credential: "*", RequestsPerMinute: 600_000, Concurrent: 20_000, OnExcess: "deny"}},
 			Limits:   []statement.WorkloadLimit{{Workload: "*", CredentialsPerMinute: 10, DenialsPerMinute: 600, OnExcess: "deny"}}}
 		p.Cedar[u] = map[string]string{"use.cedar": fmt.Sprintf(demoCedar, u)}
-		cu := &statement.CustodyStatement{Unit: u, Custodians: []statement.Custodian{{ID: "c1", Recipient: o.Recipient, Log: log}}}
+		cu := &statement.CustodyStatement{Unit: u, Custodians: []statement.Custodian{{ID: "c1", Recipient: o.Recipient, Log: log, Peer: o.Custodian}}}
 		for _, dialect := range []string{"openai", "anthropic"} {
 			c := statement.Credential{ID: u + "-" + dialect, Owner: cora.Person, Class: "normal", Dialect: dialect, Source: "sealed",
 				Destination: statement.Destination{Origin: o.Origin, Networks: o.Networks, CA: o.CA, Methods: []string{"GET", "POST", "DELETE"}, Paths: demoPaths(dialect)},

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/internal/feed"
-	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/process"
@@ -39,7 +38,7 @@ type running struct {
 	rt       *process.Runtime
 	gateway  *Gateway
 	records  *Records
-	hop      *hop.Client
+	hop      *custodians
 	ledger   *ledger.Log
 	follower *feed.Follower
 	lock     *metrics.Gauge   // version of the set in force
@@ -50,13 +49,17 @@ type running struct {
 
 // run starts in this order: statements, ledger, listener, confinement, serving. Each wait shows in /readyz.
 func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+	ways, err := newCustodians(cfg)
+	if err != nil {
+		return err
+	}
+	defer ways.close()
 	r := &running{
 		cfg: cfg, rt: rt, records: NewRecords(), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
-		hop:     hop.NewClient(hop.ClientConfig{Dial: hop.Unix(cfg.Hop.Socket), Conns: cfg.Hop.Conns, Limits: hop.Limits{Body: 1 << 30}}),
+		hop:     ways,
 	}
-	defer r.hop.Close()
 	r.gateway = New(Parts{
 		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
@@ -128,6 +131,7 @@ func (r *running) use(set *statement.Set, _ statement.Store) error {
 		return err
 	}
 	r.records.Use(set)
+	r.hop.use(set)
 	r.lock.Set(set.Lock.Version)
 	r.rt.Ready.Set("statements", "")
 	r.once.Do(func() { close(r.first) })
@@ -233,9 +237,9 @@ func (r *running) check(ctx context.Context) {
 	}
 	r.ready("ledger", r.ledger.Err())
 	r.ready("statements", r.current())
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	r.ready("custodian", r.hop.Ready(ctx))
+	note, err := r.hop.ready(ctx)
+	r.rt.Ready.Note("custodian", note)
+	r.ready("custodian", err)
 	r.ready("feed", r.fresh())
 }
 

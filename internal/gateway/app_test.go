@@ -44,7 +44,7 @@ func start(t *testing.T, script hop.Handler, change func(*Config)) *proc {
 	p.cfg.ID, p.cfg.Listen, p.cfg.StateDir, p.cfg.TilesDir = "g1", "127.0.0.1:0", filepath.Join(dir, "state"), filepath.Join(dir, "tiles")
 	p.cfg.EstateTrust = Trust{Estate: p.estate.Pin.Estate, CharterSHA256: p.estate.Pin.CharterSHA256, RootKeys: p.estate.Pin.RootKeys}
 	p.cfg.Authority, p.cfg.LogKey = string(p.estate.Dir.Signed()), filepath.Join(dir, "log.key")
-	p.cfg.Hop.Socket = p.rig.listen()
+	p.cfg.Hop.Custodians = []HopCustodian{{ID: "c1", Socket: p.rig.listen()}}
 	if err := os.WriteFile(p.cfg.LogKey, []byte(p.estate.Signer("log", "g1")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -267,14 +267,18 @@ func TestDrainGivesUpWhatOutlastsIt(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	good := defaults()
 	good.ID, good.StateDir, good.TilesDir, good.Authority, good.LogKey = "g1", "/s", "/t", "http://127.0.0.1:7801", "/k"
-	good.EstateTrust, good.Hop.Socket = Trust{Estate: "demo", CharterSHA256: "x"}, "/h"
+	good.EstateTrust, good.Hop.Custodians = Trust{Estate: "demo", CharterSHA256: "x"}, []HopCustodian{{ID: "c1", Socket: "/h"}}
 	for _, test := range []struct {
 		change func(*Config)
 		want   string
 	}{
 		{func(c *Config) {}, ""},
 		{func(c *Config) { c.ID = "" }, "id is missing"},
-		{func(c *Config) { c.Hop.Socket = "" }, "hop.socket is missing"},
+		{func(c *Config) { c.Hop.Custodians = nil }, "hop.custodians is empty"},
+		{func(c *Config) { c.Hop.Custodians = []HopCustodian{{ID: "c1"}} }, "exactly one of socket and address"},
+		{func(c *Config) { c.Hop.Custodians = []HopCustodian{{ID: "c1", Socket: "/h"}, {ID: "c1", Socket: "/i"}} }, "stands twice"},
+		{func(c *Config) { c.Hop.Custodians = []HopCustodian{{ID: "c1", Address: "h:1"}} }, "hop.key is missing"},
+		{func(c *Config) { c.Hop.Custodians, c.Hop.Key = []HopCustodian{{ID: "c1", Address: "h"}}, "/k" }, "missing port"},
 		{func(c *Config) { c.EstateTrust.CharterSHA256 = "" }, "any estate would be believed"},
 		{func(c *Config) { c.KeepAlive = 1 }, "too small"},
 	} {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -44,10 +45,18 @@ type Trust struct {
 	MinCharter    int64    `yaml:"min_charter"`    // lowest charter version that is accepted
 }
 
-// Hop is the way to the custodian.
+// Hop is the ways to the custodians.
 type Hop struct {
-	Socket string `yaml:"socket"` // path of its Unix socket
-	Conns  int    `yaml:"conns"`  // connections kept to it
+	Custodians []HopCustodian `yaml:"custodians"`
+	Key        string         `yaml:"key"`   // file with the key that the operations statement names as this gateway's peer, mode 0600; for addresses
+	Conns      int            `yaml:"conns"` // connections kept to each
+}
+
+// HopCustodian is where one custodian is: a Unix socket on this machine or an address on another.
+type HopCustodian struct {
+	ID      string `yaml:"id"`      // as the custody statements name it
+	Socket  string `yaml:"socket"`  // path of its Unix socket
+	Address string `yaml:"address"` // host:port of its hop.listen; it is believed by the peer key in its custody statement
 }
 
 // Witness cosigns the ledger.
@@ -67,7 +76,7 @@ func defaults() Config {
 func (c *Config) check() error {
 	for _, f := range []struct{ name, value string }{
 		{"id", c.ID}, {"listen", c.Listen}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir},
-		{"estate_trust.estate", c.EstateTrust.Estate}, {"authority", c.Authority}, {"hop.socket", c.Hop.Socket}, {"log_key", c.LogKey},
+		{"estate_trust.estate", c.EstateTrust.Estate}, {"authority", c.Authority}, {"log_key", c.LogKey},
 	} {
 		if f.value == "" {
 			return fmt.Errorf("%s is missing", f.name)
@@ -79,7 +88,44 @@ func (c *Config) check() error {
 	case c.Drain < 0 || c.KeepAlive < time.Second || c.Memory < 1<<20:
 		return errors.New("drain, keep_alive (at least 1s) or body_memory (at least 1048576 bytes) is too small")
 	}
+	return c.Hop.check()
+}
+
+func (h *Hop) check() error {
+	if len(h.Custodians) == 0 {
+		return errors.New("hop.custodians is empty: name each custodian with its id and its socket or address")
+	}
+	seen := map[string]bool{}
+	for _, k := range h.Custodians {
+		switch {
+		case k.ID == "" || seen[k.ID]:
+			return fmt.Errorf("hop.custodians: the id %q is empty or stands twice", k.ID)
+		case (k.Socket == "") == (k.Address == ""):
+			return fmt.Errorf("hop.custodians: %s needs exactly one of socket and address", k.ID)
+		case k.Address != "" && h.Key == "":
+			return fmt.Errorf("hop.key is missing: %s is on another machine, which knows this gateway by its key; make one: reeve host key", k.ID)
+		}
+		if k.Address != "" {
+			if _, _, err := splitAddress(k.Address); err != nil {
+				return fmt.Errorf("hop.custodians: the address of %s: %w", k.ID, err)
+			}
+		}
+		seen[k.ID] = true
+	}
 	return nil
+}
+
+// splitAddress is host and port of a TCP address.
+func splitAddress(address string) (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, fmt.Errorf("%q has no port number", address)
+	}
+	return host, uint16(n), nil
 }
 
 // folder returns the signed store's path when the authority is a folder.
@@ -87,8 +133,8 @@ func (c *Config) folder() (string, bool) {
 	return c.Authority, !strings.HasPrefix(c.Authority, "http://") && !strings.HasPrefix(c.Authority, "https://")
 }
 
-// confine is what the gateway may still do once it runs: its own state, the authority and the witnesses. The custodian's
-// socket needs no file right to connect to; its directory is left out, so that nothing else in it can be seen.
+// confine is what the gateway may still do once it runs: its own state, the authority, the witnesses and the custodians. A
+// custodian's socket needs no file right to connect to; its directory is left out, so that nothing else in it can be seen.
 func (c *Config) confine() confine.Profile {
 	p := confine.Profile{ReadWrite: []string{c.StateDir, c.TilesDir}}
 	urls := make([]string, 0, len(c.Witnesses)+1)
@@ -106,14 +152,24 @@ func (c *Config) confine() confine.Profile {
 			continue // whoever dials it says so
 		}
 		p.Connect = append(p.Connect, port(u))
-		if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-			p.Datagrams = true // a name has to be resolved
+		p.Datagrams = p.Datagrams || named(u.Hostname())
+	}
+	for _, k := range c.Hop.Custodians {
+		if host, port, err := splitAddress(k.Address); err == nil {
+			p.Connect = append(p.Connect, port)
+			p.Datagrams = p.Datagrams || named(host)
 		}
 	}
 	if path, isUnix := strings.CutPrefix(c.Listen, "unix:"); isUnix {
 		p.ReadWrite = append(p.ReadWrite, filepath.Dir(path))
 	}
 	return p
+}
+
+// named reports whether a host is a name that has to be resolved.
+func named(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil
 }
 
 func port(u *url.URL) uint16 {

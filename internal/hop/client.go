@@ -20,7 +20,7 @@ const (
 
 // ClientConfig is what a Client is made of.
 type ClientConfig struct {
-	// Dial connects to the custodian: Unix(path), or a TLS dialer with ClientTLS for another host. Required.
+	// Dial connects to the custodian: Unix(path), or a TLS dialer with ClientTLS for another machine. Required.
 	Dial   func(ctx context.Context) (net.Conn, error)
 	Conns  int // connections kept: 2
 	Limits Limits
@@ -153,7 +153,7 @@ func (c *Client) meet() (*clientConn, error) {
 	case err != nil:
 		err = fmt.Errorf("the custodian closed the connection: it is closing, has too many, or is another program: %w", err)
 	case status == statusPeer:
-		err = errors.New("the custodian does not know this gateway: its uid or key is not in the custodian's configuration")
+		err = errors.New("the custodian does not know this gateway: its uid is not in the custodian's configuration, or its key is not in the operations statement")
 	case version != Version || status == statusVersion:
 		err = fmt.Errorf("the custodian speaks hop version %d and this gateway %d: install the same release on both", version, Version)
 	case !c.group.add(cc, math.MaxInt):

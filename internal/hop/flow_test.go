@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -23,60 +25,71 @@ import (
 	"time"
 )
 
-// certificate makes a self-signed key; only its pin counts.
-func certificate(t testing.TB) (tls.Certificate, string) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// key is a new key of the hop.
+func key(t testing.TB) *Key {
+	t.Helper()
+	peer, text, err := NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{SerialNumber: big.NewInt(1)}, key.Public(), key)
-	if err != nil {
+	path := filepath.Join(t.TempDir(), "hop.key")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
+	k, err := ReadKey(path)
+	if err != nil || k.Peer() != peer {
+		t.Fatalf("read %v, error %v", k, err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, Pin(leaf)
+	return k
 }
 
 func TestTLS(t *testing.T) {
-	serverCert, serverPin := certificate(t)
-	gatewayCert, gatewayPin := certificate(t)
-	otherCert, otherPin := certificate(t)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", ServerTLS(serverCert))
+	custodian, gateway, other := key(t), key(t), key(t)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", ServerTLS(custodian))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := NewServer(ServerConfig{Handler: func(ctx context.Context, p Peer, o *Open, w *Writer) {
-		if p.Name != "g1" || p.UID != -1 || p.Key != gatewayPin {
+		if p.Name != "g1" || p.UID != -1 || p.Key != gateway.Peer() || p.Apart {
 			t.Errorf("peer %+v", p)
 		}
 		echo(ctx, p, o, w)
-	}, Peers: func(p Peer) string { return map[string]string{gatewayPin: "g1"}[p.Key] }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	}, Peers: func(p Peer) string { return map[string]string{gateway.Peer(): "g1"}[p.Key] }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	go s.Serve(ln)
 	defer s.Shutdown(context.Background())
+	expired, err := gateway.certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}
+	if expired.Certificate[0], err = x509.CreateCertificate(rand.Reader, old, old, gateway.private.Public(), gateway.private); err != nil {
+		t.Fatal(err)
+	}
+	const closed = "custodian closed the connection"
 	for name, c := range map[string]struct {
-		config *tls.Config
+		key    *Key
+		peer   string
+		change func(*tls.Config)
 		want   string
 	}{
-		"both known":        {ClientTLS(gatewayCert, serverPin), ""},
-		"unknown gateway":   {ClientTLS(otherCert, serverPin), "does not know this gateway"},
-		"unknown custodian": {ClientTLS(gatewayCert, otherPin), "is pinned"},
-		"no certificate":    {ClientTLS(tls.Certificate{}, serverPin), "custodian closed the connection"},
-		"no ALPN": {func() *tls.Config {
-			c := ClientTLS(gatewayCert, serverPin)
-			c.NextProtos, c.VerifyConnection = nil, nil
-			return c
-		}(), "custodian closed the connection"},
-		"TLS 1.2": {func() *tls.Config {
-			c := ClientTLS(gatewayCert, serverPin)
-			c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-			return c
-		}(), "protocol version"},
+		"both known":        {gateway, custodian.Peer(), nil, ""},
+		"unknown gateway":   {other, custodian.Peer(), nil, "does not know this gateway"},
+		"unknown custodian": {gateway, other.Peer(), nil, "the custody statement has"},
+		"no certificate": {gateway, custodian.Peer(), func(c *tls.Config) {
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+		}, closed},
+		"expired certificate": {gateway, custodian.Peer(), func(c *tls.Config) {
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return expired, nil }
+		}, closed},
+		"no ALPN": {gateway, custodian.Peer(), func(c *tls.Config) { c.NextProtos, c.VerifyConnection = nil, nil }, closed},
+		"TLS 1.2": {gateway, custodian.Peer(), func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, "protocol version"},
 	} {
+		config := ClientTLS(c.key, c.peer)
+		if c.change != nil {
+			c.change(config)
+		}
 		client := NewClient(ClientConfig{Dial: func(ctx context.Context) (net.Conn, error) {
-			return (&tls.Dialer{Config: c.config}).DialContext(ctx, "tcp", ln.Addr().String())
+			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", ln.Addr().String())
 		}})
 		r, err := client.Do(context.Background(), request([]byte("hello")))
 		if c.want != "" {
@@ -89,6 +102,65 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, b, err)
 		}
 		client.Close()
+	}
+	plain := NewClient(ClientConfig{Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	}})
+	defer plain.Close()
+	if _, err := plain.Do(context.Background(), request(nil)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("plain TCP: %v", err)
+	}
+}
+
+// TestStrangersTakeNoPlace: connections that never say who they are keep no gateway out.
+func TestStrangersTakeNoPlace(t *testing.T) {
+	p := newPair(t, echo, func(s *ServerConfig, c *ClientConfig) { s.Limits.Conns, c.Conns = 2, 2 })
+	for range 8 {
+		nc, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+	}
+	if _, err := p.Do(context.Background(), request(nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyFiles: what is no Ed25519 key of ours alone is refused.
+func TestKeyFiles(t *testing.T) {
+	_, good, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(ecKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		text []byte
+		mode os.FileMode
+		want string
+	}{
+		{"good", good, 0o600, ""},
+		{"readable by others", good, 0o644, "others can read it"},
+		{"no PEM", []byte("key"), 0o600, "no private key in PEM"},
+		{"cut off", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}), 0o600, "can be read"},
+		{"another kind", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600, "Ed25519"},
+	} {
+		path := filepath.Join(t.TempDir(), "hop.key")
+		if err := errors.Join(os.WriteFile(path, c.text, 0o600), os.Chmod(path, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadKey(path)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 
@@ -199,7 +271,7 @@ func TestContextThatHasEnded(t *testing.T) {
 }
 
 func TestConnsLimit(t *testing.T) {
-	p := newPair(t, echo, func(s *ServerConfig, c *ClientConfig) { s.Limits.Conns = 1 + 1; c.Conns = 1 }) // the listener counts
+	p := newPair(t, echo, func(s *ServerConfig, c *ClientConfig) { s.Limits.Conns, c.Conns = 1, 1 })
 	if r, err := p.Do(context.Background(), request(nil)); err != nil || r.Status != 200 {
 		t.Fatal(err)
 	}

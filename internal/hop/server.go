@@ -18,6 +18,9 @@ import (
 // acceptPause is how long Serve waits after a failed accept, such as when no file descriptor is left.
 const acceptPause = 20 * time.Millisecond
 
+// maxStrangers is how many connections of each listener may be at their beginning, for meetTimeout at most.
+const maxStrangers = 256
+
 // errGone is what a Writer's methods return when nobody waits for the answer any more, or when it has been ended.
 var errGone = fmt.Errorf("%w: it was ended, or the gateway cancelled it or is gone", ErrBroken)
 
@@ -43,6 +46,7 @@ type Server struct {
 	cfg     ServerConfig
 	streams atomic.Int64 // whose handler has not returned
 	memory  atomic.Int64 // bytes of their request bodies
+	known   atomic.Int64 // connections of gateways
 	group   group
 }
 
@@ -59,7 +63,7 @@ func NewServer(cfg ServerConfig) *Server {
 // several listeners: Unix sockets, or TLS ones made with ServerTLS.
 func (s *Server) Serve(ln net.Listener) error {
 	defer ln.Close()
-	l := &listener{ln}
+	l := &listener{Listener: ln}
 	if !s.group.add(l, math.MaxInt) {
 		return net.ErrClosed
 	}
@@ -68,7 +72,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.welcome(nc)
+			s.welcome(l, nc)
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:
@@ -79,7 +83,10 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // listener is a member of the server's group.
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	strangers atomic.Int64 // connections whose peer is not known yet
+}
 
 func (l *listener) drain() { l.Close() }
 func (l *listener) end()   { l.Close() }
@@ -91,13 +98,16 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.group.shutdown(c
 // Streams returns how many streams are in flight.
 func (s *Server) Streams() int { return int(s.streams.Load()) }
 
-func (s *Server) welcome(nc net.Conn) {
+// welcome serves a connection. Those whose peer is not known yet are counted for each listener: strangers on the network keep
+// nobody out who comes by the socket, and take no place of a gateway's.
+func (s *Server) welcome(l *listener, nc net.Conn) {
 	c := &serverConn{server: s, streams: map[uint32]*Writer{}}
 	c.init(nc, &s.cfg.Limits)
-	if s.group.add(c, s.cfg.Limits.Conns) {
-		go c.serve()
+	if l.strangers.Add(1) <= maxStrangers && s.group.add(c, math.MaxInt) {
+		go c.serve(l)
 		return
 	}
+	l.strangers.Add(-1)
 	nc.Close()
 }
 
@@ -106,7 +116,8 @@ type serverConn struct {
 	conn
 	server *Server
 	peer   Peer
-	window int // what the client lets each stream send before WINDOW
+	window int  // what the client lets each stream send before WINDOW
+	known  bool // counted in server.known
 
 	// Under mu.
 	streams map[uint32]*Writer
@@ -130,9 +141,13 @@ type Writer struct {
 }
 
 // serve runs the connection until it ends and then cancels its streams.
-func (c *serverConn) serve() {
+func (c *serverConn) serve(l *listener) {
 	defer c.server.group.remove(c)
 	err := c.meet()
+	l.strangers.Add(-1)
+	if c.known {
+		defer c.server.known.Add(-1)
+	}
 	if err == nil {
 		go c.write()
 		err = c.read(true, c.take)
@@ -166,7 +181,10 @@ func (c *serverConn) meet() (err error) {
 		c.greet(statusVersion, 0)
 		return violation("the gateway speaks version %d", version)
 	}
-	c.window = window
+	c.window, c.known = window, true
+	if most := c.server.cfg.Limits.Conns; c.server.known.Add(1) > int64(most) {
+		return fmt.Errorf("refused: %d connections of gateways are open already", most)
+	}
 	return cmp.Or(c.greet(statusReady, 0), c.SetDeadline(time.Time{}))
 }
 

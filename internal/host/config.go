@@ -39,7 +39,8 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		Gateway: append(d.common(Gateway, e.IDs.Gateway, believed),
 			yaml.MapItem{Key: "listen", Value: Local(d.Run.Ports.Gateway)},
 			yaml.MapItem{Key: "authority", Value: authority},
-			yaml.MapItem{Key: "hop", Value: yaml.MapSlice{{Key: "socket", Value: d.Hop()}}},
+			yaml.MapItem{Key: "hop", Value: yaml.MapSlice{{Key: "custodians", Value: []yaml.MapSlice{{
+				{Key: "id", Value: e.IDs.Custodian}, {Key: "socket", Value: d.Hop()}}}}}},
 			yaml.MapItem{Key: "log_key", Value: d.Join(Gateway, "log.key")},
 			yaml.MapItem{Key: "witnesses", Value: witnesses}),
 		Custodian: append(d.common(Custodian, e.IDs.Custodian, believed),

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"filippo.io/age"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -22,6 +24,8 @@ type Public struct {
 	ServiceKeys []statement.ServiceKey
 	Recipient   string // the custodian's age recipient
 	Log         string // the custodian's log key
+	Gateway     string // the gateway's peer key on the hop between machines
+	Custodian   string // the custodian's
 }
 
 // ServiceLife is how long a service key is good for.
@@ -48,6 +52,15 @@ func (d *Dir) MakeKeys(estateID string, ids IDs, now time.Time) (*Public, error)
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, fmt.Errorf("making the custodian's identity: %w", err)
+	}
+	for process, peer := range map[string]*string{Gateway: &pub.Gateway, Custodian: &pub.Custodian} {
+		var text []byte
+		if *peer, text, err = hop.NewKey(); err != nil {
+			return nil, fmt.Errorf("making the %s's key of the hop: %w", process, err)
+		}
+		if err := writeKey(d.Join(process, "hop.key"), strings.TrimSpace(string(text))); err != nil {
+			return nil, err
+		}
 	}
 	pub.Recipient = identity.Recipient().String()
 	return &pub, writeKey(d.Join(Custodian, "identity.age"), identity.String())

@@ -1,41 +1,44 @@
 package up
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"os"
+	"maps"
+	"slices"
 
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/host"
 )
 
-// Isolation says how far the gateway is kept from the custodian's secrets on this machine, and what is not defended there.
+// Isolation says how far the gateway is kept from the custodian's secrets, and what is not defended there.
 type Isolation struct {
-	Level   string   `json:"level"` // separate-uid, one-uid or none; empty when the custodian cannot be asked
+	Level   string   `json:"level"` // host, separate-uid, one-uid or none; empty when the custodian has not met a gateway
 	Holds   string   `json:"holds"`
 	NotHeld []string `json:"not_held"`
 }
 
-// isolationOf asks the custodian how it is confined, and the kernel about the gateway.
-func isolationOf(ctx context.Context, d *host.Dir, gateway int) Isolation {
+// isolationOf is the weakest level at which the custodian sees its gateways. It judges them when they connect and at each use.
+func isolationOf(ctx context.Context, d *host.Dir) Isolation {
 	s, err := admin.New(d.Socket(host.Custodian, "admin")).Status(ctx)
 	if err != nil {
 		return Isolation{Holds: "unknown: the custodian cannot be asked"}
 	}
-	switch {
-	case host.Separate():
-		return Isolation{Level: "separate-uid", Holds: "the kernel keeps the gateway's user from the custodian's memory and files",
-			NotHeld: []string{"against root on this host"}}
-	case s.Confinement.NotDumpable && filtered(gateway):
-		return Isolation{Level: "one-uid", Holds: "the custodian's memory cannot be read and the gateway is confined by Landlock and seccomp", NotHeld: []string{
-			"against other programs of this user, who can read the custodian's key file (start as root for users of their own)"}}
+	seen := slices.Collect(maps.Values(s.Isolation))
+	for _, i := range levels() {
+		if slices.Contains(seen, i.Level) {
+			return i
+		}
 	}
-	return Isolation{Level: "none", Holds: "nothing", NotHeld: []string{"this system cannot keep the gateway from the custodian's memory and files"}}
+	return Isolation{Holds: "unknown: no gateway has connected to the custodian yet"}
 }
 
-// filtered reports whether a process runs under a seccomp filter (proc(5)).
-func filtered(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err == nil && bytes.Contains(b, []byte("\nSeccomp:\t2\n"))
+// levels are the isolation levels, weakest first.
+func levels() []Isolation {
+	return []Isolation{
+		{Level: "none", Holds: "nothing", NotHeld: []string{
+			"against the gateway: the custodian cannot tell whose process it is, or cannot keep it from its memory and files (on one machine use the socket, on Linux)"}},
+		{Level: "one-uid", Holds: "the custodian's memory cannot be read and the gateway is confined by Landlock and seccomp", NotHeld: []string{
+			"against other programs of this user, who can read the custodian's key file (start as root for users of their own)"}},
+		{Level: "separate-uid", Holds: "the kernel keeps the gateway's user from the custodian's memory and files", NotHeld: []string{"against root on this host"}},
+		{Level: "host", Holds: "the gateway is on another machine and is known by a key that the owners signed", NotHeld: []string{"against root on the custodian's host"}},
+	}
 }

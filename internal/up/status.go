@@ -56,7 +56,7 @@ func Look(ctx context.Context, d *host.Dir) Status {
 		s.Processes = append(s.Processes, p)
 	}
 	if on {
-		s.Isolation = isolationOf(ctx, d, r.Children[host.Gateway])
+		s.Isolation = isolationOf(ctx, d)
 	}
 	return s
 }

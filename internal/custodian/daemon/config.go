@@ -39,10 +39,12 @@ type Trust struct {
 	MinCharter    int64    `yaml:"min_charter"`    // lowest charter version that is accepted
 }
 
-// Hop is the socket that gateways connect to.
+// Hop is where gateways connect: a Unix socket, an address for those on other machines, or both.
 type Hop struct {
 	Socket   string    `yaml:"socket"`
-	Gateways []Gateway `yaml:"gateways"`
+	Gateways []Gateway `yaml:"gateways"` // who may use the socket
+	Listen   string    `yaml:"listen"`   // host:port; gateways are told by the peer keys in the operations statement
+	Key      string    `yaml:"key"`      // file with the key that the custody statements name as this custodian's peer, mode 0600; for listen
 }
 
 // Gateway is a peer on the socket, told by its user as the kernel names it.
@@ -60,7 +62,7 @@ type Witness struct {
 func (c *Config) check() error {
 	for _, f := range []struct{ name, value string }{
 		{"id", c.ID}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir}, {"estate_trust.estate", c.EstateTrust.Estate},
-		{"authority", c.Authority}, {"hop.socket", c.Hop.Socket}, {"admin", c.Admin}, {"log_key", c.LogKey},
+		{"authority", c.Authority}, {"admin", c.Admin}, {"log_key", c.LogKey},
 	} {
 		if f.value == "" {
 			return fmt.Errorf("%s is missing", f.name)
@@ -71,8 +73,12 @@ func (c *Config) check() error {
 		return errors.New("estate_trust needs charter_sha256 or root_keys: without them any estate would be believed")
 	case (c.Identity.File == "") == (c.Identity.Credential == ""):
 		return errors.New("identity needs exactly one of file and credential")
-	case len(c.Hop.Gateways) == 0:
-		return errors.New("hop.gateways is empty: name each gateway with its id and uid")
+	case c.Hop.Socket == "" && c.Hop.Listen == "":
+		return errors.New("hop needs a socket for gateways on this machine, or listen for those on others")
+	case (c.Hop.Socket == "") != (len(c.Hop.Gateways) == 0):
+		return errors.New("hop.socket and hop.gateways go together: name each gateway that uses the socket with its id and uid")
+	case (c.Hop.Listen == "") != (c.Hop.Key == ""):
+		return errors.New("hop.listen and hop.key go together: gateways on other machines know the custodian by its key; make one: reeve host key")
 	case len(c.Witnesses) == 0:
 		return errors.New("witnesses is empty: a ledger that nobody cosigns proves nothing; name the auditor's URL")
 	}
@@ -88,9 +94,12 @@ func (c *Config) folder() (string, bool) {
 func (c *Config) confine() confine.Profile {
 	p := confine.Profile{
 		ReadOnly:   []string{"/proc"}, // a peer's confinement is read from /proc/PID/status
-		ReadWrite:  []string{c.StateDir, c.TilesDir, filepath.Dir(c.Hop.Socket), filepath.Dir(c.Admin)},
+		ReadWrite:  []string{c.StateDir, c.TilesDir, filepath.Dir(c.Admin)},
 		ConnectAny: true, // destinations come with the estate
 		Datagrams:  true, // and their names have to be resolved
+	}
+	if c.Hop.Socket != "" {
+		p.ReadWrite = append(p.ReadWrite, filepath.Dir(c.Hop.Socket))
 	}
 	if folder, ok := c.folder(); ok {
 		p.ReadOnly = append(p.ReadOnly, folder)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -54,6 +55,7 @@ type host struct {
 	rt       *process.Runtime
 	dir      state.Dir
 	logKey   ledger.Key
+	hopKey   *hop.Key // nil without hop.listen
 	book     *book
 	follower atomic.Pointer[feed.Follower]
 	confined confine.Report
@@ -69,21 +71,28 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	}
 	most := process.FileLimit() * 4 / 5 // each open use has a connection of its own
 	var server *hop.Server
-	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: cfg.Hop.peer, Log: rt.Log, Admit: func() bool {
+	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: h.peer, Log: rt.Log, Admit: func() bool {
 		return server.Streams() < most
 	}})
-	gateways, operators, err := cfg.listen()
+	operators, err := process.Listen("unix:" + cfg.Admin)
 	if err != nil {
 		return err
 	}
-	defer gateways.Close()
+	defer operators.Close()
+	gateways, err := cfg.Hop.open(h.hopKey)
+	for _, l := range gateways {
+		defer l.Close()
+	}
+	if err != nil {
+		return err
+	}
 	admins := &http.Server{Handler: admin.Handler(operator{h}), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	defer admins.Close()
 	if h.confined, err = rt.Restrict(nil); err != nil { // before the first byte from elsewhere is read
 		return err
 	}
 	h.Isolation.Undumpable = h.confined.NotDumpable
-	go admins.Serve(operators) // closing works from the start; ends with Close
+	go admins.Serve(hop.Own(operators)) // closing works from the start; ends with Close
 
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop() // after the streams: they need its news
@@ -97,7 +106,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		return err
 	}
 	defer h.closeLedger()
-	go server.Serve(gateways) // ends with Shutdown
+	for _, l := range gateways {
+		h.Log.Info("serving gateways", "listen", l.Addr().String())
+		go server.Serve(l) // ends with Shutdown
+	}
 	h.watch(ctx)
 
 	rt.Ready.Set("stopping", "told to stop")
@@ -134,6 +146,12 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	var hopKey *hop.Key
+	if cfg.Hop.Key != "" {
+		if hopKey, err = hop.ReadKey(cfg.Hop.Key); err != nil {
+			return nil, err
+		}
+	}
 	vault, err := dir.Sub("sealed")
 	if err != nil {
 		return nil, err
@@ -149,7 +167,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, book: &book{}, unopened: unopened}
+	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, book: &book{}, unopened: unopened}
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, News: h.age, Dial: dial,
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
@@ -198,7 +216,27 @@ func (h *host) adopt(set *statement.Set, _ statement.Store) error {
 	if err := h.confined.Check(set.Charter.RequireConfinement); err != nil {
 		return err
 	}
-	return h.Adopt(set)
+	if err := h.Adopt(set); err != nil {
+		return err
+	}
+	h.ownPeer(set)
+	return nil
+}
+
+// ownPeer tells people when the custody statements name another key than this custodian has: no gateway would believe it.
+func (h *host) ownPeer(set *statement.Set) {
+	note := ""
+	for unit, custody := range set.Custody {
+		for _, k := range custody.Custodians {
+			if h.hopKey != nil && k.ID == h.cfg.ID && k.Peer != h.hopKey.Peer() {
+				note = fmt.Sprintf("the custody statement of %s gives this custodian the peer key %q, its own is %s: gateways on other machines refuse it until its lifecycle owner mends that", unit, k.Peer, h.hopKey.Peer())
+			}
+		}
+	}
+	h.rt.Ready.Note("hop", note)
+	if note != "" {
+		h.Log.Warn(note)
+	}
 }
 
 // statements waits for the first set.
@@ -326,34 +364,45 @@ func (h *host) judge() {
 	}
 }
 
-// peer names the gateway that a peer is.
-func (h Hop) peer(p hop.Peer) string {
-	for _, g := range h.Gateways {
-		if g.UID == p.UID && p.Key == "" {
-			return g.ID
+// peer names the gateway that a peer is: on the socket by its user, as the configuration says, from another machine by its key,
+// as the operations statement in force says.
+func (h *host) peer(p hop.Peer) string {
+	for _, g := range h.cfg.Hop.Gateways {
+		if p.Key == "" && g.UID == p.UID {
+			p.Name = g.ID
 		}
 	}
-	return ""
+	for _, g := range h.Set().Operations.Gateways {
+		if p.Key != "" && g.Peer == p.Key {
+			p.Name = g.ID
+		}
+	}
+	if p.Name != "" {
+		h.Isolation.Level(p, h.Clock()) // shows in the status before the first use
+	}
+	return p.Name
 }
 
-// listen opens the sockets of gateways and operators. Both ask the kernel who is there: the hop lets its gateways in,
-// the admin socket this process's user and root.
-func (c *Config) listen() (gateways, operators net.Listener, err error) {
-	gateways, err = process.Listen("unix:" + c.Hop.Socket)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, g := range c.Hop.Gateways {
-		if g.UID != os.Getuid() { // another user has to reach it
-			err = os.Chmod(c.Hop.Socket, 0o666)
+// open opens what gateways connect to. It returns what is open also with an error.
+func (c *Hop) open(key *hop.Key) (all []net.Listener, err error) {
+	if c.Socket != "" {
+		l, err := process.Listen("unix:" + c.Socket)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, l)
+		if slices.ContainsFunc(c.Gateways, func(g Gateway) bool { return g.UID != os.Getuid() }) { // another user has to reach it
+			if err := os.Chmod(c.Socket, 0o666); err != nil {
+				return all, err
+			}
 		}
 	}
-	if err == nil {
-		operators, err = process.Listen("unix:" + c.Admin)
+	if c.Listen != "" {
+		l, err := process.Listen(c.Listen)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, tls.NewListener(l, hop.ServerTLS(key)))
 	}
-	if err != nil {
-		gateways.Close()
-		return nil, nil, err
-	}
-	return gateways, hop.Own(operators), nil
+	return all, nil
 }

@@ -3,15 +3,18 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -269,6 +272,96 @@ func TestProcess(t *testing.T) {
 	if err := s.cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
+}
+
+// TestOtherMachines: a gateway that comes over TLS is known by the key that the operations statement names, until a set names
+// another. Nobody else comes in, and whoever is on this machine is not on another.
+func TestOtherMachines(t *testing.T) {
+	dir := t.TempDir()
+	custodian, gateway, other := hopKey(t, dir, "custodian"), hopKey(t, dir, "gateway"), hopKey(t, dir, "other")
+	s := newSite(t, binary(t), estatetest.Edit(func(p *estate.Plan) {
+		p.Operations.Gateways[0].Peer = gateway.Peer()
+		for _, c := range p.Custody {
+			c.Custodians[0].Peer = custodian.Peer()
+		}
+	}))
+	s.rewrite(func(c *Config) {
+		c.Hop.Socket, c.Hop.Gateways = "", nil
+		c.Hop.Listen, c.Hop.Key = "127.0.0.1:0", filepath.Join(dir, "custodian")
+	})
+	s.start("--demo")
+	s.ready()
+	m := regexp.MustCompile(`"serving gateways".*"listen":"([^"]+)"`).FindStringSubmatch(s.log.String())
+	if m == nil {
+		t.Fatal("it does not say where it serves")
+	}
+	dial := func(config *tls.Config) *hop.Client {
+		c := hop.NewClient(hop.ClientConfig{Dial: func(ctx context.Context) (net.Conn, error) {
+			if config == nil {
+				return new(net.Dialer).DialContext(ctx, "tcp", m[1])
+			}
+			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", m[1])
+		}})
+		t.Cleanup(c.Close)
+		return c
+	}
+	good := dial(hop.ClientTLS(gateway, custodian.Peer()))
+	resp, err := good.Do(context.Background(), s.chat(""))
+	must(t, err)
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != `{"ok":true}` {
+		t.Errorf("%q %v", body, err)
+	}
+	status, err := s.admin().Status(context.Background())
+	must(t, err)
+	if status.Isolation["g1"] != "none" {
+		t.Errorf("a gateway on this machine has the level %q", status.Isolation["g1"])
+	}
+	changed := func(f func(*tls.Config)) *tls.Config {
+		c := hop.ClientTLS(gateway, custodian.Peer())
+		f(c)
+		return c
+	}
+	for name, client := range map[string]*hop.Client{
+		"an unknown key":    dial(hop.ClientTLS(other, custodian.Peer())),
+		"another custodian": dial(hop.ClientTLS(gateway, other.Peer())),
+		"no certificate": dial(changed(func(c *tls.Config) {
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+		})),
+		"TLS 1.2":      dial(changed(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 })),
+		"another ALPN": dial(changed(func(c *tls.Config) { c.NextProtos = []string{"h2"} })),
+		"plain TCP":    dial(nil),
+	} {
+		if _, err := client.Do(context.Background(), s.chat("")); !errors.Is(err, hop.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// The key is changed: what streams with the old one is cut, and nothing new is taken from it.
+	resp, err = good.Do(context.Background(), s.chat("?wait=1"))
+	must(t, err)
+	_, err = io.ReadFull(resp.Body, make([]byte, 5))
+	must(t, err)
+	s.estate.Republish(t, func(p *estate.Plan) { p.Operations.Gateways[0].Peer = other.Peer() }, "operations")
+	if _, err := io.ReadAll(resp.Body); !errors.Is(err, hop.ErrBroken) {
+		t.Errorf("the stream of a key that is not named any more ended with %v", err)
+	}
+	if _, err := good.Do(context.Background(), s.chat("")); refusal(err) != "peer_refused" {
+		t.Errorf("a key that is not named any more: %v", err)
+	}
+	if _, err := dial(hop.ClientTLS(other, custodian.Peer())).Do(context.Background(), s.chat("")); err != nil {
+		t.Errorf("the new key: %v", err)
+	}
+}
+
+// hopKey makes a key of the hop in a file.
+func hopKey(t *testing.T, dir, name string) *hop.Key {
+	t.Helper()
+	_, text, err := hop.NewKey()
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	k, err := hop.ReadKey(filepath.Join(dir, name))
+	must(t, err)
+	return k
 }
 
 // TestRefusesToStart: a custodian that could not protect or account does not begin.

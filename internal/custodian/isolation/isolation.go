@@ -17,7 +17,7 @@ const (
 	None        = "none"         // nothing keeps the peer from this process's memory
 	OneUID      = "one-uid"      // same user, but this process is not dumpable and the peer is confined
 	SeparateUID = "separate-uid" // the kernel keeps users apart
-	Host        = "host"         // mutual TLS from another machine
+	Host        = "host"         // mutual TLS from another machine, with a key that the owners signed
 )
 
 func rank(level string) int {
@@ -76,12 +76,14 @@ func (j *Judge) Level(peer hop.Peer, now time.Time) string {
 	return next[peer].level
 }
 
-// Seen is the level of each gateway that was judged lately.
+// Seen is the level of each gateway that was judged lately: the weakest of its connections.
 func (j *Judge) Seen() map[string]string {
 	seen := map[string]string{}
 	if m := j.judged.Load(); m != nil {
 		for peer, known := range *m {
-			seen[peer.Name] = known.level
+			if other, ok := seen[peer.Name]; !ok || Reaches(other, known.level) {
+				seen[peer.Name] = known.level
+			}
 		}
 	}
 	return seen
@@ -89,8 +91,11 @@ func (j *Judge) Seen() map[string]string {
 
 func (j *Judge) judge(peer hop.Peer) string {
 	switch {
-	case peer.UID < 0 && peer.Key != "":
-		return Host
+	case peer.Key != "": // the kernel says nothing of whose it is
+		if peer.Apart {
+			return Host
+		}
+		return None
 	case peer.UID > 0 && peer.UID != os.Getuid(): // root is no other user: it reads any memory
 		return SeparateUID
 	case j.Undumpable && confined(peer.PID):

@@ -45,7 +45,9 @@ func TestLevel(t *testing.T) {
 		peer       hop.Peer
 		want       string
 	}{
-		{"another machine", false, hop.Peer{UID: -1, Key: "pin"}, Host},
+		{"another machine", false, hop.Peer{UID: -1, Key: "pin", Apart: true}, Host},
+		{"TLS on this machine", true, hop.Peer{UID: -1, Key: "pin"}, None},
+		{"TLS on this machine, whatever its uid says", true, hop.Peer{UID: own + 1, Key: "pin"}, None},
 		{"no uid and no key", true, hop.Peer{UID: -1}, None},
 		{"another user", false, hop.Peer{UID: own + 1}, SeparateUID},
 		{"this user, unconfined", true, hop.Peer{UID: own, PID: os.Getpid()}, None},
@@ -65,6 +67,14 @@ func TestJudgedAgain(t *testing.T) {
 	a, b := hop.Peer{UID: os.Getuid() + 1, PID: 1, Name: "g1"}, hop.Peer{UID: os.Getuid(), PID: 1, Name: "g2"}
 	if j.Level(a, now) != SeparateUID || j.Level(b, now) != None || len(j.Seen()) != 2 {
 		t.Error("wrong at first")
+	}
+	for _, first := range []bool{true, false} { // of two connections of one gateway the weaker counts, in either order
+		two := &Judge{}
+		two.Level(hop.Peer{UID: -1, Key: "pin", Apart: first, Name: "g3"}, now)
+		two.Level(hop.Peer{UID: -1, Key: "pin", Apart: !first, Name: "g3"}, now)
+		if got := two.Seen()["g3"]; got != None {
+			t.Errorf("seen as %s", got)
+		}
 	}
 	later := now.Add(2 * time.Second)
 	if j.Level(b, later) != None || len(j.Seen()) != 1 {

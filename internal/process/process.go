@@ -49,7 +49,10 @@ type Runtime struct {
 var Version = "dev"
 
 // Run runs the process with its command line and returns its exit status.
-func Run[C any](app App[C]) int { return RunArgs(app, os.Args[1:]) }
+func Run[C any](app App[C]) int {
+	slacken()
+	return RunArgs(app, os.Args[1:])
+}
 
 // RunArgs is Run with other arguments.
 func RunArgs[C any](app App[C], args []string) int {

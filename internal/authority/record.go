@@ -1,9 +1,7 @@
 package authority
 
 import (
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -157,20 +155,9 @@ func describe(set *statement.Set, v any) *entry.Entry {
 
 // signers names the people whose signatures on the record hold, sorted. Who else is named in it counts for nothing.
 func signers(c *statement.Charter, env *statement.Envelope) []string {
-	signed := statement.PAE(env.PayloadType, env.Payload)
 	var people []string
-	for _, p := range c.People {
-		for _, k := range p.Keys {
-			public, err := base64.StdEncoding.DecodeString(k.Public)
-			if err != nil || k.Type != "ed25519" || len(public) != ed25519.PublicKeySize {
-				continue
-			}
-			if slices.ContainsFunc(env.Signatures, func(s statement.Signature) bool {
-				return s.KeyID == k.ID && ed25519.Verify(public, signed, s.Sig)
-			}) {
-				people = append(people, p.ID)
-			}
-		}
+	for _, a := range c.Approvals(env.PayloadType, env.Payload, env.Signatures) {
+		people = append(people, a.Person)
 	}
 	slices.Sort(people)
 	return slices.Compact(people)

@@ -705,7 +705,13 @@ func TestExtension(t *testing.T) {
 		if a := w.do(w.chat()); a.refusal == nil {
 			t.Fatal("used without an extension")
 		}
-		must(t, w.record("extension", x, w.estate.Bea, w.estate.Cora))
+		env, err := estate.Seal("extension", x, w.estate.Bea, w.estate.Cora)
+		must(t, err)
+		env.Signatures = append(env.Signatures, statement.Signature{KeyID: "ada-1", Sig: env.Signatures[0].Sig}) // which ada did not make
+		must(t, w.Take("extension", env))
+		if got := w.ledger.of(entry.BreakGlass)[0].Actor; !slices.Equal(got, []string{"bea-1", "cora-1"}) {
+			t.Errorf("the entry names %v", got)
+		}
 		if a := w.do(w.chat()); a.refusal != nil {
 			t.Errorf("%s: %v", what, a.refusal)
 		}

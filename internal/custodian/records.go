@@ -283,7 +283,7 @@ func (c *Custodian) extend(x *statement.Extension, r *statement.Record) error {
 		return nil // read again after a restart
 	}
 	e := (&use{view: c.view.Load(), age: c.News()}).entry(entry.BreakGlass)
-	e.Actor, e.Reason, e.Record, e.Proof = signers(r.Envelope), "extend_"+x.What, r.SHA256, r.Channel
+	e.Actor, e.Reason, e.Record, e.Proof = signers(c.Set(), r.Envelope), "extend_"+x.What, r.SHA256, r.Channel
 	if _, err := c.Ledger.Append(e, nil); err != nil {
 		return fmt.Errorf("writing the extension to the ledger: %w", err)
 	}
@@ -314,16 +314,16 @@ func (c *Custodian) Receive(env *statement.Envelope, ciphertext []byte) error {
 	}
 	c.Log.Info("secret received", "credential", held.Credential, "version", held.Version, "fingerprint", held.Fingerprint)
 	e := (&use{view: v, age: c.News()}).entry(entry.Publish)
-	e.Credential, e.CredFP, e.Lease, e.Actor, e.Reason = held.Credential, held.Fingerprint, held.Lease, signers(env), "handover"
+	e.Credential, e.CredFP, e.Lease, e.Actor, e.Reason = held.Credential, held.Fingerprint, held.Lease, signers(v.set, env), "handover"
 	c.settle(e)
 	c.note(e)
 	return nil
 }
 
-// signers are the ids of the keys that signed a record.
-func signers(env *statement.Envelope) (ids []string) {
-	for _, s := range env.Signatures {
-		ids = append(ids, s.KeyID)
+// signers are the ids of the keys whose signatures on a record hold. Who else is named in it did not sign.
+func signers(set *statement.Set, env *statement.Envelope) (ids []string) {
+	for _, a := range set.Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
+		ids = append(ids, a.KeyID)
 	}
 	return ids
 }

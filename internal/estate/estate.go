@@ -177,8 +177,13 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 	if err != nil {
 		return 0, err
 	}
+	contents := maps.Clone(files)
 	files["manifest.json"] = raw
-	if files["signatures.json"], err = statement.Canonical([]statement.Signature{author.Sign(statement.PayloadType, raw)}); err != nil {
+	sig, err := author.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: contents, Before: before(d.Store(), name, last)})
+	if err != nil {
+		return 0, err
+	}
+	if files["signatures.json"], err = statement.Canonical([]statement.Signature{sig}); err != nil {
 		return 0, err
 	}
 	if err := os.RemoveAll(filepath.Join(d.pending(), name)); err != nil {
@@ -194,6 +199,19 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 		}
 	}
 	return m.Version, nil
+}
+
+// before reads the files of a published version, to be shown: none are missed.
+func before(store statement.Store, name string, version int64) map[string][]byte {
+	files := map[string][]byte{}
+	dir := fmt.Sprintf("%s/%d", name, version)
+	names, _ := store.ReadDir(dir)
+	for _, n := range names {
+		if b, err := store.ReadFile(dir + "/" + n); err == nil && filepath.Ext(n) != ".json" {
+			files[n] = b
+		}
+	}
+	return files
 }
 
 // lock is the file of the next lock: the newest version of every statement, drafts included. each is told of all of them.
@@ -310,7 +328,8 @@ func (d Dir) Approve(name string, by *Signer) error {
 	if err != nil {
 		return err
 	}
-	if err := sameFiles(dir, name, v, raw); err != nil {
+	files, err := sameFiles(dir, name, v, raw)
+	if err != nil {
 		return err
 	}
 	old, err := os.ReadFile(filepath.Join(dir, "signatures.json"))
@@ -321,37 +340,43 @@ func (d Dir) Approve(name string, by *Signer) error {
 	if err != nil {
 		return err
 	}
-	sigs = slices.DeleteFunc(sigs, func(s statement.Signature) bool { return s.KeyID == by.KeyID })
-	b, err := statement.Canonical(append(sigs, by.Sign(statement.PayloadType, raw)))
+	sig, err := by.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: files, Before: before(d.Store(), name, v-1)})
+	if err != nil {
+		return err
+	}
+	sigs = slices.DeleteFunc(sigs, func(s statement.Signature) bool { return s.KeyID == sig.KeyID })
+	b, err := statement.Canonical(append(sigs, sig))
 	if err != nil {
 		return err
 	}
 	return replaceFile(filepath.Join(dir, "signatures.json"), b, 0o644)
 }
 
-// sameFiles checks that a draft's folder holds exactly what its manifest lists.
-func sameFiles(dir, name string, version int64, manifest []byte) error {
+// sameFiles reads the files of a draft's folder, which must hold exactly what its manifest lists.
+func sameFiles(dir, name string, version int64, manifest []byte) (map[string][]byte, error) {
 	var m statement.Manifest
 	if err := json.Unmarshal(manifest, &m); err != nil {
-		return fmt.Errorf("%s/manifest.json: %w", dir, err)
+		return nil, fmt.Errorf("%s/manifest.json: %w", dir, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m.Statement != name || m.Version != version || len(entries) != len(m.Files)+2 {
-		return fmt.Errorf("%s does not hold exactly what its manifest lists: have it drafted again", dir)
+		return nil, fmt.Errorf("%s does not hold exactly what its manifest lists: have it drafted again", dir)
 	}
+	files := map[string][]byte{}
 	for _, f := range m.Files {
 		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(f.Path)))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if int64(len(b)) != f.Size || hash(b) != f.SHA256 {
-			return fmt.Errorf("%s is not the file that its manifest lists: have it drafted again", filepath.Join(dir, f.Path))
+			return nil, fmt.Errorf("%s is not the file that its manifest lists: have it drafted again", filepath.Join(dir, f.Path))
 		}
+		files[f.Path] = b
 	}
-	return nil
+	return files, nil
 }
 
 // Publish verifies the drafts as a process would that has the published set in force, and moves them into the signed store,

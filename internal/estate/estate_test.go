@@ -41,7 +41,7 @@ func TestKeyFile(t *testing.T) {
 			if err != nil || back.Key() != s.Key() || back.Person != "ada" {
 				t.Fatalf("%+v, %v", back, err)
 			}
-			if cmp.Diff(s.Sign("t", []byte("p")), back.Sign("t", []byte("p"))) != "" {
+			if cmp.Diff(estatetest.Signature(t, s, "t", []byte("p")), estatetest.Signature(t, back, "t", []byte("p"))) != "" {
 				t.Error("the key that was read signs otherwise")
 			}
 			if pass != "" {

@@ -25,15 +25,20 @@ func Seal(kind string, v any, by ...*Signer) (*statement.Envelope, error) {
 		return nil, err
 	}
 	env := &statement.Envelope{PayloadType: statement.RecordType(kind), Payload: payload}
-	Countersign(env, by...)
-	return env, nil
+	return env, Countersign(env, by...)
 }
 
-// Countersign adds signatures to a record.
-func Countersign(env *statement.Envelope, by ...*Signer) {
+// Countersign adds signatures to a record. A key's earlier signature is replaced.
+func Countersign(env *statement.Envelope, by ...*Signer) error {
 	for _, s := range by {
-		env.Signatures = append(env.Signatures, s.Sign(env.PayloadType, env.Payload))
+		sig, err := s.Sign(&Message{PayloadType: env.PayloadType, Payload: env.Payload})
+		if err != nil {
+			return err
+		}
+		env.Signatures = slices.DeleteFunc(env.Signatures, func(old statement.Signature) bool { return old.KeyID == sig.KeyID })
+		env.Signatures = append(env.Signatures, sig)
 	}
+	return nil
 }
 
 // WriteRecord puts a record into the signed store under records/<kind>/<name>.json, replacing what was there.
@@ -304,7 +309,9 @@ func (d Dir) ApproveRecord(set *statement.Set, name string, by *Signer, now time
 	if Kind(env) != kind {
 		return nil, fmt.Errorf("%s holds a record of another kind", name)
 	}
-	Countersign(env, by)
+	if err := Countersign(env, by); err != nil {
+		return nil, err
+	}
 	return env, d.submit(set, file, env, now)
 }
 

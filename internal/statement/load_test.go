@@ -102,7 +102,7 @@ func (m mem) put(t *testing.T, name string, version int64, files map[string][]by
 	raw := canonical(t, man)
 	var sigs []statement.Signature
 	for _, s := range by {
-		sigs = append(sigs, s.Sign(statement.PayloadType, raw))
+		sigs = append(sigs, estatetest.Signature(t, s, statement.PayloadType, raw))
 	}
 	m[fmt.Sprintf("%s/%d/manifest.json", name, version)] = raw
 	m[fmt.Sprintf("%s/%d/signatures.json", name, version)] = canonical(t, sigs)
@@ -199,7 +199,7 @@ func TestTampering(t *testing.T) {
 		{"signatures of the lock stripped", "author", "lock/1", func(t *testing.T, m mem) { m["lock/1/signatures.json"] = []byte("[]") }},
 		{"signature with another payload type", "author", "policy-research/1", func(t *testing.T, m mem) {
 			raw := m[man]
-			m["policy-research/1/signatures.json"] = canonical(t, []statement.Signature{e.Ada.Sign("text/plain", raw), e.Bea.Sign("text/plain", raw)})
+			m["policy-research/1/signatures.json"] = canonical(t, []statement.Signature{estatetest.Signature(t, e.Ada, "text/plain", raw), estatetest.Signature(t, e.Bea, "text/plain", raw)})
 		}},
 		{"only the author signed", "approvers", "policy-research/2", func(t *testing.T, m mem) {
 			m.put(t, "policy-research", 2, nil, nil, e.Bea)
@@ -223,7 +223,7 @@ func TestTampering(t *testing.T) {
 		}},
 		{"a stranger under the owner's key id", "approvers", "policy-research/2", func(t *testing.T, m mem) {
 			dan := *dan
-			dan.KeyID = e.Ada.KeyID
+			dan.Keys[0].ID = e.Ada.Key().ID
 			m.put(t, "policy-research", 2, nil, nil, e.Bea, &dan)
 			m.lock(t, 2, nil, e.Ada, e.Bea)
 		}},

@@ -247,7 +247,7 @@ func TestRecordForm(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bad := &statement.Envelope{PayloadType: statement.RecordType(c.kind), Payload: []byte(c.payload)}
-			bad.Signatures = []statement.Signature{e.Ada.Sign(bad.PayloadType, bad.Payload)}
+			bad.Signatures = []statement.Signature{estatetest.Signature(t, e.Ada, bad.PayloadType, bad.Payload)}
 			_, err := e.Set.OpenWorkloadKey(bad, e.Now)
 			refused(t, err, "json", "")
 		})
@@ -276,7 +276,7 @@ func TestNoCrossUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env.Signatures = []statement.Signature{e.Ada.Sign(statement.PayloadType, env.Payload)}
+	env.Signatures = []statement.Signature{estatetest.Signature(t, e.Ada, statement.PayloadType, env.Payload)}
 	_, err = e.Set.OpenWorkloadKey(env, e.Now)
 	refused(t, err, "signature", "")
 }

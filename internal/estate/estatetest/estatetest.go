@@ -172,6 +172,14 @@ func (e *Estate) Sign(use, process, payloadType string, payload []byte) []byte {
 	return ed25519.Sign(e.Service[use+" "+process], statement.PAE(payloadType, payload))
 }
 
+// Signature is a person's signature over a DSSE payload.
+func Signature(t testing.TB, by *estate.Signer, payloadType string, payload []byte) statement.Signature {
+	t.Helper()
+	sig, err := by.Sign(&estate.Message{PayloadType: payloadType, Payload: payload})
+	must(t, err)
+	return sig
+}
+
 // Republish writes the plan again after edit, has the named statements and a new lock signed by all, and publishes.
 func (e *Estate) Republish(t testing.TB, edit func(*estate.Plan), names ...string) {
 	t.Helper()

@@ -3,9 +3,11 @@
 package need
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,8 +15,8 @@ import (
 	"testing"
 )
 
-// Part skips the test, or fails it, when one of the parts is missing. Parts: root, linux, node (20 or later), cc, userns, and
-// every program by its name, such as strace or nginx.
+// Part skips the test, or fails it, when one of the parts is missing. Parts: root, linux, node (20 or later), cc, userns,
+// postgres, and every program by its name, such as strace or nginx.
 func Part(t testing.TB, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -67,9 +69,25 @@ func have(part string) error {
 		return err
 	case "userns":
 		return exec.Command("unshare", "--user", "--map-root-user", "true").Run()
+	case "postgres":
+		_, err := Postgres()
+		return err
 	}
 	_, err := exec.LookPath(part)
 	return err
+}
+
+// Postgres is the folder of PostgreSQL's programs: that of initdb in $PATH, or where Debian puts the newest.
+func Postgres() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		path, err = filepath.EvalSymlinks(path)
+		return filepath.Dir(path), err
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		return "", errors.New("no initdb in $PATH or /usr/lib/postgresql")
+	}
+	return filepath.Dir(found[len(found)-1]), nil
 }
 
 // node is nil for Node 20 or later with npm.

@@ -1,25 +1,25 @@
 // Package authority publishes an estate: it reads the signed store, verifies it for itself, and streams sets, records and
 // signed heartbeats to whoever follows. It takes signed records and passes on what verifies, after its own ledger has the
 // entry. It can withhold; it can neither read a secret nor author anything.
+//
+// Several authorities may share one database. The one that holds the lease publishes; the others verify along and stand by.
 package authority
 
 import (
+	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
@@ -38,29 +38,34 @@ type Ledger interface {
 // Authority is a running authority.
 type Authority struct {
 	id     string
+	holder string // of the lease: the id and this run
 	pin    statement.Pin
 	estate string // the signed store's folder, only read
-	state  string // the state directory
+	store  *store.Store
 	key    note.Signer
-	epoch  int64
 	limit  int // followers at once
 	clock  func() time.Time
 	log    *slog.Logger
 	count  *counters
 
-	admit   sync.Mutex  // held while a set or record goes from verified to published; guards what follows
-	ledger  Ledger      // nil until the ledger is open
-	entered map[id]bool // what earlier runs have entered in the ledger
-	refused map[id]bool // record files that do not verify under the set in force
-	stamp   string      // of the signed store when it was last read
+	admit    sync.Mutex // held while a set or record goes from verified to published; guards what follows
+	ledger   Ledger     // nil until the ledger is open
+	line     int64      // of the store's journal, the last one read
+	entered  map[id]bool
+	received map[id]*feed.Frame // records of the journal that are not published yet
+	shared   feed.Files         // the set of the journal
+	refused  map[id]bool        // record files that do not verify under the set in force
+	stamp    string             // of the signed store when it was last read
 
-	mu        sync.Mutex // guards what follows
-	set       *statement.Set
-	setLine   []byte
-	setSum    string
+	mu        sync.Mutex  // guards what follows
+	lease     store.Lease // the zero Lease while another authority is known to hold it
+	leading   bool        // everything known is published under the lease
+	other     string      // who holds the lease when this one does not
+	set       *edition    // in force, published or not
 	records   map[id]*record
-	sums      feed.Records // of the records that heartbeats count
-	number    int64        // of the newest heartbeat
+	handed    map[string]string // SHA-256 of the ciphertext of each published handover, by feed.SealedPath
+	sums      feed.Records      // of the records that heartbeats count
+	number    int64             // of the newest heartbeat
 	followers map[*follower]bool
 	refusal   string // why what lies in the signed store is not published; empty when it is
 }
@@ -69,6 +74,8 @@ type Authority struct {
 type record struct {
 	line      []byte // its frame
 	custodian string // of a handover: whom it is for
+	path      string // of a handover: feed.SealedPath
+	sealed    string // of a handover: hex SHA-256 of its ciphertext
 	receipt   string // of its ledger entry; empty when an earlier run made it
 }
 
@@ -76,11 +83,18 @@ type counters struct {
 	heartbeats, published, refused, dropped, busy *metrics.Counter
 }
 
-// open makes the state directory ready and begins a new epoch.
-func open(cfg *Config, pin statement.Pin, key note.Signer, log *slog.Logger, m *metrics.Registry) (*Authority, error) {
+// ErrStandby is returned for what only the authority that holds the lease may do.
+var ErrStandby = errors.New("this authority stands by: another one holds the lease; ask that one, or try again in a second")
+
+// patience bounds one wait for the store, in which a closing waits too.
+const patience = 5 * time.Second
+
+// open begins over a store that is open. Nothing is published before attach.
+func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log *slog.Logger, m *metrics.Registry) (*Authority, error) {
 	a := &Authority{
-		id: cfg.ID, pin: pin, estate: cfg.Estate, state: cfg.StateDir, key: key, limit: cfg.Followers, clock: time.Now, log: log,
-		entered: map[id]bool{}, refused: map[id]bool{}, records: map[id]*record{}, followers: map[*follower]bool{},
+		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, store: db, key: key, limit: cfg.Followers, clock: time.Now, log: log,
+		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
+		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{},
 	}
 	a.count = &counters{
 		heartbeats: m.Counter("reeve_authority_heartbeats_total", "Heartbeats signed."),
@@ -92,66 +106,79 @@ func open(cfg *Config, pin statement.Pin, key note.Signer, log *slog.Logger, m *
 	m.GaugeFunc("reeve_authority_followers", "Streams open now.", func() float64 { return float64(a.Status().Followers) })
 	m.GaugeFunc("reeve_authority_records", "Records published, handovers not counted.", func() float64 { return float64(a.Status().Records) })
 	m.GaugeFunc("reeve_authority_lock_version", "Lock version published.", func() float64 { return float64(a.Status().Lock) })
-	var err error
-	if a.epoch, err = a.readNumber("epoch"); err == nil {
-		a.epoch++
-		err = a.writeNumber("epoch", a.epoch)
-	}
-	if err == nil {
-		a.pin.LastLock, err = feed.ReadLast(a.state)
-	}
-	if err == nil {
-		err = a.readEntered()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the state directory: %w", err)
-	}
-	return a, nil
+	m.GaugeFunc("reeve_authority_epoch", "Epoch of the lease that this authority holds; 0 while it stands by.", func() float64 { return float64(a.Status().Epoch) })
+	return a, a.catchUp()
 }
 
-func (a *Authority) readNumber(name string) (int64, error) {
-	b, err := os.ReadFile(filepath.Join(a.state, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("%s holds no number: followers refuse an authority that goes back; restore the file, or write the last value known plus 1000", filepath.Join(a.state, name))
-	}
-	return n, nil
-}
-
-func (a *Authority) writeNumber(name string, n int64) error {
-	return feed.Write(filepath.Join(a.state, name), strconv.AppendInt(nil, n, 10))
-}
-
-// readEntered reads what earlier runs have entered in the ledger. A torn or lost line means a second entry, which is harmless.
-func (a *Authority) readEntered() error {
-	b, err := os.ReadFile(filepath.Join(a.state, "entered"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for line := range strings.Lines(string(b)) {
-		var sum id
-		if n, err := hex.Decode(sum[:], []byte(strings.TrimSpace(line))); err == nil && n == len(sum) {
-			a.entered[sum] = true
+// catchUp reads what the journal has since the last time, from this authority or another one. Callers hold admit, or are alone.
+func (a *Authority) catchUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return a.store.Read(ctx, a.line, func(l store.Line) error {
+		a.line = l.Seq
+		if l.Kind == store.Entered {
+			a.entered[l.ID] = true
+			return nil
 		}
-	}
-	return nil
+		frame, err := feed.ParseFrame(l.Body)
+		if err != nil {
+			return fmt.Errorf("line %d of the authority's database: %w", l.Seq, err)
+		}
+		if l.Kind == store.Received && a.published(l.ID) == nil {
+			a.received[l.ID] = frame
+		}
+		if l.Kind != store.Published {
+			return nil
+		}
+		last, err := statement.Newest(frame.Set, "lock")
+		if err != nil {
+			return fmt.Errorf("line %d of the authority's database: %w", l.Seq, err)
+		}
+		if a.shared = frame.Set; last > a.pin.LastLock.Version {
+			a.pin.LastLock = statement.Locked{Version: last, SHA256: hex.EncodeToString(l.ID[:])}
+		}
+		return nil
+	})
 }
 
-// enter writes the entry of a set or record, once over all runs, and returns its receipt. What closes something is not held
-// up by a ledger that fails: it is entered when possible.
+// epoch is that of the lease, 0 while another authority is known to hold it.
+func (a *Authority) epoch() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lease.Epoch
+}
+
+// write appends a line to the journal as long as the lease is this authority's.
+func (a *Authority) write(l store.Line) error {
+	epoch := a.epoch()
+	if epoch == 0 {
+		return ErrStandby
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return a.store.Append(ctx, epoch, l)
+}
+
+// holds reports whether the lease is this authority's now.
+func (a *Authority) holds() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lease.Live(time.Now())
+}
+
+// enter writes the entry of a set or record, once over all runs of all authorities, and returns its receipt. What closes
+// something is not held up by a ledger that fails: it is entered when possible.
 func (a *Authority) enter(sum id, e *entry.Entry, payload []byte, closing bool) (string, error) {
 	if a.entered[sum] {
 		return "", nil
 	}
 	var d ledger.Durable
 	err := errors.New("the ledger is not open yet")
-	if a.ledger != nil {
+	switch {
+	case a.ledger == nil:
+	case !closing && !a.holds():
+		err = ErrStandby
+	default:
 		d, err = a.ledger.Append(e, payload)
 	}
 	if err != nil && closing && a.ledger != nil {
@@ -161,14 +188,10 @@ func (a *Authority) enter(sum id, e *entry.Entry, payload []byte, closing bool) 
 	if err != nil {
 		return "", fmt.Errorf("the ledger has no entry of it, so it is not published: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(a.state, "entered"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "\n%x\n", sum)
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err != nil {
+	if err := a.write(store.Line{Kind: store.Entered, ID: sum}); err != nil {
 		a.log.Warn("the next start will enter it again", "error", err)
 	}
+	a.entered[sum] = true
 	return d.Receipt(), nil
 }
 
@@ -176,102 +199,148 @@ func (a *Authority) enter(sum id, e *entry.Entry, payload []byte, closing bool) 
 func (a *Authority) Set() *statement.Set {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.set
+	if a.set == nil {
+		return nil
+	}
+	return a.set.Set
 }
 
-// Reload reads the signed store and what was received, and publishes what is new. A set that is refused keeps the old one in
-// force. Unless force is set, a store without changes is not read.
+// Reload reads the journal and the signed store, and publishes what is new. A set that is refused keeps the old one in force.
+// Unless force is set, a folder without changes is not read. An authority that stands by verifies what it reads and publishes
+// what the holder has entered, to nobody: so it has everything when its turn comes.
 func (a *Authority) Reload(force bool) error {
 	a.admit.Lock()
 	defer a.admit.Unlock()
+	return a.reload(force)
+}
+
+// reload is Reload for who holds admit.
+func (a *Authority) reload(force bool) error {
 	stamp := feed.Stamp(a.estate)
-	if !force && stamp != "" && stamp == a.stamp {
-		return nil
+	folder := force || stamp == "" || stamp != a.stamp
+	err := a.catchUp()
+	stores := []statement.Store{a.shared}
+	if folder {
+		stores = append(stores, statement.Dir(a.estate))
 	}
-	if a.ledger != nil {
-		a.stamp = stamp
+	for _, s := range stores {
+		next, refusal := a.load(s)
+		if next != nil {
+			refusal = a.putInForce(next)
+		}
+		err = errors.Join(err, refusal)
 	}
-	err := a.reloadSet()
 	if a.Set() == nil || a.ledger == nil {
 		return err
 	}
-	for _, store := range []statement.Store{statement.Dir(a.estate), a.received()} {
-		err = errors.Join(err, feed.EachRecord(store, func(name string, frame *feed.Frame) error {
-			sum := sha256.Sum256(frame.Record)
-			if a.refused[sum] {
-				return nil
-			}
-			_, err := a.take(frame, "folder")
-			if errors.Is(err, statement.ErrRefused) || errors.Is(err, feed.ErrFrame) {
-				a.refused[sum] = true
-			}
-			if err != nil {
-				a.count.refused.Inc()
-				a.log.Warn("record not published", "file", name, "error", err)
-				a.stamp = ""
-			}
-			return nil
-		}))
+	if a.stamp = stamp; err != nil && !errors.Is(err, statement.ErrRefused) {
+		a.stamp = "" // try again
+	}
+	if folder {
+		err = errors.Join(err, feed.EachRecord(statement.Dir(a.estate), a.pick))
+	}
+	for sum, frame := range a.received {
+		a.pick(hex.EncodeToString(sum[:]), frame)
 	}
 	return err
 }
 
-// received is the store of records that came by POST. The signed store itself is only read.
-func (a *Authority) received() statement.Dir {
-	return statement.Dir(filepath.Join(a.state, "received"))
-}
-
-func (a *Authority) reloadSet() error {
-	store, old, pin := statement.Dir(a.estate), a.Set(), a.pin
-	newest, err := statement.Newest(store, "lock")
-	if err != nil || old != nil && newest == old.Lock.Version {
-		return err
-	}
-	// Once as the successor of what is in force, and once as a follower sees it that has nothing yet: what is read then is the set.
-	set, err := statement.Load(store, pin, old, a.clock())
-	trace := &feed.Trace{From: store, Read: feed.Files{}}
-	if err == nil && set != old {
-		pin.LastLock = statement.Locked{}
-		_, err = statement.Load(trace, pin, nil, a.clock())
-	}
-	if err != nil {
-		a.count.refused.Inc()
-		return err
-	}
-	if set == old {
+// pick takes a record from the folder or the journal. One that is refused says nothing about the others.
+func (a *Authority) pick(name string, frame *feed.Frame) error {
+	sum := sha256.Sum256(frame.Record)
+	if a.refused[sum] {
 		return nil
 	}
-	line := (&feed.Frame{Set: trace.Read}).Encode()
-	if len(line) > feed.MaxFrame {
-		return fmt.Errorf("the set is too large to be published: %d bytes as a frame, limit %d", len(line), feed.MaxFrame)
+	_, err := a.take(frame, "folder")
+	switch {
+	case err == nil:
+		delete(a.received, sum)
+		return nil
+	case errors.Is(err, statement.ErrRefused) || errors.Is(err, feed.ErrFrame):
+		a.refused[sum] = true
 	}
-	if a.ledger != nil { // before, the set only serves to open the ledger
-		e := &entry.Entry{Type: entry.Publish, Estate: hex.EncodeToString(set.LockHash[:]), Reason: fmt.Sprintf("lock version %d", set.Lock.Version)}
-		if _, err := a.enter(set.LockHash, e, nil, false); err != nil {
-			return err
-		}
+	if a.stamp = ""; !errors.Is(err, ErrStandby) {
+		a.count.refused.Inc()
+		a.log.Warn("record not published", "record", name, "error", err)
 	}
-	if err := feed.WriteLast(a.state, set.Locked()); err != nil {
-		return err
-	}
-	a.pin.LastLock = set.Locked()
-	clear(a.refused)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.set, a.setLine, a.setSum = set, line, trace.Read.Sum()
-	a.broadcast(line, "")
-	a.count.published.Inc()
-	a.log.Info("statement set in force", "lock", set.Lock.Version)
 	return nil
 }
 
-// attach gives the authority its ledger, and enters what was read before.
+// edition is a verified set as followers get it.
+type edition struct {
+	*statement.Set
+	line []byte // its frame
+	sum  string // of its files, as in heartbeats
+}
+
+// load verifies a store's newest set; nil when it is the one in force.
+func (a *Authority) load(from statement.Store) (*edition, error) {
+	old := a.Set()
+	newest, err := statement.Newest(from, "lock")
+	switch files, journal := from.(feed.Files); {
+	case journal && (files == nil || old != nil && newest < old.Lock.Version): // none yet, or the folder is ahead
+		return nil, nil
+	case err != nil || old != nil && newest == old.Lock.Version:
+		a.refuse(err)
+		return nil, err
+	}
+	// Once as the successor of what is in force, and once as a follower sees it that has nothing yet: what is read then is the set.
+	set, err := statement.Load(from, a.pin, old, a.clock())
+	trace := &feed.Trace{From: from, Read: feed.Files{}}
+	if err == nil && set != old {
+		fresh := a.pin
+		fresh.LastLock = statement.Locked{}
+		_, err = statement.Load(trace, fresh, nil, a.clock())
+	}
+	if err != nil || set == old {
+		a.refuse(err)
+		return nil, err
+	}
+	e := &edition{set, (&feed.Frame{Set: trace.Read}).Encode(), trace.Read.Sum()}
+	if len(e.line) > feed.MaxFrame {
+		return nil, fmt.Errorf("the set is too large to be published: %d bytes as a frame, limit %d", len(e.line), feed.MaxFrame)
+	}
+	return e, nil
+}
+
+func (a *Authority) refuse(err error) {
+	if err != nil {
+		a.count.refused.Inc()
+	}
+}
+
+// putInForce makes a set the one that records are judged by, after it is entered where this authority publishes.
+func (a *Authority) putInForce(e *edition) error {
+	if a.epoch() != 0 {
+		if err := a.enterSet(e); err != nil {
+			return err
+		}
+	}
+	a.pin.LastLock = e.Locked()
+	clear(a.refused)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.set = e; a.leading {
+		a.broadcast(e.line, "")
+	}
+	a.count.published.Inc()
+	a.log.Info("statement set in force", "lock", e.Lock.Version)
+	return nil
+}
+
+// enterSet gives a set its entry and its place in the journal.
+func (a *Authority) enterSet(e *edition) error {
+	publish := &entry.Entry{Type: entry.Publish, Estate: hex.EncodeToString(e.LockHash[:]), Reason: fmt.Sprintf("lock version %d", e.Lock.Version)}
+	if _, err := a.enter(e.LockHash, publish, nil, false); err != nil {
+		return err
+	}
+	return a.write(store.Line{Kind: store.Published, ID: e.LockHash, Body: e.line})
+}
+
+// attach gives the authority its ledger.
 func (a *Authority) attach(l Ledger) error {
 	a.admit.Lock()
+	defer a.admit.Unlock()
 	a.ledger = l
-	set := a.Set()
-	e := &entry.Entry{Type: entry.Publish, Estate: hex.EncodeToString(set.LockHash[:]), Reason: fmt.Sprintf("lock version %d", set.Lock.Version)}
-	_, err := a.enter(set.LockHash, e, nil, false)
-	a.admit.Unlock()
-	return errors.Join(err, a.Reload(true))
+	return a.reload(true)
 }

@@ -89,7 +89,12 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{Estate: e, book: &book{waiting: make(chan struct{}, 100)}, cfg: Config{ID: "a1", Estate: e.Dir.Signed(), StateDir: state, Followers: 2000}}
-	r.Authority, err = open(&r.cfg, e.Pin, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
+	db, err := r.cfg.openStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	r.Authority, err = open(&r.cfg, e.Pin, db, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +102,12 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 		t.Fatal(err)
 	}
 	if err := r.attach(r.book); err != nil {
+		t.Fatal(err)
+	}
+	if l := r.tryLease(t.Context(), true); !r.own(l) {
+		t.Fatal("no lease")
+	}
+	if err := r.begin(); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(r.Handler())
@@ -265,8 +276,8 @@ func TestPublishes(t *testing.T) {
 	again := newRig(t, r.Estate, state)
 	_, custodian = again.follow(t, "c1")
 	custodian.want(t, "set 2", "workload-key", "workload-key", "workload-key", "revocation", "handover ciphertext")
-	if again.epoch != r.epoch+1 || again.book.types() != "" {
-		t.Errorf("epoch %d after %d, entered %q", again.epoch, r.epoch, again.book.types())
+	if again.epoch() != r.epoch()+1 || again.book.types() != "" {
+		t.Errorf("epoch %d after %d, entered %q", again.epoch(), r.epoch(), again.book.types())
 	}
 	if again.Status().Sum != r.Status().Sum {
 		t.Error("the records differ after the restart")
@@ -424,7 +435,12 @@ func TestRefusedSetKeepsTheOld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := open(&r.cfg, r.Pin, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
+	db, err := r.cfg.openStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	next, err := open(&r.cfg, r.Pin, db, key, slog.New(slog.DiscardHandler), &metrics.Registry{})
 	if err != nil {
 		t.Fatal(err)
 	}

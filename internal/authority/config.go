@@ -1,11 +1,15 @@
 package authority
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 
+	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/confine"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
@@ -17,9 +21,13 @@ type Config struct {
 	Listen string `yaml:"listen"` // host:port of the stream and of records; what is served is signed or public
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
-	StateDir   string `yaml:"state_dir"`   // mode 0700: epoch, records received, write-ahead log
+	StateDir   string `yaml:"state_dir"`   // mode 0700: database, write-ahead log
 	TilesDir   string `yaml:"tiles_dir"`   // the published log, readable by the auditor
 	TilesGroup int    `yaml:"tiles_group"` // numeric group of the published log; 0 leaves the process's own
+
+	// Database is PostgreSQL, for several authorities that stand in for one another. Without it the authority is alone and
+	// keeps its state in state_dir/authority.db.
+	Database Database `yaml:"database,omitempty"`
 
 	Estate      string `yaml:"estate"` // the signed store (estate/.signed); only read
 	EstateTrust Trust  `yaml:"estate_trust"`
@@ -29,6 +37,12 @@ type Config struct {
 	Witnesses []Witness `yaml:"witnesses"`
 
 	Followers int `yaml:"followers"` // streams at once; more get 503
+}
+
+// Database says where PostgreSQL is.
+type Database struct {
+	Connection   string `yaml:"connection,omitempty"`    // of libpq, as a URL or as words, without a password
+	PasswordFile string `yaml:"password_file,omitempty"` // mode 0600; else the connection's passfile, certificate or the server's rules
 }
 
 // Trust is what the authority believes before it has read anything.
@@ -74,6 +88,12 @@ func (c *Config) check() error {
 		return errors.New("witnesses is empty: a ledger that nobody cosigns proves nothing; name the auditor's URL")
 	case c.Followers < 1:
 		return errors.New("followers must be at least 1")
+	case c.Database.Connection == "" && c.Database.PasswordFile != "":
+		return errors.New("database has a password_file and no connection")
+	case c.Database.Connection != "":
+		if err := store.Server(c.Database).Check(); err != nil {
+			return fmt.Errorf("database: %w", err)
+		}
 	}
 	return nil
 }
@@ -81,6 +101,17 @@ func (c *Config) check() error {
 func (c *Config) pin(demo bool) statement.Pin {
 	t := c.EstateTrust
 	return statement.Pin{Estate: t.Estate, CharterSHA256: t.CharterSHA256, RootKeys: t.RootKeys, MinCharter: t.MinCharter, AllowDemo: demo}
+}
+
+// openStore opens the database that the configuration names.
+func (c *Config) openStore(ctx context.Context) (*store.Store, error) {
+	if c.Database.Connection != "" {
+		return store.OpenServer(ctx, store.Server(c.Database))
+	}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, err
+	}
+	return store.OpenFile(ctx, filepath.Join(c.StateDir, "authority.db"))
 }
 
 // confine is what the authority may still do once it runs. No path leads to a secret that is not its own.

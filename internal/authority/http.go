@@ -18,12 +18,14 @@ import (
 type Status struct {
 	Estate    string `json:"estate"`
 	Authority string `json:"authority"`
-	Epoch     int64  `json:"epoch"`
-	Number    int64  `json:"number"`      // of the newest heartbeat
-	Lock      int64  `json:"lock"`        // version published; 0 for none
-	LockHash  string `json:"lock_hash"`   // hex
-	Records   int    `json:"records"`     // published, handovers not counted
-	Sum       string `json:"records_sum"` // as in heartbeats
+	Leading   bool   `json:"leading"`          // this authority holds the lease and publishes
+	Holder    string `json:"holder,omitempty"` // who does, when this one stands by
+	Epoch     int64  `json:"epoch"`            // of the lease; 0 when this authority stands by
+	Number    int64  `json:"number"`           // of the newest heartbeat
+	Lock      int64  `json:"lock"`             // version published; 0 for none
+	LockHash  string `json:"lock_hash"`        // hex
+	Records   int    `json:"records"`          // published, handovers not counted
+	Sum       string `json:"records_sum"`      // as in heartbeats
 	Followers int    `json:"followers"`
 	Refusal   string `json:"refusal,omitempty"` // why what lies in the signed store is not published
 }
@@ -32,7 +34,7 @@ type Status struct {
 func (a *Authority) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Status{Estate: a.pin.Estate, Authority: a.id, Epoch: a.epoch, Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), Followers: len(a.followers), Refusal: a.refusal}
+	s := Status{Estate: a.pin.Estate, Authority: a.id, Leading: a.leading, Holder: a.other, Epoch: a.lease.Epoch, Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), Followers: len(a.followers), Refusal: a.refusal}
 	if a.set != nil {
 		s.Lock, s.LockHash = a.set.Lock.Version, hex.EncodeToString(a.set.LockHash[:])
 	}
@@ -96,7 +98,7 @@ func statusOf(err error) int {
 	case errors.Is(err, ErrOther):
 		return http.StatusConflict
 	}
-	return http.StatusServiceUnavailable // no set yet, ledger or disk: the sender tries again
+	return http.StatusServiceUnavailable // standing by, no set yet, ledger or disk: the sender tries again
 }
 
 func body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {

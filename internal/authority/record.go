@@ -1,14 +1,15 @@
 package authority
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -21,7 +22,8 @@ var (
 )
 
 // Take verifies a record that came by channel ("post"), keeps it, writes its ledger entry and publishes it. It returns the
-// entry's receipt, empty when the record was published before or, for what closes, when the ledger failed.
+// entry's receipt, empty when the record was published before or, for what closes, when the ledger failed or the record was
+// left to the authority that holds the lease.
 func (a *Authority) Take(frame *feed.Frame, channel string) (receipt string, err error) {
 	a.admit.Lock()
 	defer a.admit.Unlock()
@@ -56,21 +58,29 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		if sealed := sha256.Sum256(frame.Sealed); hex.EncodeToString(sealed[:]) != h.SHA256 {
 			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)
 		}
-		r.custodian = custodian
+		r.custodian, r.path, r.sealed = custodian, feed.SealedPath(h), h.SHA256
 	}
 	if a.Status().Records >= feed.MaxRecords {
 		return nil, fmt.Errorf("the estate has %d records, which is the limit: %w", feed.MaxRecords, feed.ErrFrame)
 	}
+	e := describe(set, v)
+	closing := e.Type == entry.Revoke
 	if channel != "folder" {
-		if err := a.keep(kind, v, frame, sum); err != nil {
+		left, err := a.keep(r, frame, sum, closing)
+		if err != nil {
 			return nil, err
 		}
+		if left {
+			return new(record), nil
+		}
 	}
-	e := describe(set, v)
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
 	e.Reason = kind + " sha256:" + hex.EncodeToString(sum[:])
 	e.Actor = signers(&set.Charter, env)
-	if r.receipt, err = a.enter(sum, e, frame.Record, e.Type == entry.Revoke); err != nil {
+	if a.epoch() == 0 && !a.entered[sum] { // its holder enters it
+		return nil, ErrStandby
+	}
+	if r.receipt, err = a.enter(sum, e, frame.Record, closing); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
@@ -78,6 +88,8 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	a.records[sum] = r
 	if r.custodian == "" {
 		a.sums.Add(sum)
+	} else {
+		a.handed[r.path] = r.sealed
 	}
 	a.broadcast(r.line, r.custodian)
 	a.count.published.Inc()
@@ -90,27 +102,32 @@ func (a *Authority) published(sum id) *record {
 	return a.records[sum]
 }
 
-// keep writes a record that came by POST to the authority's own store, so that a restart still has it.
-func (a *Authority) keep(kind string, v any, frame *feed.Frame, sum id) error {
-	if h, ok := v.(*statement.Handover); ok {
-		for _, store := range []statement.Dir{a.received(), statement.Dir(a.estate)} {
-			if old, err := store.ReadFile(feed.SealedPath(h)); err == nil && string(old) != string(frame.Sealed) {
-				return ErrOther
-			}
-		}
-		if err := feed.Write(filepath.Join(string(a.received()), feed.SealedPath(h)), frame.Sealed); err != nil {
-			return fmt.Errorf("keeping the ciphertext: %w", err)
-		}
+// keep writes a record that came by POST to the journal, so that a restart and every other authority has it. It reports
+// whether the record is left to the authority that holds the lease, which is the way of a closing that comes to another one.
+func (a *Authority) keep(r *record, frame *feed.Frame, sum id, closing bool) (left bool, err error) {
+	a.mu.Lock()
+	old, epoch := a.handed[r.path], a.lease.Epoch
+	a.mu.Unlock()
+	switch {
+	case old != "" && old != r.sealed:
+		return false, ErrOther
+	case epoch == 0 && !closing:
+		return false, ErrStandby
 	}
-	err := feed.Write(filepath.Join(string(a.received()), "records", kind, hex.EncodeToString(sum[:])+".json"), frame.Record)
-	if err != nil && kind == "revocation" { // closing does not wait for a disk
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = a.store.Append(ctx, epoch, store.Line{Kind: store.Received, ID: sum, Body: frame.Encode()})
+	if errors.Is(err, store.ErrLost) && closing {
+		err, epoch = a.store.Append(ctx, 0, store.Line{Kind: store.Received, ID: sum, Body: frame.Encode()}), 0
+	}
+	switch {
+	case err == nil:
+		return epoch == 0, nil
+	case closing && epoch != 0: // closing does not wait for a disk
 		a.log.Error("a revocation is published, but a restart will not have it: send it again then", "error", err)
-		return nil
+		return false, nil
 	}
-	if err != nil {
-		return fmt.Errorf("keeping the record: %w", err)
-	}
-	return nil
+	return false, fmt.Errorf("keeping the record: %w", err)
 }
 
 // describe is the ledger entry of a record: what it is about, in the words of the estate.

@@ -41,7 +41,12 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	a, err := open(cfg, cfg.pin(rt.Demo), signer, rt.Log, rt.Metrics)
+	db, err := cfg.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	a, err := open(cfg, cfg.pin(rt.Demo), db, signer, rt.Log, rt.Metrics)
 	if err != nil {
 		return err
 	}
@@ -69,7 +74,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		return float64(n)
 	})
 	if err := a.attach(log); err != nil {
-		rt.Log.Warn("not everything in the store is published", "error", err)
+		rt.Log.Warn("not everything in the store can be published", "error", err)
 	}
 	rt.Ready.Set("statements", "")
 	err = a.serve(ctx, rt, l, log)
@@ -128,6 +133,9 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listen
 	go func() { failed <- server.Serve(l) }()
 	rt.Ready.Set("listener", "")
 	go a.beats(streams)
+	led := make(chan struct{})
+	go func() { defer close(led); a.lead(streams) }()
+	defer func() { stop(); <-led }()
 	a.judge(rt, log)
 	look := time.NewTicker(poll)
 	defer look.Stop()

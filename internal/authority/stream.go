@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"time"
 
@@ -51,15 +52,15 @@ func (a *Authority) beat() error {
 	return err
 }
 
-// heartbeat signs the next one; nil while there is no set. Callers hold mu until it is queued, so that no record overtakes it.
+// heartbeat signs the next one; nil while this authority does not publish. Callers hold mu until it is queued, so that no record overtakes it.
 func (a *Authority) heartbeat() ([]byte, error) {
-	if a.set == nil {
+	if a.set == nil || !a.leading || !a.lease.Live(time.Now()) {
 		return nil, nil
 	}
 	a.number++
 	h := feed.Heartbeat{
-		Authority: a.id, Epoch: a.epoch, Estate: a.set.Charter.Estate, Lock: a.set.Lock.Version, LockHash: hex.EncodeToString(a.set.LockHash[:]),
-		Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), SetSum: a.setSum, Time: a.clock().UTC(),
+		Authority: a.id, Epoch: a.lease.Epoch, Estate: a.set.Charter.Estate, Lock: a.set.Lock.Version, LockHash: hex.EncodeToString(a.set.LockHash[:]),
+		Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), SetSum: a.set.sum, Time: a.clock().UTC(),
 	}
 	env, err := h.Sign(a.key)
 	if err != nil {
@@ -69,19 +70,25 @@ func (a *Authority) heartbeat() ([]byte, error) {
 	return (&feed.Frame{Heartbeat: env}).Encode(), nil
 }
 
-// join opens a stream and returns what it has to begin with, or nil when there are too many.
+// errBusy refuses a follower beyond the limit.
+var errBusy = errors.New("the limit of followers is reached")
+
+// join opens a stream and returns what it has to begin with.
 func (a *Authority) join(r *http.Request, cancel context.CancelFunc) (*follower, [][]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.leading {
+		return nil, nil, ErrStandby
+	}
 	if len(a.followers) >= a.limit {
 		a.count.busy.Inc()
-		return nil, nil, nil
+		return nil, nil, errBusy
 	}
 	q := r.URL.Query()
 	f := &follower{lines: make(chan []byte, queue), custodian: q.Get("custodian"), cancel: cancel}
 	var first [][]byte
-	if a.set != nil && q.Get("lock") != hex.EncodeToString(a.set.LockHash[:]) {
-		first = append(first, a.setLine)
+	if q.Get("lock") != hex.EncodeToString(a.set.LockHash[:]) {
+		first = append(first, a.set.line)
 	}
 	behind := q.Get("records") != a.sums.Sum()
 	for _, r := range a.records {
@@ -111,9 +118,9 @@ func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	f, lines, err := a.join(r, cancel)
-	if f == nil {
+	if err != nil {
 		w.Header().Set("Retry-After", "1")
-		fault(w, http.StatusServiceUnavailable, "no stream: the limit of followers is reached, or a heartbeat could not be signed", err)
+		fault(w, http.StatusServiceUnavailable, "no stream", err)
 		return
 	}
 	defer a.leave(f)

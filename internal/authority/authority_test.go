@@ -127,7 +127,7 @@ func (r *rig) follow(t testing.TB, custodian string) (*feed.Follower, heard) {
 	h := make(heard, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	f, err := feed.Follow(ctx, feed.Config{
-		URL: r.url, Pin: r.Pin, Dir: t.TempDir(), Custodian: custodian, Skew: time.Minute,
+		URLs: []string{r.url}, Pin: r.Pin, Dir: t.TempDir(), Custodian: custodian, Skew: time.Minute,
 		OnSet: func(s *statement.Set, _ statement.Store) error {
 			h <- fmt.Sprintf("set %d", s.Lock.Version)
 			return nil

@@ -124,7 +124,7 @@ func (a *Authority) lose(why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.leading {
-		a.log.Warn("no longer publishing", "epoch", a.lease.Epoch, "reason", why)
+		a.log.Info("no longer publishing", "epoch", a.lease.Epoch, "reason", why)
 	}
 	a.lease, a.leading = store.Lease{}, false
 	for f := range a.followers {

@@ -41,13 +41,13 @@ const (
 // errResync ends a connection because records that were refused may be good under the set that came since.
 var errResync = errors.New("asking again for records that were refused under the older set")
 
-// Config says what to follow: one of URL and Folder. The callbacks run one at a time and see only what was verified. An
+// Config says what to follow: URLs or a Folder. The callbacks run one at a time and see only what was verified. An
 // error from OnSet refuses the set; after an error from another callback the item is offered again later. They may call Set
 // and Age of the Follower, nothing else.
 type Config struct {
-	URL    string // of the authority, such as http://127.0.0.1:7801
-	Folder string // a signed store (estate/.signed) on this machine, read every second instead of a stream
-	Dir    string // the follower's memory, made with mode 0700: the last lock in force and, with URL, its set and all records
+	URLs   []string // of the authorities that stand in for one another, such as http://127.0.0.1:7801: the next one after each failure
+	Folder string   // a signed store (estate/.signed) on this machine, read every second instead of a stream
+	Dir    string   // the follower's memory, made with mode 0700: the last lock in force and, with URLs, its set and all records
 
 	Pin       statement.Pin
 	Custodian string // whose handovers and extensions are wanted; empty for none
@@ -61,7 +61,9 @@ type Config struct {
 	Clock func() time.Time // default time.Now
 	Log   *slog.Logger     // default none
 
-	stall time.Duration // default 2 s between two heartbeats that count, after which a new connection is made
+	// stall is the longest time between two heartbeats that count, after which a new connection is made: default 2 s, with
+	// several authorities 1 s, so that one that hangs is left under the smallest bound.
+	stall time.Duration
 }
 
 // Follower holds the newest set and the records that it could verify.
@@ -69,6 +71,7 @@ type Follower struct {
 	cfg    Config
 	done   chan struct{}
 	stamp  string // of the folder when it was last read whole and nothing was refused; the reader's
+	at     int    // which of the URLs is next; the reader's
 	set    atomic.Pointer[statement.Set]
 	newest atomic.Pointer[beat]
 
@@ -115,10 +118,13 @@ type Gap struct {
 // Follow starts following until ctx ends. Before it returns it has applied the follower's own copy, so that a process
 // starts with the set and the revocations that it last had, whether or not the authority is there.
 func Follow(ctx context.Context, cfg Config) (*Follower, error) {
-	if (cfg.URL == "") == (cfg.Folder == "") || cfg.URL != "" && cfg.Dir == "" {
-		return nil, errors.New("feed: need either the authority's URL and a directory for the follower's own copy, or a folder")
+	if (len(cfg.URLs) == 0) == (cfg.Folder == "") || len(cfg.URLs) > 0 && cfg.Dir == "" {
+		return nil, errors.New("feed: need either an authority's URL and a directory for the follower's own copy, or a folder")
 	}
-	cfg.Skew, cfg.stall = cmp.Or(cfg.Skew, 2*time.Second), cmp.Or(cfg.stall, 2*time.Second)
+	cfg.Skew = cmp.Or(cfg.Skew, 2*time.Second)
+	if cfg.stall == 0 {
+		cfg.stall = 2 * time.Second / time.Duration(min(max(len(cfg.URLs), 1), 2))
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -134,7 +140,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 		f.cfg.Pin.LastLock = last
 	}
 	attempt := f.read
-	if cfg.URL != "" {
+	if len(cfg.URLs) > 0 {
 		attempt = f.stream
 		if err := f.restore(); err != nil {
 			return nil, fmt.Errorf("reading the own copy of the estate in %s: %w", cfg.Dir, err)
@@ -185,6 +191,10 @@ func (f *Follower) Offer(file []byte, channel string) error {
 
 func (f *Follower) run(ctx context.Context, attempt func(context.Context) error) {
 	defer close(f.done)
+	most := backoff
+	if len(f.cfg.URLs) > 1 {
+		most = backoff / 8 // the next one may be taking over just now
+	}
 	for pause := time.Duration(0); ctx.Err() == nil; {
 		before := f.newest.Load()
 		err := attempt(ctx)
@@ -200,8 +210,9 @@ func (f *Follower) run(ctx context.Context, attempt func(context.Context) error)
 		case f.newest.Load() != before:
 			pause = backoff / 16
 		default:
-			pause = min(max(2*pause, backoff/16), backoff)
+			pause = min(max(2*pause, backoff/16), most)
 		}
+		f.at = (f.at + 1) % max(len(f.cfg.URLs), 1)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2+1)):
@@ -220,17 +231,20 @@ func (f *Follower) stream(ctx context.Context) error {
 	http1.SetHTTP1(true)
 	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: f.cfg.stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
 		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, DisableKeepAlives: true}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URL, "/")+Path+"?"+f.have().Encode(), nil)
+	if len(f.cfg.URLs) > 1 {
+		transport.ResponseHeaderTimeout = f.cfg.stall // of one that hangs
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URLs[f.at], "/")+Path+"?"+f.have().Encode(), nil)
 	if err != nil {
 		return err
 	}
 	resp, err := transport.RoundTrip(req) // no redirects
 	if err != nil {
-		return fmt.Errorf("the authority cannot be reached: %w", cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf("the authority at %s cannot be reached: %w", f.cfg.URLs[f.at], cmp.Or(context.Cause(ctx), err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the authority answered %s instead of a stream", resp.Status)
+		return fmt.Errorf("the authority at %s answered %s instead of a stream", f.cfg.URLs[f.at], resp.Status)
 	}
 	body := bufio.NewReaderSize(resp.Body, 32<<10)
 	for refused := 0; refused < tedious; {
@@ -402,7 +416,7 @@ func (f *Follower) takeSet(store statement.Store) error {
 	if f.dir == "" {
 		return nil
 	}
-	if f.cfg.URL != "" {
+	if len(f.cfg.URLs) > 0 {
 		err = Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode())
 	}
 	return inForce(errors.Join(err, WriteLast(f.dir, set.Locked())))
@@ -438,7 +452,7 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if err := f.pass(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed, id); err != nil {
 		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
 	}
-	if kind == "handover" || f.dir == "" || f.cfg.URL == "" {
+	if kind == "handover" || f.dir == "" || len(f.cfg.URLs) == 0 {
 		return nil
 	}
 	return inForce(f.keep(frame))

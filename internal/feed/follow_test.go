@@ -189,7 +189,7 @@ func (h *heard) list() []string {
 
 func (s *stage) config(t *testing.T, h *heard) Config {
 	return Config{
-		URL: s.url, Pin: s.Pin, Dir: filepath.Join(t.TempDir(), "feed"), Custodian: "c1", Skew: time.Minute, stall: time.Minute,
+		URLs: []string{s.url}, Pin: s.Pin, Dir: filepath.Join(t.TempDir(), "feed"), Custodian: "c1", Skew: time.Minute, stall: time.Minute,
 		OnSet:      func(set *statement.Set, _ statement.Store) error { return h.add("set %d", set.Lock.Version) },
 		OnRecord:   func(r *statement.Record) error { return h.add("%s", r.Kind) },
 		OnHandover: func(_ *statement.Envelope, ciphertext []byte) error { return h.add("handover %s", ciphertext) },
@@ -460,7 +460,7 @@ func TestRestart(t *testing.T) {
 			cfg.Dir = dir
 			records := damage(t)
 			h.items = nil
-			cfg.URL = "http://127.0.0.1:1" // nobody there
+			cfg.URLs = []string{"http://127.0.0.1:1"} // nobody there
 			f := follow(t, cfg)
 			if st := f.Status(); st.Lock != 2 || st.Records != records || f.Age() != Unknown {
 				t.Errorf("status %+v, age %s", st, f.Age())
@@ -475,7 +475,7 @@ func TestRestart(t *testing.T) {
 		old := newStage(t) // another estate altogether, then this one's older set
 		h := &heard{}
 		cfg := cfg
-		cfg.URL = old.url
+		cfg.URLs = []string{old.url}
 		cfg.OnSet = func(set *statement.Set, _ statement.Store) error { return h.add("set %d", set.Lock.Version) }
 		f := follow(t, cfg)
 		c := old.accept(t)
@@ -629,7 +629,7 @@ func TestSetRefusedByCallback(t *testing.T) {
 func TestFolder(t *testing.T) {
 	s, h := newStage(t), &heard{}
 	cfg := s.config(t, h)
-	cfg.URL, cfg.Folder = "", s.Dir.Signed()
+	cfg.URLs, cfg.Folder = nil, s.Dir.Signed()
 	sum := sha256.Sum256([]byte("ciphertext"))
 	hand := statement.Handover{Estate: s.Set.Charter.Estate, Credential: "research-openai", Version: 1, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: s.Now}
 	env, err := estate.Seal("handover", hand, s.Cora)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
 	})
-	rt.Ready.Set("statements", "waiting for the first verified set from "+cfg.Authority+"; see reeve publish")
+	rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(cfg.Authority, ", ")+"; see reeve publish")
 	rt.Ready.Set("ledger", "not open yet")
 	rt.Ready.Set("custodian", "not asked yet")
 	rt.Ready.Set("feed", "no news from the authority yet")
@@ -91,7 +92,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 	trust := r.cfg.EstateTrust
 	cfg := feed.Config{
-		URL: r.cfg.Authority, Dir: r.cfg.StateDir + "/feed", Log: r.rt.Log,
+		URLs: r.cfg.Authority, Dir: r.cfg.StateDir + "/feed", Log: r.rt.Log,
 		Pin: statement.Pin{
 			Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: r.rt.Demo,
 		},
@@ -99,7 +100,7 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 		OnRecord: r.records.Take,
 	}
 	if folder, ok := r.cfg.folder(); ok {
-		cfg.URL, cfg.Folder = "", folder
+		cfg.URLs, cfg.Folder = nil, folder
 	}
 	var err error
 	if r.follower, err = feed.Follow(ctx, cfg); err != nil {
@@ -116,7 +117,7 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 		if s := r.follower.Status(); s.Err != why {
 			why = s.Err
 			r.rt.Log.Warn("waiting for the first verified set", "authority", r.cfg.Authority, "reason", why)
-			r.rt.Ready.Set("statements", "waiting for the first verified set from "+r.cfg.Authority+": "+why)
+			r.rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(r.cfg.Authority, ", ")+": "+why)
 		}
 	}
 }
@@ -283,8 +284,8 @@ func (r *running) fresh() error {
 	}
 	why := r.follower.Status().Err
 	if age == feed.Unknown {
-		return fmt.Errorf("no heartbeat of the authority has come yet (%s); is it running at %s?", why, r.cfg.Authority)
+		return fmt.Errorf("no heartbeat of the authority has come yet (%s); is it running at %s?", why, strings.Join(r.cfg.Authority, " or "))
 	}
 	return fmt.Errorf("the newest heartbeat of the authority is %s old, more than the charter's bound of %s (%s); is it running at %s?",
-		age.Round(time.Second), bound, why, r.cfg.Authority)
+		age.Round(time.Second), bound, why, strings.Join(r.cfg.Authority, " or "))
 }

@@ -43,7 +43,7 @@ func start(t *testing.T, script hop.Handler, change func(*Config)) *proc {
 	p.cfg = defaults()
 	p.cfg.ID, p.cfg.Listen, p.cfg.StateDir, p.cfg.TilesDir = "g1", "127.0.0.1:0", filepath.Join(dir, "state"), filepath.Join(dir, "tiles")
 	p.cfg.EstateTrust = Trust{Estate: p.estate.Pin.Estate, CharterSHA256: p.estate.Pin.CharterSHA256, RootKeys: p.estate.Pin.RootKeys}
-	p.cfg.Authority, p.cfg.LogKey = string(p.estate.Dir.Signed()), filepath.Join(dir, "log.key")
+	p.cfg.Authority, p.cfg.LogKey = []string{p.estate.Dir.Signed()}, filepath.Join(dir, "log.key")
 	p.cfg.Hop.Custodians = []HopCustodian{{ID: "c1", Socket: p.rig.listen()}}
 	if err := os.WriteFile(p.cfg.LogKey, []byte(p.estate.Signer("log", "g1")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestRunRefusesALogKeyThatTheCharterDoesNotHave(t *testing.T) {
 }
 
 func TestRunWaitsForASet(t *testing.T) {
-	p := start(t, answerJSON, func(c *Config) { c.Authority = filepath.Join(t.TempDir(), "nothing") })
+	p := start(t, answerJSON, func(c *Config) { c.Authority = []string{filepath.Join(t.TempDir(), "nothing")} })
 	eventually(t, "it says why", func() bool { return strings.Contains(p.reason("statements"), "lock") })
 	p.stop()
 	if err := p.ended(); err != nil && err != context.Canceled {
@@ -266,7 +266,7 @@ func TestDrainGivesUpWhatOutlastsIt(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	good := defaults()
-	good.ID, good.StateDir, good.TilesDir, good.Authority, good.LogKey = "g1", "/s", "/t", "http://127.0.0.1:7801", "/k"
+	good.ID, good.StateDir, good.TilesDir, good.Authority, good.LogKey = "g1", "/s", "/t", []string{"http://127.0.0.1:7801"}, "/k"
 	good.EstateTrust, good.Hop.Custodians = Trust{Estate: "demo", CharterSHA256: "x"}, []HopCustodian{{ID: "c1", Socket: "/h"}}
 	for _, test := range []struct {
 		change func(*Config)

@@ -24,8 +24,9 @@ type Config struct {
 	TilesDir string `yaml:"tiles_dir"` // the published ledger, readable by the auditor
 
 	EstateTrust Trust `yaml:"estate_trust"`
-	// Authority is where sets, records and heartbeats come from: its URL, or a folder that holds the signed store.
-	Authority string `yaml:"authority"`
+	// Authority is where sets, records and heartbeats come from: its URL, those of several that stand in for one another, or a
+	// folder that holds the signed store.
+	Authority []string `yaml:"authority"`
 
 	Hop Hop `yaml:"hop"`
 
@@ -76,7 +77,7 @@ func defaults() Config {
 func (c *Config) check() error {
 	for _, f := range []struct{ name, value string }{
 		{"id", c.ID}, {"listen", c.Listen}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir},
-		{"estate_trust.estate", c.EstateTrust.Estate}, {"authority", c.Authority}, {"log_key", c.LogKey},
+		{"estate_trust.estate", c.EstateTrust.Estate}, {"authority", strings.Join(c.Authority, "")}, {"log_key", c.LogKey},
 	} {
 		if f.value == "" {
 			return fmt.Errorf("%s is missing", f.name)
@@ -130,7 +131,7 @@ func splitAddress(address string) (host string, port uint16, err error) {
 
 // folder returns the signed store's path when the authority is a folder.
 func (c *Config) folder() (string, bool) {
-	return c.Authority, !strings.HasPrefix(c.Authority, "http://") && !strings.HasPrefix(c.Authority, "https://")
+	return c.Authority[0], len(c.Authority) == 1 && !strings.HasPrefix(c.Authority[0], "http://") && !strings.HasPrefix(c.Authority[0], "https://")
 }
 
 // confine is what the gateway may still do once it runs: its own state, the authority, the witnesses and the custodians. A
@@ -141,7 +142,7 @@ func (c *Config) confine() confine.Profile {
 	if folder, ok := c.folder(); ok {
 		p.ReadOnly = append(p.ReadOnly, folder)
 	} else {
-		urls = append(urls, c.Authority)
+		urls = append(urls, c.Authority...)
 	}
 	for _, w := range c.Witnesses {
 		urls = append(urls, w.URL)

@@ -28,7 +28,7 @@ type witness struct {
 // file, line and column.
 func (d *Dir) WriteConfigs(e Estate) error {
 	believed := TrustOf(e.Pin)
-	authority := "http://" + Local(d.Run.Ports.Authority)
+	authority := []string{"http://" + Local(d.Run.Ports.Authority)}
 	witnesses := []witness{{URL: "http://" + Local(d.Run.Ports.Auditor)}}
 	own := os.Geteuid()
 	gatewayUID := UID(Gateway)

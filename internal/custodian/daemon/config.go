@@ -20,8 +20,9 @@ type Config struct {
 	TilesDir string `yaml:"tiles_dir"` // the published log, readable by the auditor
 
 	EstateTrust Trust `yaml:"estate_trust"`
-	// Authority is where sets, records and heartbeats come from: its URL, or a folder that holds the signed store.
-	Authority string `yaml:"authority"`
+	// Authority is where sets, records and heartbeats come from: its URL, those of several that stand in for one another, or a
+	// folder that holds the signed store.
+	Authority []string `yaml:"authority"`
 
 	Hop   Hop    `yaml:"hop"`
 	Admin string `yaml:"admin"` // path of the admin socket, which can only close
@@ -62,7 +63,7 @@ type Witness struct {
 func (c *Config) check() error {
 	for _, f := range []struct{ name, value string }{
 		{"id", c.ID}, {"state_dir", c.StateDir}, {"tiles_dir", c.TilesDir}, {"estate_trust.estate", c.EstateTrust.Estate},
-		{"authority", c.Authority}, {"admin", c.Admin}, {"log_key", c.LogKey},
+		{"authority", strings.Join(c.Authority, "")}, {"admin", c.Admin}, {"log_key", c.LogKey},
 	} {
 		if f.value == "" {
 			return fmt.Errorf("%s is missing", f.name)
@@ -87,7 +88,7 @@ func (c *Config) check() error {
 
 // folder returns the signed store's path when the authority is a folder.
 func (c *Config) folder() (string, bool) {
-	return c.Authority, !strings.HasPrefix(c.Authority, "http://") && !strings.HasPrefix(c.Authority, "https://")
+	return c.Authority[0], len(c.Authority) == 1 && !strings.HasPrefix(c.Authority[0], "http://") && !strings.HasPrefix(c.Authority[0], "https://")
 }
 
 // confine is what the custodian may still do once it runs.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -201,7 +202,7 @@ func (h *host) follow(ctx context.Context) error {
 	if folder, ok := h.cfg.folder(); ok {
 		cfg.Folder = folder
 	} else {
-		cfg.URL = h.cfg.Authority
+		cfg.URLs = h.cfg.Authority
 	}
 	f, err := feed.Follow(ctx, cfg)
 	if err != nil {
@@ -242,7 +243,7 @@ func (h *host) ownPeer(set *statement.Set) {
 // statements waits for the first set.
 func (h *host) statements(ctx context.Context) error {
 	for h.Set() == nil {
-		reason := fmt.Sprintf("no set of statements from %s yet", h.cfg.Authority)
+		reason := fmt.Sprintf("no set of statements from %s yet", strings.Join(h.cfg.Authority, ", "))
 		if err := h.follower.Load().Status().Err; err != "" {
 			reason += ": " + err
 		}

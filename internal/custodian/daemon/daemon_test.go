@@ -116,7 +116,7 @@ func newSite(t *testing.T, binary string, opts ...estatetest.Option) *site {
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	cfg := Config{
 		ID: "c1", Ops: "unix:" + sockets + "/ops", StateDir: state, TilesDir: filepath.Join(s.dir, "tiles"),
-		EstateTrust: Trust{Estate: s.estate.Pin.Estate, CharterSHA256: s.estate.Pin.CharterSHA256}, Authority: s.estate.Dir.Signed(),
+		EstateTrust: Trust{Estate: s.estate.Pin.Estate, CharterSHA256: s.estate.Pin.CharterSHA256}, Authority: []string{s.estate.Dir.Signed()},
 		Hop: Hop{Socket: sockets + "/hop", Gateways: []Gateway{{ID: "g1", UID: os.Getuid()}}}, Admin: sockets + "/admin",
 		LogKey: filepath.Join(state, "log.key"), Witnesses: []Witness{{URL: aud.URL}},
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -164,7 +165,7 @@ func (f *verifyFlags) checkWAL(cmd *cobra.Command, trust *verify.Trust, r *verif
 		if l.Origin != r.Logs[0].Origin {
 			continue
 		}
-		_, err := ledger.Check(d.Join(host.Custodian, "ledger"), l.Key)
+		_, err := offline.Check(d.Join(host.Custodian, "ledger"), l.Key)
 		var damaged *ledger.DamagedError
 		switch {
 		case errors.As(err, &damaged):

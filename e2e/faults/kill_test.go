@@ -9,7 +9,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/demo"
 	"github.com/reevehq/reeve/internal/host"
-	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/internal/need"
 	"github.com/reevehq/reeve/verify"
 )
@@ -25,7 +25,7 @@ func TestKill(t *testing.T) {
 	if got.receipts < 1000 || got.open == 0 {
 		t.Errorf("too little happened for the kills to have shown anything: %v", got)
 	}
-	if _, err := ledger.Check(s.dir.Join(host.Custodian, "ledger"), s.custodianLog().Key); err != nil {
+	if _, err := offline.Check(s.dir.Join(host.Custodian, "ledger"), s.custodianLog().Key); err != nil {
 		t.Error(err)
 	}
 	out, status := s.reeve("verify", lastReceipt(answers))

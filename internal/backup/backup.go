@@ -16,7 +16,7 @@ import (
 	"strings"
 
 	"github.com/reevehq/reeve/internal/host"
-	"github.com/reevehq/reeve/internal/ledger/snapshot"
+	"github.com/reevehq/reeve/internal/ledger/offline"
 )
 
 // state is the archive's folder of a process's files beside its ledger: <process>/state/…. The ledger package's own folders lie
@@ -54,7 +54,7 @@ func Write(d *host.Dir, w io.Writer) error {
 func writeLedger(t *tar.Writer, d *host.Dir, process string) error {
 	pr, pw := io.Pipe()
 	defer pr.Close()
-	go func() { pw.CloseWithError(snapshot.Write(d.Join(process, "ledger"), d.Join("tiles", process), pw)) }()
+	go func() { pw.CloseWithError(offline.Write(d.Join(process, "ledger"), d.Join("tiles", process), pw)) }()
 	in := tar.NewReader(pr)
 	for {
 		h, err := in.Next()
@@ -151,7 +151,7 @@ func unpack(d *host.Dir, process string) (*unpacking, error) {
 	pr, pw := io.Pipe()
 	u := &unpacking{process: process, root: root, pipe: pw, ledger: tar.NewWriter(pw), done: make(chan error, 1)}
 	go func() {
-		err := snapshot.Restore(pr, d.Join(process, "ledger"), d.Join("tiles", process))
+		err := offline.Restore(pr, d.Join(process, "ledger"), d.Join("tiles", process))
 		pr.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 		u.done <- err
 	}()

@@ -14,7 +14,6 @@ import (
 // group, so the running sync is the window and there is no timer.
 func (l *Log) write() {
 	defer func() { l.vol.stopPreparing() }()
-	defer l.savePayloads()
 	for {
 		select {
 		case reply := <-l.rotate:
@@ -32,8 +31,6 @@ func (l *Log) write() {
 		if g == nil {
 			select {
 			case <-l.wake:
-			case <-l.payloadsDue():
-				l.savePayloads()
 			case reply := <-l.rotate:
 				reply <- l.turn()
 			}
@@ -50,9 +47,6 @@ func (l *Log) write() {
 			g.items[i].e, g.items[i].payload = nil, nil // a Durable keeps its group, not what was written
 		}
 		close(g.done)
-		if l.sideBytes > payloadBatch {
-			l.savePayloads()
-		}
 	}
 }
 
@@ -81,26 +75,19 @@ func (l *Log) commit(g *group) error {
 			continue
 		}
 		body := l.scratch[1:]
-		if v.file == nil || v.off+int64(len(buf)+recordLen(len(body))) > v.room || v.Reserve && !it.closing {
-			if err := l.flush(buf); err != nil {
-				return err
-			}
-			buf = buf[:0]
-			var err error
-			if buf, err = l.advance(buf, it.closing); errors.Is(err, ErrFull) {
-				it.err = err
-				continue
-			} else if err != nil {
-				return err
-			}
+		var err error
+		if buf, err = l.makeRoom(buf, recordLen(len(body), len(it.payload)), it.closing); errors.Is(err, ErrFull) {
+			it.err = err
+			continue
+		} else if err != nil {
+			return err
 		}
 		leaf := leafHash(l.scratch)
-		r := record{seq: it.e.Seq, acked: l.size.Load(), chain: nextChain(v.Chain, it.e.Seq, leaf), body: body}
+		r := record{seq: it.e.Seq, acked: l.size.Load(), chain: nextChain(v.Chain, it.e.Seq, leaf), body: body, payload: it.payload}
 		buf = appendRecord(buf, &r)
 		v.take(it.e, leaf, r.chain)
 		it.seq = r.seq
 		g.leaves = append(g.leaves, leaf)
-		l.keepPayload(it)
 	}
 	if len(g.leaves) > 0 {
 		l.age.add(g.first, v.Tree.Size, now)
@@ -123,7 +110,10 @@ func (l *Log) encode(it *item, timeNS int64) error {
 		e.IntentLog = ""
 	}
 	if e.Type == entry.Heartbeat && e.Commit == "" {
-		e.Commit, it.payload = heartbeat(v.Tenants)
+		payload, commit := heartbeat(v.Tenants)
+		if err := l.seal(it, payload, commit); err != nil {
+			return err
+		}
 	}
 	if e.Tenant != "" {
 		e.TenantSeq = v.Tenants[e.Tenant]
@@ -132,8 +122,8 @@ func (l *Log) encode(it *item, timeNS int64) error {
 		return err
 	}
 	l.scratch = e.AppendJSON(l.scratch[:1])
-	if n := len(l.scratch) - 1; n > maxBody {
-		return fmt.Errorf("entry of %d bytes is longer than %d", n, maxBody)
+	if n := len(l.scratch) - 1; n > maxBody || int64(recordLen(n, len(it.payload))) > l.cfg.SegmentSize/2 {
+		return fmt.Errorf("entry of %d bytes with a payload of %d is too long", n, len(it.payload))
 	}
 	return nil
 }
@@ -156,49 +146,68 @@ func (l *Log) flush(buf []byte) error {
 	return nil
 }
 
-// spare is a zeroed segment made ahead, or why there is none.
-type spare struct {
-	number  int64
-	file    file
-	reserve bool
-	err     error
+// makeRoom makes sure that n more bytes fit behind buf, in the next segment if need be, for which it flushes buf. What does not
+// close anything also needs a zeroed segment ahead, and gets ErrFull on a disk that has no room for one: closing can go on there.
+func (l *Log) makeRoom(buf []byte, n int, closing bool) ([]byte, error) {
+	v := l.vol
+	if v.file == nil || v.off+int64(len(buf)+n) > v.room {
+		if err := l.flush(buf); err != nil {
+			return nil, err
+		}
+		var err error
+		if buf, err = l.advance(buf[:0]); err != nil {
+			return buf, err
+		}
+	}
+	if closing {
+		return buf, nil
+	}
+	return buf, l.look()
 }
 
-// advance makes the next segment the active one and appends its header to buf. It waits for a segment that is being made;
-// on a full disk it fails with ErrFull, unless the reserve can take a closing entry.
-func (l *Log) advance(buf []byte, closing bool) ([]byte, error) {
+// look waits for the segment ahead, if it is being made.
+func (l *Log) look() error {
 	v := l.vol
-	s := <-v.spares
-	if errors.Is(s.err, ErrFull) {
-		l.cfg.Logger.Error("no room for the next write-ahead log segment", "err", s.err)
-		return buf, ErrFull
+	if v.ahead != nil {
+		return nil
 	}
+	s := <-v.spares
 	if s.err != nil {
-		return buf, s.err
+		l.cfg.Logger.Error("no next write-ahead log segment", "err", s.err)
+	}
+	v.ahead = s.file
+	return s.err
+}
+
+// advance makes the segment ahead the active one and appends its header to buf.
+func (l *Log) advance(buf []byte) ([]byte, error) {
+	v := l.vol
+	if err := l.look(); err != nil {
+		return buf, err
 	}
 	if v.file != nil {
 		if err := v.file.Close(); err != nil {
 			return buf, err
 		}
 	}
-	v.Number, v.file, v.off, v.Reserve = s.number, s.file, 0, s.reserve
+	v.Number, v.file, v.ahead, v.off = v.Number+1, v.ahead, nil, 0
 	var err error
 	if v.room, err = v.file.Size(); err != nil {
 		return buf, err
 	}
-	if buf, err = appendHeader(buf, &v.state); err != nil {
-		return buf, err
+	if buf, err = appendHeader(buf, &v.state); err == nil && int64(len(buf)) > v.room/2 {
+		err = fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.Tenants))
 	}
-	if int64(len(buf)) > v.room/2 {
-		return buf, fmt.Errorf("segment header of %d bytes for %d tenants: use larger segments", len(buf), len(v.Tenants))
-	}
-	if v.Reserve && !closing {
-		return buf, ErrFull
-	}
-	return buf, nil
+	return buf, err
 }
 
-// prepare keeps one zeroed segment ahead of the writer, and the reserve, until stopPreparing.
+// spare is a zeroed segment made ahead, or why there is none.
+type spare struct {
+	file file
+	err  error
+}
+
+// prepare keeps one zeroed segment ready for the writer, beside the one that the writer keeps ahead, until stopPreparing.
 func (v *volume) prepare(size int64) {
 	for next := v.Number + 1; ; {
 		s := v.makeSpare(next, size)
@@ -233,37 +242,16 @@ func (v *volume) stopPreparing() {
 	v.preparing.Wait()
 }
 
-// makeSpare makes segment n: first the reserve if there is none, then the segment; where there is no room for it, the
-// reserve becomes segment n.
+// makeSpare makes segment n, unless it was made before a restart and never written.
 func (v *volume) makeSpare(n, size int64) spare {
-	s := spare{number: n}
-	var err error
-	if s.file, err = v.disk.open(segmentName(n)); err == nil {
-		return s // made before a restart, and never written
-	}
-	reserve, err := v.disk.open(reserveName)
+	f, err := v.disk.open(segmentName(n))
 	if err != nil {
-		reserve, err = createSegment(v.disk, reserveName, size)
+		f, err = createSegment(v.disk, segmentName(n), size)
 	}
-	if err == nil {
-		reserve.Close()
-		s.file, err = createSegment(v.disk, segmentName(n), size)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	if err == nil {
-		return s
-	}
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) { // no lack of room: the disk fails
-		s.err = err
-		return s
-	}
-	if s.err = v.disk.rename(reserveName, segmentName(n)); s.err == nil {
-		s.reserve = true
-		s.file, s.err = v.disk.open(segmentName(n))
-	}
-	if s.err != nil {
-		s.err = fmt.Errorf("%w: %w", ErrFull, errors.Join(err, s.err))
-	}
-	return s
+	return spare{f, err}
 }
 
 // probe makes the first segment, or syncs the one that is there: a ledger whose disk fails does not open.
@@ -273,8 +261,10 @@ func (l *Log) probe() error {
 		err = l.vol.file.Sync()
 	} else {
 		var header []byte
-		if header, err = l.advance(nil, false); err == nil || errors.Is(err, ErrFull) { // full: closing still works
+		if header, err = l.advance(nil); err == nil {
 			err = l.flush(header)
+		} else if errors.Is(err, ErrFull) {
+			err = nil // closing works as soon as there is room for one segment
 		}
 	}
 	if err != nil {

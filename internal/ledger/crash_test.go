@@ -69,14 +69,23 @@ func (c *crasher) run(callers, crashAt int) error {
 	return c.tearTiles(4)
 }
 
+// scan reads what the disk has now.
+func (c *crasher) scan(each func(*entry.Entry)) (*scan, error) {
+	v, err := newVolume(&c.cfg, 0)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := v.readCheckpoint(filepath.Join(c.cfg.dir(0), cosignedFile))
+	if err != nil {
+		return nil, err
+	}
+	return v.scan(signed, each)
+}
+
 // tearTiles damages one in so many published tiles that were not synced: some are lost, some are empty. Those of entries
 // that the write-ahead log no longer has were synced before their segment was removed.
 func (c *crasher) tearTiles(oneIn int) error {
-	v, err := newVolume(&c.cfg, 0)
-	if err != nil {
-		return err
-	}
-	s, err := v.scan(-1, nil)
+	s, err := c.scan(nil)
 	if err != nil {
 		return nil // check will say so
 	}
@@ -93,7 +102,7 @@ func (c *crasher) tearTiles(oneIn int) error {
 		if err != nil {
 			return nil // being written
 		}
-		if tile.W == tileWidth && tile.N<<(8*(tile.L+1)) < s.first {
+		if tile.W == tileWidth && tile.N<<(8*(tile.L+1)) < s.start.Tree.Size {
 			return nil
 		}
 		switch c.rand.Intn(2 * oneIn) {
@@ -114,12 +123,8 @@ func (c *crasher) check() error {
 	}
 	defer l.Close()
 	found := map[int64][32]byte{}
-	v, err := newVolume(&c.cfg, 0)
-	if err != nil {
-		return err
-	}
 	var buf []byte
-	if _, err := v.scan(-1, func(e *entry.Entry) {
+	if _, err := c.scan(func(e *entry.Entry) {
 		buf = e.AppendJSON(append(buf[:0], 0))
 		found[e.Seq] = leafHash(buf)
 	}); err != nil {
@@ -233,18 +238,14 @@ func TestHoleBeforeATornTail(t *testing.T) {
 	clear(c.disk.removed)
 	c.disk = c.disk.crash(c.rand)
 	c.disk.names[segmentName(1)], c.disk.durable[segmentName(1)] = back, back
-	v, err := newVolume(&c.cfg, 0)
+	s, err := c.scan(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := v.scan(-1, nil)
-	if err != nil {
-		t.Fatal(err)
+	if len(s.stale) != 1 || s.Number == s.segments[0] || s.Number == s.segments[len(s.segments)-1] {
+		t.Fatalf("not what is to be tested: segments %v and %v, the active one is %d", s.stale, s.segments, s.Number)
 	}
-	if len(s.stale) != 1 || s.active == 0 || s.active != len(s.segments)-2 {
-		t.Fatalf("not what is to be tested: segments %v and %v, the active one has index %d", s.stale, s.segments, s.active)
-	}
-	copy(segment(s.segments[s.active]).data[s.off:], "torn")
+	copy(segment(s.Number).data[s.off/sector*sector+sector:], "torn")
 	if err := c.tearTiles(1); err != nil {
 		t.Fatal(err)
 	}
@@ -308,9 +309,10 @@ func TestFullDisk(t *testing.T) {
 		e.Reason = strings.Repeat("x", 4000)
 		return e
 	}
+	appendN(t, l, 1)
 	for i := 0; ; i++ {
 		c.disk.mu.Lock()
-		reserved := c.disk.names[reserveName] != nil
+		reserved := c.disk.names[segmentName(3)] != nil
 		c.disk.mu.Unlock()
 		if reserved {
 			break
@@ -390,7 +392,7 @@ func TestClearKeepsWhatItKeeps(t *testing.T) {
 		}
 		f.Close()
 	}
-	s := &scan{v: &volume{disk: d}, stale: numbers[:1], segments: numbers[1:], active: 0, tail: true}
+	s := &scan{cursor: cursor{disk: d, state: state{Number: 5}, off: 64}, stale: numbers[:1], segments: numbers[1:], tail: true}
 	if err := s.clear(); err != nil {
 		t.Fatal(err)
 	}

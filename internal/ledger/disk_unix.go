@@ -18,15 +18,6 @@ func diskSpace(dir string) (free, total uint64, err error) {
 	return uint64(s.Bavail) * uint64(s.Bsize), uint64(s.Blocks) * uint64(s.Bsize), nil
 }
 
-// sameOwner gives path to the user who owns dir: root may ask a process of another user.
-func sameOwner(path, dir string) error {
-	var s unix.Stat_t
-	if err := unix.Stat(dir, &s); err != nil {
-		return err
-	}
-	return os.Chown(path, int(s.Uid), int(s.Gid))
-}
-
 // lockFile is locked while a process has the ledger open.
 const lockFile = "lock"
 

@@ -3,12 +3,10 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/cipher"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,7 +34,7 @@ var (
 // Config says where a ledger lives and who watches it. Key, Dir and Tiles are required.
 type Config struct {
 	Key   Key
-	Dir   string // state: write-ahead log and payloads; made with mode 0700
+	Dir   string // state: write-ahead log, payloads and their keys; made with mode 0700
 	Tiles string // published log; made with mode 0750
 	Group int    // numeric group that may read Tiles; 0 leaves the process's own
 
@@ -111,7 +109,8 @@ type Log struct {
 
 	wake   chan struct{} // the writer has something to do; capacity 1
 	rotate chan chan error
-	stop   chan struct{} // closed when the log closes
+	ctx    context.Context // until the log closes
+	stop   context.CancelFunc
 	done   sync.WaitGroup
 	writer sync.WaitGroup
 
@@ -125,13 +124,12 @@ type Log struct {
 	full    atomic.Bool            // free disk space below 5 %
 
 	// The writer's buffers.
-	scratch   []byte
-	buf       []byte
-	side      map[string][]byte
-	sideBytes int // of payloads in side
+	scratch []byte
+	buf     []byte
 
-	pub publisher
-	age marks
+	keys keyring
+	pub  publisher
+	age  marks
 }
 
 // group collects the entries that one sync makes durable.
@@ -152,8 +150,7 @@ type group struct {
 
 type item struct {
 	e       *entry.Entry
-	payload []byte
-	salt    [saltLen]byte
+	payload []byte // sealed
 	closing bool
 	seq     int64
 	err     error
@@ -163,7 +160,7 @@ const (
 	maxItems  = 4096    // in a group
 	maxQueued = 1 << 16 // entries waiting, after which Enqueue refuses what does not close anything
 	maxBody   = entry.MaxLen
-	linger    = 20 * time.Millisecond // that entries for which nobody waits, and payloads, wait for others
+	linger    = 20 * time.Millisecond // that entries for which nobody waits wait for others
 )
 
 // Open recovers the ledger, publishes what is durable, and asks the witnesses whether they have seen more of it. A
@@ -177,10 +174,11 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, wake: make(chan struct{}, 1), rotate: make(chan chan error), stop: make(chan struct{}),
-		scratch: []byte{0}, side: map[string][]byte{},
+		cfg: cfg, wake: make(chan struct{}, 1), rotate: make(chan chan error), scratch: []byte{0},
+		keys: keyring{dir: filepath.Join(cfg.Dir, "keys"), keys: map[string]cipher.AEAD{}},
 	}
 	l.lapse = time.AfterFunc(linger, l.overdue)
+	l.ctx, l.stop = context.WithCancel(context.Background())
 	if l.lock, err = lockDir(filepath.Join(cfg.Dir, lockFile)); err != nil {
 		return nil, err
 	}
@@ -204,10 +202,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	}
 	if n > 0 && l.vol.Tree.Size == 0 {
 		// A rotation was interrupted before the successor's first entry was durable: the log before it goes on.
-		if l.vol.file != nil {
-			l.vol.file.Close()
-		}
-		if err := errors.Join(os.RemoveAll(cfg.dir(n)), l.openVolume(n-1)); err != nil {
+		if err := errors.Join(l.vol.close(), os.RemoveAll(cfg.dir(n)), l.openVolume(n-1)); err != nil {
 			return nil, err
 		}
 	}
@@ -278,14 +273,17 @@ func (g *group) receipts() *entry.Group {
 }
 
 // Append sets V, Seq, TimeNS, Log and TenantSeq, writes the entry with whatever else is queued, and returns when it is durable.
-// payload, if any, is kept outside the tree and committed to in Commit. It fails with entry.ErrInvalid, ErrFull or ErrClosed.
+// payload, if any, is kept outside the tree, sealed with the tenant's key and as durable as the entry, and committed to in
+// Commit. It fails with entry.ErrInvalid, ErrFull or ErrClosed.
 func (l *Log) Append(e *entry.Entry, payload []byte) (Durable, error) {
 	if l.full.Load() {
 		return Durable{}, ErrFull
 	}
-	it := item{e: e, payload: payload}
+	it := item{e: e}
 	if payload != nil {
-		it.commit()
+		if err := l.commitTo(&it, payload); err != nil {
+			return Durable{}, err
+		}
 	}
 	return l.append(it)
 }
@@ -392,7 +390,7 @@ func (l *Log) halt(cause error) {
 		l.why = fmt.Errorf("%w: %w", ErrClosed, cause)
 		l.cfg.Logger.Error("ledger closed: nothing is used any more; restart after the cause is mended", "err", cause)
 	}
-	close(l.stop)
+	l.stop()
 	l.nudge()
 }
 
@@ -410,7 +408,7 @@ func (l *Log) failed() bool {
 }
 
 // Done is closed when the log closes, by Close or by a failure.
-func (l *Log) Done() <-chan struct{} { return l.stop }
+func (l *Log) Done() <-chan struct{} { return l.ctx.Done() }
 
 // Close writes and publishes what is queued and lets the files go.
 func (l *Log) Close() error {
@@ -433,35 +431,15 @@ func (l *Log) Close() error {
 const closeTimeout = 2 * time.Second
 
 func (l *Log) release() error {
-	if l.vol != nil {
-		l.vol.stopPreparing()
-	}
-	var closers []io.Closer
-	if l.lock != nil {
-		closers = append(closers, l.lock)
-	}
-	if l.vol != nil && l.vol.file != nil {
-		closers = append(closers, l.vol.file)
-	}
-	if l.pub.file != nil {
-		closers = append(closers, l.pub.file)
-	}
 	var err error
-	for _, c := range closers {
-		err = errors.Join(err, c.Close())
+	if l.vol != nil {
+		err = l.vol.close()
+	}
+	l.pub.close()
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
 	}
 	return err
-}
-
-const saltLen = 16
-
-// commit binds the entry to the payload: Commit is the hex SHA-256 of salt and payload.
-func (it *item) commit() {
-	rand.Read(it.salt[:])
-	h := sha256.New()
-	h.Write(it.salt[:])
-	h.Write(it.payload)
-	it.e.Commit = hex.EncodeToString(h.Sum(nil))
 }
 
 // leafHash is the RFC 6962 leaf hash of an entry that follows one zero byte in b.

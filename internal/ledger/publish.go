@@ -1,13 +1,13 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,28 +22,46 @@ const (
 	signedFile   = "checkpoint.signed" // the newest that the log has signed
 )
 
-// publisher turns durable records into tiles and checkpoints. It reads them back from the write-ahead log, which is the
-// truth, and after an error or a restart begins anew at the oldest segment: writing a tile twice changes nothing.
+// publisher turns durable records into tiles, payload files and checkpoints. It reads them back from the write-ahead log, which is the
+// truth, and after an error begins anew at the oldest segment: writing a file twice changes nothing. It believes no segment's
+// header: the oldest was verified against the signed checkpoint by recovery, each later one against the records before it.
 type publisher struct {
-	mu     sync.Mutex // guards what follows
-	v      *volume    // nil: begin anew
-	number int64      // segment being read
-	file   file
-	off    int64
-	firsts []int64 // first entry of each segment from v.oldest on
-	chain  tlog.Hash
-	tree   tree
-	buf    []byte
-	bundle []byte // entries of the unfinished bundle
-	whole  bool   // bundle holds all of them
+	mu       sync.Mutex // guards what follows
+	v        *volume
+	tiles    shelf
+	payloads shelf
+	starts   []state // of the segments from the oldest to the cursor's
+	cursor
+	bundle, sealed []byte // entries and payloads of the unfinished bundle
+	whole          bool   // they are all there: the oldest segment does not begin within the bundle
 
 	signed checkpoint
 	known  []int64 // by witness: the size that it has cosigned
 	asked  bool    // enough witnesses have answered since the start
 
-	published atomic.Int64
+	published atomic.Int64 // entries in the newest checkpoint whose tiles this run has written; -1 before the first
 	cosigned  atomic.Int64
-	reason    atomic.Pointer[string] // why the last round did not cosign
+	disputed  atomic.Int64           // witnesses that have seen more of this log, or another history
+	reason    atomic.Pointer[string] // why the last round did not publish or cosign
+}
+
+// begin goes to the start of a volume that was recovered.
+func (p *publisher) begin(cfg *Config, v *volume, signed, cosigned checkpoint) {
+	p.v = v
+	p.tiles = shelf{v.tiles, 0o750, 0o640, cfg.Group}
+	p.payloads = shelf{filepath.Join(cfg.dir(v.n), "payload"), 0o700, 0o600, 0}
+	p.starts, p.signed, p.known, p.asked = []state{v.start}, signed, make([]int64, len(cfg.Witnesses)), false
+	p.published.Store(-1)
+	p.cosigned.Store(cosigned.N)
+	p.rewind()
+}
+
+// rewind goes back to the oldest segment.
+func (p *publisher) rewind() {
+	p.close()
+	p.starts = p.starts[:1]
+	p.cursor = cursor{disk: p.v.disk, state: p.starts[0].clone(), buf: p.buf}
+	p.bundle, p.sealed, p.whole = p.bundle[:0], p.sealed[:0], p.Tree.Size%tileWidth == 0
 }
 
 // publishing publishes about once an interval until the log closes.
@@ -56,25 +74,23 @@ func (l *Log) publishing() {
 		defer t.Stop()
 		beat = t.C
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-l.stop
-		cancel()
-	}()
 	for {
 		select {
-		case <-l.stop:
+		case <-l.ctx.Done():
 			return
 		case <-beat:
 			l.beat()
 		case <-tick.C:
-			if err := l.publish(ctx); errors.Is(err, ErrRolledBack) {
+			var damaged *DamagedError
+			if err := l.publish(l.ctx); errors.Is(err, ErrRolledBack) || errors.As(err, &damaged) {
 				l.halt(err)
 			} else if err != nil {
 				l.cfg.Logger.Error("ledger not published; entries stay durable and are published when this is mended", "err", err)
 			}
 			l.checkSpace()
+			if err := l.erase(); err != nil {
+				l.cfg.Logger.Error("a tenant's payloads are not erased yet", "err", err)
+			}
 			if l.due() {
 				if err := l.Rotate(); err != nil {
 					l.cfg.Logger.Error("ledger", "err", err)
@@ -85,12 +101,17 @@ func (l *Log) publishing() {
 }
 
 // publish writes tiles for every durable entry, signs a checkpoint and has it cosigned. A witness that is away is no error.
-func (l *Log) publish(ctx context.Context) error {
+func (l *Log) publish(ctx context.Context) (err error) {
 	p := &l.pub
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.tiles(l); err != nil {
-		p.v = nil
+	defer func() {
+		if err != nil {
+			p.say(err)
+		}
+	}()
+	if err := p.write(l.size.Load()); err != nil {
+		p.rewind()
 		return err
 	}
 	if err := p.sign(l); err != nil {
@@ -99,176 +120,154 @@ func (l *Log) publish(ctx context.Context) error {
 	if err := p.cosign(ctx, l); err != nil {
 		return err
 	}
-	return p.prune(l)
+	return p.prune()
 }
 
-// tiles reads new records and writes the tiles and bundles that they belong to.
-func (p *publisher) tiles(l *Log) error {
-	size := l.size.Load()
-	fresh := p.v == nil
-	if fresh {
-		if err := p.begin(l); err != nil {
-			return err
-		}
-	}
-	if p.tree.Size == size && !fresh {
+// write writes the tiles, bundles and payloads of a log of size entries, as far as they are not there.
+func (p *publisher) write(size int64) error {
+	if p.published.Load() == size {
 		return nil
 	}
-	if err := p.read(l, size); err != nil {
-		return err
-	}
-	if n := size % tileWidth; n > 0 && p.whole {
-		if err := p.put(l, tilePath(-1, size/tileWidth, int(n)), p.bundle); err != nil {
+	for p.Tree.Size < size {
+		if err := p.entry(); err != nil {
 			return err
 		}
 	}
-	for level, hashes := range p.tree.Levels {
+	if err := p.putBundle(size/tileWidth, int(size%tileWidth)); err != nil {
+		return err
+	}
+	for level, hashes := range p.Tree.Levels {
 		if len(hashes) == 0 {
 			continue
 		}
-		if err := p.put(l, tilePath(level, size>>(8*(level+1)), len(hashes)), hashBytes(hashes)); err != nil {
+		if err := p.tiles.putTile(tilePath(level, size>>(8*(level+1)), len(hashes)), len(hashes), hashBytes(hashes)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// begin places the publisher at the start of the oldest segment.
-func (p *publisher) begin(l *Log) error {
-	if p.file != nil {
-		p.file.Close()
-		p.file = nil
+// entry reads the next durable record and writes the tiles and the bundle that it finishes.
+func (p *publisher) entry() error {
+	if p.file == nil {
+		if ok, err := p.enter(p.Number, false); !ok {
+			return cmp.Or(err, p.damaged("%s is gone or cannot be read", segmentName(p.Number)))
+		}
 	}
-	v := l.volume()
-	p.number, p.firsts, p.tree, p.bundle = v.oldest-1, nil, tree{}, p.bundle[:0]
-	if err := p.makeDir(l, v.tiles); err != nil {
-		return err
+	r, leaf, ok, err := p.next()
+	if !ok {
+		return cmp.Or(err, p.damaged("durable entry %d is not there any more", p.Tree.Size))
 	}
-	p.v = v
-	return nil
-}
-
-// read follows the records up to size.
-func (p *publisher) read(l *Log, size int64) error {
-	var err error
-	full := func(level int, n int64, hashes []tlog.Hash) {
+	if last := p.starts[len(p.starts)-1]; last.Number != p.Number {
+		p.starts = append(p.starts, p.head)
+	}
+	p.bundle = append(binary.BigEndian.AppendUint16(p.bundle, uint16(len(r.body))), r.body...)
+	if len(r.payload) > 0 {
+		p.sealed = binary.BigEndian.AppendUint64(p.sealed, uint64(r.seq))
+		p.sealed = append(binary.BigEndian.AppendUint32(p.sealed, uint32(len(r.payload))), r.payload...)
+	}
+	p.Tree.add(leaf, func(level int, n int64, hashes []tlog.Hash) {
 		if level == 0 {
-			if p.whole {
-				err = errors.Join(err, p.finish(l, -1, n, p.bundle))
-			}
-			p.bundle, p.whole = p.bundle[:0], true
+			err = errors.Join(err, p.putBundle(n, tileWidth))
+			p.bundle, p.sealed, p.whole = p.bundle[:0], p.sealed[:0], true
 		}
-		err = errors.Join(err, p.finish(l, level, n, hashBytes(hashes)))
+		err = errors.Join(err, p.tiles.putTile(tilePath(level, n, tileWidth), tileWidth, hashBytes(hashes)))
+	})
+	if err == nil && p.Tree.Size == p.signed.N && p.Tree.root() != p.signed.Hash {
+		err = p.damaged("its first %d entries do not have the signed root any more", p.signed.N)
 	}
-	if p.buf == nil {
-		p.buf = make([]byte, 256<<10)
-	}
-	buf := p.buf
-	for p.tree.Size < size {
-		n := 0
-		if p.file != nil {
-			var rerr error
-			n, rerr = p.file.ReadAt(buf, p.off)
-			if rerr != nil && rerr != io.EOF {
-				return rerr
-			}
-		}
-		used := 0
-		for p.tree.Size < size {
-			r, m, ok := parseRecord(buf[used:n])
-			if !ok {
-				break
-			}
-			leaf := tlog.RecordHash(r.body)
-			if r.seq != p.tree.Size || r.chain != nextChain(p.chain, r.seq, leaf) {
-				return fmt.Errorf("%s: the hash chain breaks at entry %d", segmentName(p.number), p.tree.Size)
-			}
-			p.bundle = binary.BigEndian.AppendUint16(p.bundle, uint16(len(r.body)))
-			p.bundle = append(p.bundle, r.body...)
-			p.chain = r.chain
-			p.tree.add(leaf, full)
-			if err != nil {
-				return err
-			}
-			used += m
-		}
-		p.off += int64(used)
-		if used == 0 {
-			if err := p.nextSegment(l); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return err
 }
 
-func (p *publisher) nextSegment(l *Log) error {
-	f, err := p.v.disk.open(segmentName(p.number + 1))
-	if err != nil {
-		return fmt.Errorf("after entry %d: %w", p.tree.Size-1, err)
+// putBundle writes the n-th bundle of entries, of which there are width, and their payloads.
+func (p *publisher) putBundle(n int64, width int) error {
+	if width == 0 || !p.whole {
+		return nil
 	}
-	state, off, err := readHeader(f)
-	if err == nil && len(p.firsts) > 0 && (state.Tree.Size != p.tree.Size || state.Chain != p.chain) {
-		err = fmt.Errorf("does not follow entry %d", p.tree.Size-1)
+	err := p.tiles.putTile(tilePath(-1, n, width), width, p.bundle)
+	if len(p.sealed) > 0 {
+		err = errors.Join(err, p.payloads.putTile(PayloadPath(n, width), width, p.sealed))
 	}
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("%s: %w", segmentName(p.number+1), err)
-	}
-	if p.file != nil {
-		p.file.Close()
-	}
-	if len(p.firsts) == 0 {
-		p.tree, p.chain = state.Tree.clone(), state.Chain
-		p.whole = p.tree.Size%tileWidth == 0
-	}
-	p.number, p.file, p.off = p.number+1, f, int64(off)
-	p.firsts = append(p.firsts, state.Tree.Size)
-	return nil
+	return err
 }
 
-// finish writes a full tile and lets its partial forerunners go.
-func (p *publisher) finish(l *Log, level int, n int64, data []byte) error {
-	path := tilePath(level, n, tileWidth)
-	if err := p.put(l, path, data); err != nil {
+// PayloadPath is the path of a bundle's payloads below a volume's payload directory.
+func PayloadPath(n int64, width int) string {
+	return strings.TrimPrefix(tilePath(-1, n, width), "tile/entries/")
+}
+
+// shelf is a directory of files that are each written whole: the published log, or the payloads.
+type shelf struct {
+	root      string
+	dir, file os.FileMode
+	group     int // numeric; 0 leaves the process's own
+}
+
+// put writes a file. Tiles are not synced: until the segments that they came from are removed they can be written again.
+func (s shelf) put(path string, data []byte, sync bool) error {
+	path = filepath.Join(s.root, path)
+	if err := s.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(p.v.tiles, path+".p"))
+	return writeFile(path, data, s.file, s.group, sync)
 }
 
-// put writes one published file. It is not synced: until the segments that it came from are removed it can be written again.
-func (p *publisher) put(l *Log, path string, data []byte) error {
-	path = filepath.Join(p.v.tiles, path)
-	if err := p.makeDir(l, filepath.Dir(path)); err != nil {
+// putTile writes a tile of some width, and lets the forerunners of a full one go.
+func (s shelf) putTile(path string, width int, data []byte) error {
+	if err := s.put(path, data, false); err != nil || width < tileWidth {
 		return err
 	}
-	return writeFile(path, data, 0o640, l.cfg.Group, false)
+	return os.RemoveAll(filepath.Join(s.root, path+".p"))
 }
 
-// makeDir makes a directory and its parents readable by the group.
-func (p *publisher) makeDir(l *Log, dir string) error {
+// makeDir makes a directory and its parents with the shelf's mode and group.
+func (s shelf) makeDir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
 	if parent := filepath.Dir(dir); parent != dir {
-		if err := p.makeDir(l, parent); err != nil {
+		if err := s.makeDir(parent); err != nil {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := os.Mkdir(dir, s.dir); err != nil {
 		return err
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
-	if info.Mode().Perm() != 0o750 { // the umask took the group's bits; a chmod that is not needed would take the set-group bit
-		if err := os.Chmod(dir, 0o750); err != nil {
+	if info.Mode().Perm() != s.dir { // the umask took the group's bits; a chmod that is not needed would take the set-group bit
+		if err := os.Chmod(dir, s.dir); err != nil {
 			return err
 		}
 	}
-	if l.cfg.Group > 0 {
-		return os.Chown(dir, -1, l.cfg.Group)
+	if s.group > 0 {
+		return os.Chown(dir, -1, s.group)
+	}
+	return nil
+}
+
+func (s shelf) has(path string) bool {
+	_, err := os.Stat(filepath.Join(s.root, path))
+	return err == nil
+}
+
+// sync makes files durable, and the directories that name them.
+func (s shelf) sync(paths []string) error {
+	dirs := map[string]bool{".": true}
+	for _, path := range paths {
+		if err := syncDir(filepath.Join(s.root, path)); err != nil {
+			return err
+		}
+		for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
+			dirs[dir] = true
+		}
+	}
+	for dir := range dirs {
+		if err := syncDir(filepath.Join(s.root, dir)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -283,10 +282,10 @@ func hashBytes(hashes []tlog.Hash) []byte {
 
 // sign makes a checkpoint of what was published. A durable copy stays with the write-ahead log, to be held against it at the next start.
 func (p *publisher) sign(l *Log) error {
-	if p.signed.raw != nil && p.signed.N == p.tree.Size && p.published.Load() == p.tree.Size {
+	if p.published.Load() == p.Tree.Size {
 		return nil
 	}
-	t := tlog.Tree{N: p.tree.Size, Hash: p.tree.root()}
+	t := tlog.Tree{N: p.Tree.Size, Hash: p.Tree.root()}
 	raw, err := note.Sign(&note.Note{Text: string(checkpointText(p.v.origin, t))}, p.v.signer)
 	if err != nil {
 		return err
@@ -294,7 +293,7 @@ func (p *publisher) sign(l *Log) error {
 	if err := writeFile(filepath.Join(l.cfg.dir(p.v.n), cosignedFile), raw, 0o600, 0, true); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(p.v.tiles, signedFile), raw, 0o640, l.cfg.Group, false); err != nil {
+	if err := p.tiles.put(signedFile, raw, false); err != nil {
 		return err
 	}
 	p.signed = checkpoint{t, raw}
@@ -304,7 +303,7 @@ func (p *publisher) sign(l *Log) error {
 
 // settle publishes a checkpoint that has what it needs. problem is what some witness said nevertheless.
 func (p *publisher) settle(l *Log, raw []byte, problem error) error {
-	if err := writeFile(filepath.Join(p.v.tiles, cosignedFile), raw, 0o640, l.cfg.Group, true); err != nil {
+	if err := p.tiles.put(cosignedFile, raw, true); err != nil {
 		return err
 	}
 	p.cosigned.Store(p.signed.N)
@@ -324,77 +323,52 @@ func (p *publisher) say(problem error) {
 // keptSegments is how many segments before the active one stay after all their entries were published and cosigned.
 const keptSegments = 2
 
-// prune removes segments whose entries are published and cosigned, after their tiles were synced.
-func (p *publisher) prune(l *Log) error {
-	for len(p.firsts) > keptSegments+1 {
-		first, end := p.firsts[0], p.firsts[1]
+// prune removes segments whose entries are published and cosigned, after their files were synced.
+func (p *publisher) prune() error {
+	for len(p.starts) > keptSegments+1 {
 		// The bundle that the next segment begins in must be full: only this segment has its first entries.
-		if (end+tileWidth-1)/tileWidth*tileWidth > p.cosigned.Load() {
+		first, end := p.starts[0].Tree.Size, (p.starts[1].Tree.Size+tileWidth-1)/tileWidth*tileWidth
+		if end > p.cosigned.Load() {
 			return nil
 		}
-		if err := p.syncTiles(first, end); err != nil {
+		if err := p.sync(first, end, false); err != nil {
 			return err
 		}
-		if err := p.v.disk.remove(segmentName(p.v.oldest)); err != nil {
+		if err := p.v.disk.remove(segmentName(p.starts[0].Number)); err != nil {
 			return err
 		}
-		p.v.oldest++
-		p.firsts = p.firsts[1:]
+		p.starts = p.starts[1:]
 	}
 	return nil
 }
 
-// syncTiles makes the full tiles that entries from first up to end belong to durable, and the directories that name them.
-func (p *publisher) syncTiles(first, end int64) error {
-	var paths []string
-	for n := first / tileWidth; n < (end+tileWidth-1)/tileWidth; n++ {
-		paths = append(paths, tilePath(-1, n, tileWidth), tilePath(0, n, tileWidth))
-	}
-	for level := 1; end>>(8*(level+1)) > 0; level++ {
-		for n := first >> (8 * (level + 1)); n < end>>(8*(level+1)); n++ {
-			paths = append(paths, tilePath(level, n, tileWidth))
+// sync makes the full tiles durable that entries from first up to end belong to; with all, the unfinished ones too.
+func (p *publisher) sync(first, end int64, all bool) error {
+	var tiles, payloads []string
+	for level := -1; end>>(8*max(level, 0)) > 0; level++ {
+		there := end >> (8 * max(level, 0))
+		for n := first >> (8 * max(level, 0)) / tileWidth; n*tileWidth < there; n++ {
+			width := int(min(there-n*tileWidth, tileWidth))
+			if width < tileWidth && !all {
+				continue
+			}
+			tiles = append(tiles, tilePath(level, n, width))
+			if path := PayloadPath(n, width); level < 0 && p.payloads.has(path) {
+				payloads = append(payloads, path)
+			}
 		}
 	}
-	return p.syncPaths(paths)
+	if len(payloads) > 0 {
+		if err := p.payloads.sync(payloads); err != nil {
+			return err
+		}
+	}
+	return p.tiles.sync(tiles)
 }
 
 // syncAll makes everything durable that the write-ahead log still has, so that the write-ahead log can go.
 func (p *publisher) syncAll() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.v == nil || len(p.firsts) == 0 {
-		return errors.New("nothing is published")
-	}
-	size := p.tree.Size
-	if err := p.syncTiles(p.firsts[0], size/tileWidth*tileWidth); err != nil {
-		return err
-	}
-	var paths []string
-	if n := size % tileWidth; n > 0 {
-		paths = append(paths, tilePath(-1, size/tileWidth, int(n)))
-	}
-	for level, hashes := range p.tree.Levels {
-		if len(hashes) > 0 {
-			paths = append(paths, tilePath(level, size>>(8*(level+1)), len(hashes)))
-		}
-	}
-	return p.syncPaths(paths)
-}
-
-func (p *publisher) syncPaths(paths []string) error {
-	dirs := map[string]bool{".": true}
-	for _, path := range paths {
-		if err := syncDir(filepath.Join(p.v.tiles, path)); err != nil {
-			return err
-		}
-		for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
-			dirs[dir] = true
-		}
-	}
-	for dir := range dirs {
-		if err := syncDir(filepath.Join(p.v.tiles, dir)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.sync(p.starts[0].Tree.Size, p.Tree.Size, true)
 }

@@ -2,10 +2,7 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"math/rand"
 	"os"
@@ -123,59 +120,103 @@ func TestOneWitnessCannotStop(t *testing.T) {
 	})
 }
 
-func TestHeartbeat(t *testing.T) {
+// TestLiarAndAbsence: with 2 of 3, one witness that lies stops nothing while another is away: the log waits, shows the claim, and
+// goes on with the two others. Two that claim the same stop it: nobody is left who could ever cosign.
+func TestLiarAndAbsence(t *testing.T) {
 	cfg := testConfig(t)
+	lie := map[string]tlog.Tree{"reeve/test/c1": {N: 1 << 40}}
+	liar, honest, away := &memory{name: "w1", last: lie}, &memory{name: "w2"}, &memory{name: "w3", away: true}
+	cfg.Witnesses, cfg.Need, cfg.Interval = []Witness{liar, honest, away}, 2, time.Millisecond
 	l := open(t, cfg)
 	appendN(t, l, 3)
-	d, err := l.Append(&entry.Entry{Type: entry.Heartbeat}, nil)
-	if err != nil {
+	until(t, func() bool { s := l.Status(); return s.Published == 3 && s.Disputed == 1 && s.Cosigned == 0 })
+	if err := l.Err(); err != nil {
+		t.Fatalf("one witness stopped the log: %v", err)
+	}
+	away.leave(false)
+	until(t, func() bool { return l.Status().Cosigned == 3 })
+	appendN(t, l, 1)
+	until(t, func() bool { return l.Status().Cosigned == 4 })
+	away.mu.Lock()
+	away.last = lie
+	away.mu.Unlock()
+	appendN(t, l, 1)
+	<-l.Done()
+	if err := l.Err(); !errors.Is(err, ErrRolledBack) {
 		t.Fatal(err)
-	}
-	l.Close()
-	b, err := os.ReadFile(filepath.Join(cfg.Dir, "0", "payload", payloadName("")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := binary.BigEndian.Uint32(b); int(n) != len(b)-12-saltLen || int64(binary.BigEndian.Uint64(b[4:])) != d.Seq() {
-		t.Fatalf("payload record %d of %d bytes", n, len(b))
-	}
-	var opening map[string]struct {
-		Salt []byte
-		Last int64
-	}
-	if err := json.Unmarshal(b[12+saltLen:], &opening); err != nil {
-		t.Fatal(err)
-	}
-	o := opening["acme"]
-	leaf := sha256.Sum256(append(binary.BigEndian.AppendUint64(append([]byte(domainHeartbeat), o.Salt...), uint64(o.Last)), "acme"...))
-	commit := sha256.Sum256(append([]byte(domainHeartbeat), leaf[:]...))
-	raw, err := os.ReadFile(filepath.Join(cfg.Tiles, "tile", "entries", "000.p", "4"))
-	if err != nil || o.Last != 2 || !strings.Contains(string(raw), hex.EncodeToString(commit[:])) {
-		t.Fatalf("last %d, commit %x not in %s, %v", o.Last, commit, raw, err)
 	}
 }
 
-func TestPayload(t *testing.T) {
+// TestPublishedIsTrue: a log whose tiles cannot be made again at the start says that nothing is published, and why, and has nothing
+// cosigned until they can.
+func TestPublishedIsTrue(t *testing.T) {
 	cfg := testConfig(t)
+	w := &memory{}
+	cfg.Witnesses, cfg.Interval = []Witness{w}, time.Millisecond
 	l := open(t, cfg)
-	e := intent()
-	if _, err := l.Append(e, []byte("the decision's input")); err != nil {
+	appendN(t, l, 300)
+	l.Close()
+	blocked := filepath.Join(cfg.Tiles, "tile", "0", "001.p", "44")
+	if err := errors.Join(os.Remove(blocked), os.Mkdir(blocked, 0o750)); err != nil { // where a tile must go, a folder is
 		t.Fatal(err)
 	}
+	w.away = true
+	l = open(t, cfg)
+	if s := l.Status(); s.Published != 0 || s.Reason == "" || s.Size != 300 {
+		t.Fatalf("%+v", s)
+	}
+	w.leave(false)
+	asked := w.asks()
+	until(t, func() bool { return strings.Contains(l.Status().Reason, "001.p") })
+	if w.asks() != asked {
+		t.Fatal("a witness was asked for a log that is not published")
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { s := l.Status(); return s.Published == 300 && s.Cosigned == 300 && s.Reason == "" })
+}
+
+// TestPublisherBelievesNoSegment: entries that were altered on disk while the log runs, checksums and chain included, are not
+// published: the log closes.
+func TestPublisherBelievesNoSegment(t *testing.T) {
+	cfg := testConfig(t)
+	l := open(t, cfg)
+	appendN(t, l, 20)
 	l.Close()
-	name := filepath.Join(cfg.Dir, "0", "payload", payloadName("acme"))
+	l = open(t, cfg)
+	name := filepath.Join(cfg.Dir, "0", "wal", segmentName(1))
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sum := sha256.Sum256(b[12:]); hex.EncodeToString(sum[:]) != e.Commit || string(b[12+saltLen:]) != "the decision's input" {
-		t.Fatalf("%s does not open %s", b[12:], e.Commit)
-	}
-	// Without it the tree is whole.
-	if err := os.Remove(name); err != nil {
+	_, off, err := parseHeader(b)
+	if err != nil {
 		t.Fatal(err)
 	}
-	appendN(t, open(t, cfg), 1)
+	chain := firstChain("reeve/test/c1")
+	for { // another history of the same length
+		r, n, ok := parseRecord(b[off:])
+		if !ok {
+			break
+		}
+		r.body = []byte(strings.Replace(string(r.body), "research", "reserved", 1))
+		chain = nextChain(chain, r.seq, tlog.RecordHash(r.body))
+		r.chain = chain
+		copy(b[off:], appendRecord(nil, &r))
+		off += n
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.pub.mu.Lock()
+	l.pub.rewind()
+	l.pub.published.Store(-1)
+	l.pub.mu.Unlock()
+	var damaged *DamagedError
+	if err := l.publish(context.Background()); !errors.As(err, &damaged) {
+		t.Fatalf("another history was published: %v", err)
+	}
 }
 
 // TestRefusedEntryTakesNoNumber: an entry that is refused leaves no gap, in the log and in its tenant.

@@ -16,10 +16,11 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-// Requests are files in Config.Dir: only who may write there can make one.
+// Requests are files in Config.Dir: only who may write there can make one. Package offline makes them.
 const (
-	rotateRequest = "rotate"      // empty: a running ledger rotates
-	retireRequest = "retire.json" // a signed statement.Retirement: the next Open closes the log that it names
+	RotateRequest = "rotate"      // empty: a running ledger rotates
+	RetireRequest = "retire.json" // a signed statement.Retirement: the next Open closes the log that it names
+	EraseRequest  = "erase"       // a tenant's id: a running ledger, or the next Open, destroys the key of that tenant's payloads
 )
 
 // rotateTimeout bounds how long appends wait for the final checkpoint's cosignatures.
@@ -28,18 +29,6 @@ const rotateTimeout = 2 * time.Second
 // rotated is the reason in a successor's first entry when nothing was wrong with the log before it.
 const rotated = "rotated"
 
-// RequestRotation asks the process that has the ledger in dir open to rotate it with its next publication.
-func RequestRotation(dir string) error {
-	return writeFile(filepath.Join(dir, rotateRequest), nil, 0o600, 0, false)
-}
-
-// RequestRetirement leaves a signed retirement (a DSSE envelope) for the process that owns the ledger in dir: its next
-// start verifies it, closes the damaged log that it names and begins a successor.
-func RequestRetirement(dir string, envelope []byte) error {
-	path := filepath.Join(dir, retireRequest)
-	return errors.Join(writeFile(path, envelope, 0o600, 0, true), sameOwner(path, dir), syncDir(dir))
-}
-
 // Rotate ends the current log with a signed and cosigned checkpoint and begins its successor, whose first entry names it.
 // Appends wait meanwhile. Where the final checkpoint cannot be cosigned, nothing changes and an error says why.
 func (l *Log) Rotate() error {
@@ -47,7 +36,7 @@ func (l *Log) Rotate() error {
 	select {
 	case l.rotate <- reply:
 		return <-reply
-	case <-l.stop:
+	case <-l.ctx.Done():
 		return l.Err()
 	}
 }
@@ -57,7 +46,7 @@ func (l *Log) due() bool {
 	if l.pub.cosigned.Load() != l.pub.published.Load() {
 		return false
 	}
-	if _, err := os.Stat(filepath.Join(l.cfg.Dir, rotateRequest)); err == nil {
+	if _, err := os.Stat(filepath.Join(l.cfg.Dir, RotateRequest)); err == nil {
 		return true
 	}
 	size := l.size.Load()
@@ -68,9 +57,27 @@ func (l *Log) due() bool {
 	return l.cfg.Monthly && size > 1 && (now.Year() != first.Year() || now.Month() != first.Month())
 }
 
+// erase obeys a request to destroy a tenant's key, and writes down that it did.
+func (l *Log) erase() error {
+	path := filepath.Join(l.cfg.Dir, EraseRequest)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.keys.destroy(string(b)); err != nil {
+		return err
+	}
+	if err := l.Enqueue(&entry.Entry{Type: entry.Erasure, Tenant: string(b), Reason: "key of the payloads destroyed"}, true); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 // turn rotates the log; the writer calls it between two groups.
 func (l *Log) turn() error {
-	l.savePayloads() // they belong beside the log that ends
 	old := l.vol
 	size := l.size.Load()
 	if size == 0 {
@@ -87,16 +94,15 @@ func (l *Log) turn() error {
 	if err := l.pub.syncAll(); err != nil {
 		return fmt.Errorf("not rotated: %w", err)
 	}
-	old.stopPreparing()
 	if err := l.succeed(old.n, old.origin, tlog.Tree{N: size, Hash: old.Tree.root()}, rotated); err != nil {
 		l.halt(fmt.Errorf("rotating: %w", err))
 		return err
 	}
 	// The old log's entries are all published, synced and cosigned.
-	if err := errors.Join(old.file.Close(), os.RemoveAll(filepath.Join(l.cfg.dir(old.n), "wal"))); err != nil {
+	if err := errors.Join(old.close(), os.RemoveAll(filepath.Join(l.cfg.dir(old.n), "wal"))); err != nil {
 		l.cfg.Logger.Warn("the closed log's write-ahead log stays", "err", err)
 	}
-	os.Remove(filepath.Join(l.cfg.Dir, rotateRequest))
+	os.Remove(filepath.Join(l.cfg.Dir, RotateRequest))
 	l.cfg.Logger.Info("ledger rotated", "from", old.origin, "size", size, "to", l.vol.origin)
 	return l.publish(ctx)
 }
@@ -106,7 +112,6 @@ func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error
 	l.pub.mu.Lock() // nothing is published of the successor before its first entry is durable
 	defer l.pub.mu.Unlock()
 	l.age.reset()
-	l.pub.v, l.pub.known, l.pub.asked = nil, nil, false
 	if err := l.openVolume(n + 1); err != nil || l.vol.Tree.Size > 0 {
 		return err
 	}
@@ -119,7 +124,7 @@ func (l *Log) succeed(n int, origin string, prev tlog.Tree, reason string) error
 
 // retire handles a request to close the log of volume n. It reports whether a successor was begun.
 func (l *Log) retire(n int) (bool, error) {
-	path := filepath.Join(l.cfg.Dir, retireRequest)
+	path := filepath.Join(l.cfg.Dir, RetireRequest)
 	envelope, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -158,7 +163,7 @@ func (l *Log) retire(n int) (bool, error) {
 		return false, fmt.Errorf("%s names log %s, which is not the current one", path, r.Log)
 	}
 	// Kept as evidence. Not renamed: a confined process may not move files from one directory to another.
-	if err := writeFile(filepath.Join(l.cfg.dir(l.vol.n), retireRequest), envelope, 0o600, 0, true); err != nil {
+	if err := writeFile(filepath.Join(l.cfg.dir(l.vol.n), RetireRequest), envelope, 0o600, 0, true); err != nil {
 		return false, err
 	}
 	return true, os.Remove(path)

@@ -12,11 +12,12 @@ type Status struct {
 	Origin    string        `json:"origin"`
 	ID        string        `json:"id"`
 	Size      int64         `json:"size"`      // durable entries
-	Published int64         `json:"published"` // in the newest signed checkpoint
+	Published int64         `json:"published"` // in the newest signed checkpoint whose tiles were all written, or found right, since the start
 	Cosigned  int64         `json:"cosigned"`  // in the newest cosigned checkpoint
 	Oldest    time.Duration `json:"oldest_uncosigned_ns"`
 	Free      float64       `json:"free"`             // share of the disk, 0 … 1
 	Full      bool          `json:"full"`             // Append refuses
+	Disputed  int           `json:"disputed"`         // witnesses that say they have seen more of this log, or another history: an alarm
 	Reason    string        `json:"reason,omitempty"` // what is wrong, for a person
 }
 
@@ -29,7 +30,7 @@ const (
 // Status reports sizes, room and what is wrong.
 func (l *Log) Status() Status {
 	v := l.volume()
-	s := Status{Origin: v.origin, ID: v.id, Published: max(l.pub.published.Load(), 0), Cosigned: l.pub.cosigned.Load(), Size: l.size.Load(), Full: l.full.Load()}
+	s := Status{Origin: v.origin, ID: v.id, Published: max(l.pub.published.Load(), 0), Cosigned: l.pub.cosigned.Load(), Size: l.size.Load(), Full: l.full.Load(), Disputed: int(l.pub.disputed.Load())}
 	s.Oldest, _ = l.Uncosigned()
 	s.Free, _ = l.free()
 	if r := l.pub.reason.Load(); r != nil {

@@ -32,11 +32,12 @@ type volume struct {
 
 	// The writer owns what follows.
 	state       // after the last record that was written
-	file  file  // the active segment
+	file  file  // the active segment; nil before the first
 	off   int64 // where its next record goes
 	room  int64 // its size in bytes
+	ahead file  // the next segment, of zeros; nil when it is not there yet
 
-	oldest int64 // lowest segment that exists; the publisher's after recovery
+	start state // of the oldest segment, as recovery verified it; the publisher's from then on
 
 	spares    chan spare // from prepare to the writer
 	stop      chan struct{}
@@ -51,7 +52,7 @@ func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
 		return nil, err
 	}
 	part := strings.SplitN(verifierKey, "+", 3)
-	v := &volume{n: n, origin: part[0], verifier: verifierKey, disk: d, oldest: 1}
+	v := &volume{n: n, origin: part[0], verifier: verifierKey, disk: d}
 	if n > 0 {
 		v.origin = fmt.Sprintf("%s/%d", part[0], n)
 		raw, err := base64.StdEncoding.DecodeString(part[2])
@@ -63,7 +64,8 @@ func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
 		}
 	}
 	v.id = entry.LogID(v.verifier)
-	v.state = state{Origin: v.origin, Chain: firstChain(v.origin), Tenants: map[string]int64{}}
+	v.state, v.start = firstState(v.origin), firstState(v.origin)
+	v.Number = 0 // of no segment yet
 	return v, nil
 }
 
@@ -79,6 +81,19 @@ func newVolume(cfg *Config, n int) (*volume, error) {
 	v.spares, v.stop = make(chan spare), make(chan struct{})
 	v.signer, err = v.key.signer()
 	return v, err
+}
+
+// close lets the files go.
+func (v *volume) close() error {
+	v.stopPreparing()
+	var err error
+	for _, f := range []file{v.file, v.ahead} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	v.file, v.ahead = nil, nil
+	return err
 }
 
 // lastVolume is the highest volume that exists below dir, 0 for a new ledger.
@@ -99,10 +114,8 @@ func (l *Log) openVolume(n int) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{"wal", "payload"} {
-		if err := os.MkdirAll(filepath.Join(l.cfg.dir(n), dir), 0o700); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(filepath.Join(l.cfg.dir(n), "wal"), 0o700); err != nil {
+		return err
 	}
 	signed, err := v.readCheckpoint(filepath.Join(l.cfg.dir(n), cosignedFile))
 	if err != nil {
@@ -122,7 +135,7 @@ func (l *Log) openVolume(n int) error {
 			signed = c
 		}
 	}
-	err = v.recover(signed, func(e *entry.Entry) {
+	err = l.recover(v, signed, func(e *entry.Entry) {
 		if e.Seq >= cosigned.N {
 			l.age.add(e.Seq, e.Seq+1, unixNano(e.TimeNS))
 		}
@@ -130,16 +143,11 @@ func (l *Log) openVolume(n int) error {
 	if err != nil {
 		return err
 	}
-	if published.raw == nil {
-		published.N = -1 // to be published again, even if empty
-	}
 	l.vol = v
 	l.current.Store(v)
 	l.size.Store(v.Tree.Size)
 	l.began.Store(v.Began)
-	l.pub.signed = signed
-	l.pub.published.Store(published.N)
-	l.pub.cosigned.Store(cosigned.N)
+	l.pub.begin(&l.cfg, v, signed, cosigned)
 	return nil
 }
 

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,11 +21,11 @@ import (
 const (
 	segmentMagic  = "reeve-wal-v1\n\x00\x00\x00"
 	headerPrefix  = 24 // magic, length, checksum
-	recordPrefix  = 56 // length, checksum, sequence number, durable size, chain
+	recordPrefix  = 60 // entry's length, checksum, sequence number, durable size, chain, payload's length
+	maxPayload    = 1 << 20
 	domainRecord  = "reeve-wal-record-v1\x00"
 	segmentPrefix = "wal-"
 	maxSegment    = 1 << 30
-	reserveName   = "reserve" // a zeroed segment kept for closing entries on a full disk
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -39,8 +37,18 @@ type state struct {
 	Chain   tlog.Hash        `json:"chain"`
 	Tenants map[string]int64 `json:"tenants"` // next sequence number
 	Tree    tree             `json:"tree"`
-	Began   int64            `json:"began"`             // when the log's first entry was written, Unix nanoseconds; 0 before that
-	Reserve bool             `json:"reserve,omitempty"` // for closing entries only
+	Began   int64            `json:"began"` // when the log's first entry was written, Unix nanoseconds; 0 before that
+}
+
+func firstState(origin string) state {
+	return state{Origin: origin, Number: 1, Chain: firstChain(origin), Tenants: map[string]int64{}}
+}
+
+// clone copies the state; what it says of tenants is shared.
+func (s *state) clone() state {
+	c := *s
+	c.Tree = s.Tree.clone()
+	return c
 }
 
 // take moves the state past the next entry.
@@ -88,19 +96,24 @@ func checksumOf(b []byte, off int) uint32 {
 	return crc32.Update(c, castagnoli, b[off+4:])
 }
 
+// headerSize is the length that the header at the start of b claims to have, or 0 where none can begin.
+func headerSize(b []byte) int {
+	if len(b) < headerPrefix || string(b[:16]) != segmentMagic {
+		return 0
+	}
+	if n := binary.BigEndian.Uint32(b[16:]); n < maxSegment {
+		return headerPrefix + padded(int(n))
+	}
+	return 0
+}
+
 // parseHeader reads a segment's state and says where its records begin.
 func parseHeader(b []byte) (*state, int, error) {
-	if len(b) < headerPrefix || string(b[:16]) != segmentMagic {
-		return nil, 0, errors.New("no segment header")
+	end := headerSize(b)
+	if end == 0 || end > len(b) || checksumOf(b[:end], 20) != binary.BigEndian.Uint32(b[20:]) {
+		return nil, 0, errors.New("no segment header, or a damaged one")
 	}
 	n := int(binary.BigEndian.Uint32(b[16:]))
-	if n < 0 || n > len(b)-headerPrefix || headerPrefix+padded(n) > len(b) {
-		return nil, 0, errors.New("segment header is longer than the segment")
-	}
-	end := headerPrefix + padded(n)
-	if checksumOf(b[:end], 20) != binary.BigEndian.Uint32(b[20:]) {
-		return nil, 0, errors.New("segment header is damaged")
-	}
 	s := state{Tenants: map[string]int64{}}
 	d := json.NewDecoder(bytes.NewReader(b[headerPrefix : headerPrefix+n]))
 	d.DisallowUnknownFields()
@@ -113,15 +126,16 @@ func parseHeader(b []byte) (*state, int, error) {
 	return &s, end, nil
 }
 
-// record is one entry in the write-ahead log.
+// record is one entry in the write-ahead log, with its sealed payload if it has one.
 type record struct {
-	seq   int64
-	acked int64 // entries that were durable when this one was written
-	chain tlog.Hash
-	body  []byte // the entry's JSON
+	seq     int64
+	acked   int64 // entries that were durable when this one was written
+	chain   tlog.Hash
+	body    []byte // the entry's JSON
+	payload []byte
 }
 
-func recordLen(body int) int { return padded(recordPrefix + body) }
+func recordLen(body, payload int) int { return padded(recordPrefix + body + payload) }
 
 func appendRecord(buf []byte, r *record) []byte {
 	start := len(buf)
@@ -130,31 +144,37 @@ func appendRecord(buf []byte, r *record) []byte {
 	buf = binary.BigEndian.AppendUint64(buf, uint64(r.seq))
 	buf = binary.BigEndian.AppendUint64(buf, uint64(r.acked))
 	buf = append(buf, r.chain[:]...)
-	buf = append(buf, r.body...)
-	for len(buf)-start < recordLen(len(r.body)) {
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(r.payload)))
+	buf = append(append(buf, r.body...), r.payload...)
+	for len(buf)-start < recordLen(len(r.body), len(r.payload)) {
 		buf = append(buf, 0)
 	}
 	binary.BigEndian.PutUint32(buf[start+4:], crc32.Checksum(buf[start:], castagnoli))
 	return buf
 }
 
+// recordSize is the length that the record at the start of b claims to have, or 0 where none can begin.
+func recordSize(b []byte) int {
+	if len(b) < recordPrefix {
+		return 0
+	}
+	body, payload := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[56:])
+	if body < 1 || body > maxBody || payload > maxPayload {
+		return 0
+	}
+	return recordLen(int(body), int(payload))
+}
+
 // parseRecord reads the record at the start of b. It knows nothing of the chain: see nextChain.
 func parseRecord(b []byte) (r record, n int, ok bool) {
-	if len(b) < recordPrefix {
+	if n = recordSize(b); n == 0 || n > len(b) || checksumOf(b[:n], 4) != binary.BigEndian.Uint32(b[4:]) {
 		return r, 0, false
 	}
-	size := int(binary.BigEndian.Uint32(b))
 	r.seq, r.acked = int64(binary.BigEndian.Uint64(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))
-	if size < 1 || size > maxBody || r.seq < 0 || r.acked < 0 || r.acked > r.seq {
-		return r, 0, false
-	}
-	n = recordLen(size)
-	if n > len(b) || checksumOf(b[:n], 4) != binary.BigEndian.Uint32(b[4:]) {
-		return r, 0, false
-	}
 	copy(r.chain[:], b[24:])
-	r.body = b[recordPrefix : recordPrefix+size]
-	return r, n, true
+	end := recordPrefix + int(binary.BigEndian.Uint32(b))
+	r.body, r.payload = b[recordPrefix:end], b[end:end+int(binary.BigEndian.Uint32(b[56:]))]
+	return r, n, r.seq >= 0 && r.acked >= 0 && r.acked <= r.seq
 }
 
 // nextChain binds an entry to all before it.
@@ -170,45 +190,6 @@ func nextChain(prev tlog.Hash, seq int64, leaf tlog.Hash) tlog.Hash {
 // firstChain is the chain before a log's first entry.
 func firstChain(origin string) tlog.Hash {
 	return sha256.Sum256([]byte(domainRecord + origin))
-}
-
-// readSegment returns a segment's bytes, in buf if it has room.
-func readSegment(f file, buf []byte) ([]byte, error) {
-	size, err := f.Size()
-	if err != nil || size > maxSegment {
-		return nil, fmt.Errorf("WAL segment of %d bytes: %w", size, err)
-	}
-	return readFull(f, buf, size)
-}
-
-// readHeader reads no more of a segment than its header.
-func readHeader(f file) (*state, int, error) {
-	b, err := readFull(f, nil, headerPrefix)
-	if err != nil {
-		return nil, 0, err
-	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, 0, err
-	}
-	if b, err = readFull(f, nil, min(size, headerPrefix+int64(padded(int(binary.BigEndian.Uint32(b[16:])))))); err != nil {
-		return nil, 0, err
-	}
-	return parseHeader(b)
-}
-
-func readFull(f file, buf []byte, size int64) ([]byte, error) {
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size)
-	}
-	n, err := f.ReadAt(buf[:size], 0)
-	if err == io.EOF && int64(n) == size {
-		err = nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading WAL segment: %w", err)
-	}
-	return buf[:size], nil
 }
 
 // allZero reports whether nothing was ever written to b.
@@ -227,34 +208,26 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// acknowledged looks in what follows the last good record for proof that entry seq had become durable: a later record
-// says how many entries were durable when it was written. Without such a record the bytes are a torn write.
-func acknowledged(b []byte, seq int64) bool {
-	for ; len(b) >= recordPrefix; b = b[8:] {
-		if r, _, ok := parseRecord(b); ok && r.acked > seq {
+// sector is what a disk writes whole or not at all, in bytes. Segments are zeros before they are written.
+const sector = 512
+
+// torn reports whether the first n bytes of b, which a segment has from offset at on, can be what a crash left of a write:
+// some sector of them is still all zero. Otherwise every sector was written, and what does not hold now was altered since.
+func torn(b []byte, at int64, n int) bool {
+	for n = min(n, len(b)); n > 0; {
+		piece := min(n, sector-int(at%sector))
+		if allZero(b[:piece]) {
 			return true
 		}
+		b, at, n = b[piece:], at+int64(piece), n-piece
 	}
 	return false
-}
-
-// IsCheckpoint reports whether a path below a ledger's state or published tree names a checkpoint.
-func IsCheckpoint(path string) bool {
-	base := filepath.Base(path)
-	return base == cosignedFile || base == signedFile
-}
-
-// IsTransient reports whether a path below a ledger's state or published tree means nothing to a copy of it: locks,
-// requests, files that are being written.
-func IsTransient(path string) bool {
-	base := filepath.Base(path)
-	return path == lockFile || path == rotateRequest || strings.HasSuffix(base, newSuffix) || strings.HasPrefix(base, tmpPrefix)
 }
 
 // Cut zeroes what follows the last whole record in b, the bytes of a write-ahead log segment that was read while it was
 // written. It leaves other files alone.
 func Cut(path string, b []byte) {
-	if _, ok := segmentNumber(filepath.Base(path)); !ok {
+	if _, ok := segmentNumber(path[strings.LastIndexByte(path, '/')+1:]); !ok {
 		return
 	}
 	_, off, err := parseHeader(b)

@@ -42,9 +42,6 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 	if p.asked && p.cosigned.Load() == p.signed.N {
 		return nil
 	}
-	if p.known == nil {
-		p.known = make([]int64, n)
-	}
 	ctx, cancel := context.WithTimeout(ctx, cosignTimeout)
 	defer cancel()
 	type answer struct {
@@ -60,9 +57,13 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 	}
 	raw, keys := p.signed.raw[:len(p.signed.raw):len(p.signed.raw)], map[string]bool{}
 	var problem error
+	claims := 0
 	for range n {
 		a := <-answers
 		problem = errors.Join(problem, a.err)
+		if errors.Is(a.err, ErrRolledBack) {
+			claims++
+		}
 		for line := range strings.Lines(string(a.lines)) {
 			if key := signatureKey(line); key != "" && !keys[key] {
 				keys[key] = true
@@ -74,12 +75,14 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 			time.AfterFunc(cosignGrace, cancel)
 		}
 	}
-	if len(keys) >= l.cfg.Need {
-		// One witness among enough others cannot stop a log, but what it says is shown.
+	if int64(claims) > p.disputed.Swap(int64(claims)) {
+		l.cfg.Logger.Error("a witness says that it has seen more of this log, or another history: it lies, or an older copy was restored", "witnesses", claims, "err", problem)
+	}
+	switch {
+	case len(keys) >= l.cfg.Need:
 		p.asked = true
 		return p.settle(l, raw, problem)
-	}
-	if errors.Is(problem, ErrRolledBack) {
+	case claims > n-l.cfg.Need: // the others are too few to ever cosign what is here
 		return problem
 	}
 	p.say(fmt.Errorf("%d of %d cosignatures: %w", len(keys), l.cfg.Need, problem))

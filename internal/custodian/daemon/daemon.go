@@ -61,6 +61,7 @@ type host struct {
 	follower atomic.Pointer[feed.Follower]
 	confined confine.Report
 	seen     feed.Status      // what alarms were written for
+	disputed int              // witnesses that disputed the log then
 	unopened map[string]error // sealed secrets that could not be opened, by credential
 }
 
@@ -320,15 +321,19 @@ func (h *host) watch(ctx context.Context) {
 			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
 		case <-second.C:
 			h.Flush()
-			h.alarms(h.follower.Load().Status())
+			h.alarms(h.follower.Load().Status(), h.book.log.Load().Status().Disputed)
 			go h.Tell() // ends at once when there is nothing to tell
 		case <-time.After(tick):
 		}
 	}
 }
 
-// alarms writes what the follower met and a person should look at.
-func (h *host) alarms(st feed.Status) {
+// alarms writes what the follower met and a person should look at, and that witnesses dispute the log.
+func (h *host) alarms(st feed.Status, disputed int) {
+	if disputed > h.disputed {
+		h.Alarm("ledger_disputed")
+	}
+	h.disputed = disputed
 	if st.Refused > h.seen.Refused {
 		h.Alarm("feed_refused")
 	}

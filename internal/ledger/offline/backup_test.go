@@ -1,4 +1,4 @@
-package snapshot
+package offline
 
 import (
 	"archive/tar"

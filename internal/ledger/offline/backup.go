@@ -1,5 +1,4 @@
-// Package snapshot copies ledgers, in use or not, and puts copies back.
-package snapshot
+package offline
 
 import (
 	"archive/tar"
@@ -24,7 +23,8 @@ const (
 )
 
 // Write writes a tar archive of the ledger in dir and what it published in tiles, which may be in use meanwhile. The
-// archive holds every entry that was durable when Write began, and perhaps later ones.
+// archive holds every entry that was durable when Write began, and perhaps later ones. It leaves the keys of tenants' payloads
+// out, so that destroying one erases what was backed up too: keep the folder keys apart, or payloads cannot be opened after a restore.
 //
 // A restored backup is an older state of the log: where a witness has seen more, the ledger refuses to start from it.
 func Write(dir, tiles string, w io.Writer) error {
@@ -44,6 +44,19 @@ func Write(dir, tiles string, w io.Writer) error {
 	return nil
 }
 
+// isCheckpoint reports whether a path below a ledger's state or published tree names a checkpoint.
+func isCheckpoint(name string) bool {
+	base := path.Base(name)
+	return base == "checkpoint" || base == "checkpoint.signed"
+}
+
+// isTransient reports whether a path below a ledger's state or published tree means nothing to a copy of it: the lock,
+// requests, files that are being written.
+func isTransient(name string) bool {
+	base := path.Base(name)
+	return name == "lock" || name == ledger.RotateRequest || strings.HasSuffix(base, ".new") || strings.HasPrefix(base, "tmp-")
+}
+
 type namedFile struct {
 	name string
 	data []byte
@@ -55,7 +68,7 @@ func readAll(dir, tiles string) (files []namedFile, err error) {
 		for _, pattern := range []string{"*", "*/*"} {
 			names, _ := fs.Glob(os.DirFS(root), pattern) // the pattern is well formed
 			for _, name := range names {
-				if !ledger.IsCheckpoint(name) {
+				if !isCheckpoint(name) {
 					continue
 				}
 				b, err := os.ReadFile(filepath.Join(root, name))
@@ -81,7 +94,7 @@ func addTree(t *tar.Writer, root, prefix string) error {
 			return err
 		}
 		name, err := filepath.Rel(root, p)
-		if !ledger.IsCheckpoint(name) && !ledger.IsTransient(name) {
+		if !isCheckpoint(name) && !isTransient(name) && !strings.HasPrefix(name, "keys/") {
 			names = append(names, name)
 		}
 		return err

@@ -25,7 +25,7 @@ func newEstateCmd() *cobra.Command {
 		Long: "An estate's statements are files under DIR/estate that its owners edit. A change takes effect when its author has drafted\n" +
 			"it (sign), the holders of its role have signed too (approve), a new lock binds it, and it is published.",
 	}
-	cmd.AddCommand(newEstateCheckCmd(), newEstateSignCmd(), newEstateApproveCmd(), newEstatePublishCmd(), newEstateLogCmd())
+	cmd.AddCommand(newEstateCheckCmd(), newEstateDiffCmd(), newEstateSignCmd(), newEstateApproveCmd(), newEstatePublishCmd(), newEstateLogCmd())
 	return cmd
 }
 

@@ -73,23 +73,29 @@ func (o overlay) ReadDir(name string) ([]string, error) {
 func (d Dir) Files(name string) (map[string][]byte, error) {
 	kind, unit, _ := strings.Cut(name, "-")
 	switch kind {
-	case "charter", "operations":
-		return readFiles(string(d), kind+".yaml")
+	case "operations":
+		return readFiles(string(d), "operations.yaml")
+	case "charter":
+		return withCedar(string(d), "charter.yaml")
 	case "custody":
 		return readFiles(filepath.Join(string(d), "units", unit), "custody.yaml")
 	case "policy":
-		dir := filepath.Join(string(d), "units", unit)
-		cedar, err := filepath.Glob(filepath.Join(dir, "*.cedar"))
-		if err != nil {
-			return nil, err
-		}
-		names := []string{"policy.yaml"}
-		for _, c := range cedar {
-			names = append(names, filepath.Base(c))
-		}
-		return readFiles(dir, names...)
+		return withCedar(filepath.Join(string(d), "units", unit), "policy.yaml")
 	}
 	return nil, fmt.Errorf("there is no statement %q: charter, operations, policy-UNIT, custody-UNIT or lock", name)
+}
+
+// withCedar reads a file and the Cedar files beside it.
+func withCedar(dir, name string) (map[string][]byte, error) {
+	cedar, err := filepath.Glob(filepath.Join(dir, "*.cedar"))
+	if err != nil {
+		return nil, err
+	}
+	names := []string{name}
+	for _, c := range cedar {
+		names = append(names, filepath.Base(c))
+	}
+	return readFiles(dir, names...)
 }
 
 func readFiles(dir string, names ...string) (map[string][]byte, error) {

@@ -16,6 +16,7 @@ type Plan struct {
 	Charter    statement.Charter
 	Policies   map[string]*statement.PolicyStatement  // by unit id
 	Cedar      map[string]map[string]string           // by unit id and file name
+	Forbids    map[string]string                      // the charter's Cedar, by file name
 	Custody    map[string]*statement.CustodyStatement // by unit id
 	Operations statement.Operations
 }
@@ -41,6 +42,11 @@ func (p *Plan) Write(d Dir) error {
 	}
 	if err := write(p.Operations, "operations.yaml"); err != nil {
 		return err
+	}
+	for name, text := range p.Forbids {
+		if err := put([]byte(text), name); err != nil {
+			return err
+		}
 	}
 	for _, u := range p.Charter.Units {
 		if err := write(p.Policies[u.ID], "units", u.ID, "policy.yaml"); err != nil {

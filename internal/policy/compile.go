@@ -33,10 +33,16 @@ func Compile(set *statement.Set) (*Policies, error) {
 		return nil, fmt.Errorf("resolving the schema: %w", err)
 	}
 	c := &compiler{entities: entities(set), validator: validate.New(resolved)}
-	p := &Policies{set: set, entities: c.entities, units: map[string]*scopes{}}
+	p := &Policies{set: set, entities: c.entities, units: map[string]*scopes{}, estate: newScopes(cedar.EntityUID{})}
+	c.to, c.lent = p.estate, func(string) bool { return true }
+	for _, file := range slices.Sorted(maps.Keys(set.Forbids)) {
+		if err := c.file("*/"+file, set.Forbids[file]); err != nil {
+			return nil, err
+		}
+	}
 	for i := range set.Charter.Units {
 		u := &set.Charter.Units[i]
-		c.to = newScopes(u)
+		c.to, c.lent = newScopes(unitOf(u)), func(credential string) bool { return set.Lent(credential, u.ID) }
 		p.units[u.ID] = c.to
 		for _, file := range slices.Sorted(maps.Keys(set.Cedar[u.ID])) {
 			if err := c.file(u.ID+"/"+file, set.Cedar[u.ID][file]); err != nil {
@@ -74,10 +80,11 @@ func entities(set *statement.Set) cedar.EntityMap {
 type compiler struct {
 	entities  cedar.EntityMap
 	validator *validate.Validator
-	to        *scopes // of the unit that is being compiled
+	to        *scopes                      // of the unit that is being compiled, or the estate's
+	lent      func(credential string) bool // to that unit
 }
 
-// file adds the policies of one Cedar file, whose name begins with its unit.
+// file adds the policies of one Cedar file, whose name begins with its unit, or "*" for the estate.
 func (c *compiler) file(name string, text []byte) error {
 	refuse := func(at cedar.Position, format string, args ...any) error {
 		return &statement.Error{Rule: "cedar", File: name, Line: at.Line, Column: at.Column, What: fmt.Sprintf(format, args...),
@@ -167,7 +174,9 @@ func (c *compiler) reach(p *ast.Policy) (what string) {
 		_, known := c.entities[uid]
 		say(known || uid == use(), "names %s, which the estate does not have", uid)
 	}
-	say(c.ours(resource), "is about %s, which does not belong to %s", resource, c.to.unit)
+	estate := c.to.unit == cedar.EntityUID{}
+	say(!estate || !permit, "permits: what applies to the whole estate only forbids")
+	say(estate || c.ours(resource) || resource.Type == "Credential" && c.lent(string(resource.ID)), "is about %s, which does not belong to %s", resource, c.to.unit)
 	say(!permit || c.ours(principal), "permits %s, which does not belong to %s", principal, c.to.unit)
 	for _, cond := range p.Conditions {
 		for _, m := range contextMembers(cond.Body) {

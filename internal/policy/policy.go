@@ -44,35 +44,25 @@ type Policies struct {
 	set      *statement.Set
 	entities cedar.EntityMap
 	units    map[string]*scopes // by the unit whose credentials they apply to
+	estate   *scopes            // what is forbidden everywhere
 }
 
 // Decide evaluates the request.
 func (p *Policies) Decide(r *Request) Decision { return p.decide(r, (*scopes).candidates) }
 
-func (p *Policies) decide(r *Request, choose func(*scopes, *cedar.Request) list) Decision {
-	_, home, ok := p.set.Workload(r.Workload)
-	if !ok {
-		return Decision{Reason: "unknown_workload"}
+// chooser picks the policies of some scopes that are evaluated.
+type chooser func(s *scopes, principal, resource around) list
+
+func (p *Policies) decide(r *Request, choose chooser) Decision {
+	q, reason := p.question(r.Workload, r.Credential, choose)
+	if reason != "" {
+		return Decision{Reason: reason}
 	}
-	_, unit, ok := p.set.Credential(r.Credential)
-	switch {
-	case !ok:
-		return Decision{Reason: "unknown_credential"}
-	case home.ID != unit.ID: // a grant across units needs both units' consent, which no statement can give yet
-		return Decision{Reason: "cross_unit"}
-	}
-	scopes := p.units[unit.ID]
-	context, ok := r.context(scopes.members)
+	context, ok := r.context(q.members)
 	if !ok {
 		return Decision{Reason: "asserted_malformed"}
 	}
-	q := cedar.Request{
-		Principal: cedar.NewEntityUID("Workload", cedar.String(r.Workload)),
-		Action:    use(),
-		Resource:  cedar.NewEntityUID("Credential", cedar.String(r.Credential)),
-		Context:   context,
-	}
-	effect, diag := cedar.Authorize(choose(scopes, &q), p.entities, q)
+	effect, diag := cedar.Authorize(q.policies, p.entities, cedar.Request{Principal: q.principal[0], Action: use(), Resource: q.resource[0], Context: context})
 	d := Decision{Reason: "no_permit"}
 	for _, r := range diag.Reasons {
 		d.Policies = append(d.Policies, string(r.PolicyID))
@@ -90,6 +80,40 @@ func (p *Policies) decide(r *Request, choose func(*scopes, *cedar.Request) list)
 	}
 	slices.Sort(d.Policies)
 	return d
+}
+
+// question is what a workload and a credential are asked about.
+type question struct {
+	principal, resource around
+	policies            list
+	members             []types.String // of the context, that some policy looks at
+}
+
+// question finds what applies to the workload and the credential, or says why nothing does.
+func (p *Policies) question(workload, credential string, choose chooser) (q question, reason string) {
+	_, home, ok := p.set.Workload(workload)
+	if !ok {
+		return q, "unknown_workload"
+	}
+	_, unit, ok := p.set.Credential(credential)
+	if !ok {
+		return q, "unknown_credential"
+	}
+	lent := home.ID != unit.ID
+	if lent && !p.set.Lent(credential, home.ID) {
+		return q, "cross_unit"
+	}
+	q.principal, q.resource = aroundOf("Workload", workload, home), aroundOf("Credential", credential, unit)
+	own := p.units[home.ID]
+	q.policies, q.members = choose(own, q.principal, q.resource), slices.Clip(own.members)
+	if len(p.estate.by) > 0 {
+		q.policies, q.members = q.policies.and(choose(p.estate, q.principal, q.resource)), append(q.members, p.estate.members...)
+	}
+	if lent { // the workload's unit permits, and the credential's unit may still forbid
+		lender := p.units[unit.ID]
+		q.policies, q.members = q.policies.and(choose(lender, q.principal, q.resource).forbids()), append(q.members, lender.members...)
+	}
+	return q, ""
 }
 
 // use is the only action.

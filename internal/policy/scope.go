@@ -12,11 +12,12 @@ import (
 
 // scopes finds the policies of one unit whose scope can match a request, because cedar.Authorize goes through every policy
 // it is given. A policy is filed under the entity that its principal scope names and the one that its resource scope names;
-// the zero entity stands for a scope that names none. Statements that forbid for the whole estate will be one more scopes.
+// the zero entity stands for a scope that names none. What forbids for the
+// whole estate is scopes of no unit.
 type scopes struct {
-	unit, tenant cedar.EntityUID
-	by           map[pair][]policy
-	members      []types.String // of the context, that some policy looks at
+	unit    cedar.EntityUID // zero for the estate's
+	by      map[pair][]policy
+	members []types.String // of the context, that some policy looks at
 }
 
 type pair struct{ principal, resource cedar.EntityUID }
@@ -26,9 +27,16 @@ type policy struct {
 	cedar *cedar.Policy
 }
 
-func newScopes(u *statement.Unit) *scopes {
-	return &scopes{unit: cedar.NewEntityUID("Unit", cedar.String(u.ID)), tenant: cedar.NewEntityUID("Tenant", cedar.String(u.Tenant)), by: map[pair][]policy{}}
+// around are the entities that a scope may name to match: the one asked about, its unit and its tenant, or none.
+type around [4]cedar.EntityUID
+
+func aroundOf(kind types.EntityType, id string, u *statement.Unit) around {
+	return around{cedar.NewEntityUID(kind, cedar.String(id)), unitOf(u), cedar.NewEntityUID("Tenant", cedar.String(u.Tenant))}
 }
+
+func unitOf(u *statement.Unit) cedar.EntityUID { return cedar.NewEntityUID("Unit", cedar.String(u.ID)) }
+
+func newScopes(unit cedar.EntityUID) *scopes { return &scopes{unit: unit, by: map[pair][]policy{}} }
 
 func (s *scopes) add(id string, p *cedar.Policy) {
 	node := (*ast.Policy)(p.AST())
@@ -44,18 +52,40 @@ func (l list) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return iter.Seq2[cedar.PolicyID, *cedar.Policy](l)
 }
 
-// candidates are the policies filed under the principal, its unit, its tenant or nothing, and the same of the resource.
-// Both are of this unit.
-func (s *scopes) candidates(q *cedar.Request) list {
+// candidates are the policies whose scope can match.
+func (s *scopes) candidates(principal, resource around) list {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for _, p := range [...]cedar.EntityUID{q.Principal, s.unit, s.tenant, {}} {
-			for _, r := range [...]cedar.EntityUID{q.Resource, s.unit, {}} { // none is about a tenant: see reach
+		for _, p := range principal {
+			for _, r := range resource {
 				for _, c := range s.by[pair{p, r}] {
 					if !yield(c.id, c.cedar) {
 						return
 					}
 				}
 			}
+		}
+	}
+}
+
+// forbids are those of the policies that forbid.
+func (l list) forbids() list {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		l(func(id cedar.PolicyID, p *cedar.Policy) bool {
+			return p.Effect() != cedar.Forbid || yield(id, p)
+		})
+	}
+}
+
+// and is both lists, one after the other.
+func (l list) and(next list) list {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		more := true
+		l(func(id cedar.PolicyID, p *cedar.Policy) bool {
+			more = yield(id, p)
+			return more
+		})
+		if more {
+			next(yield)
 		}
 	}
 }

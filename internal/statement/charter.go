@@ -24,6 +24,9 @@ type Charter struct {
 	// RequireConfinement names kernel features (landlock, seccomp) without which a process refuses to start.
 	RequireConfinement []string `yaml:"require_confinement"`
 
+	// Cedar are file names beside charter.yaml. Their policies only forbid, and apply to every use in the estate.
+	Cedar []string `yaml:"cedar"`
+
 	people map[string]*Person // by id, once the charter is checked
 }
 

@@ -160,16 +160,9 @@ func (c *Charter) separate(d *document, item, path string, policy, lifecycle []s
 }
 
 // checkPolicy holds a unit's policy statement against its files, its custody and the charter.
-func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, cu *CustodyStatement, c *Charter, d *document) error {
+func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, custody map[string]*CustodyStatement, c *Charter, d *document) error {
 	d.want(p.Unit == unit, "lock", "$.unit", "the statement of the unit %q says it is for %q", unit, p.Unit)
-	named := set{}
-	for i, f := range p.Cedar {
-		_, ok := files[f]
-		d.want(ok && strings.HasSuffix(f, ".cedar"), "missing", at("$.cedar", i), "the Cedar file %q is not part of the statement", f)
-		d.want(!named[f], "value", at("$.cedar", i), "the Cedar file %q is named twice", f)
-		named[f] = true
-	}
-	d.want(len(files) == len(named)+1, "reference", "$.cedar", "the statement holds %d files and names %d", len(files), len(named)+1)
+	d.cedar(p.Cedar, files)
 	workload := func(id, path string) {
 		i := slices.IndexFunc(c.Workloads, func(w Workload) bool { return w.ID == id })
 		d.want(id == "*" || i >= 0 && c.Workloads[i].Unit == unit, "reference", path, "the unit %q has no workload %q", unit, id)
@@ -177,8 +170,7 @@ func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, cu *C
 	for i, e := range p.Ceilings {
 		path := at("$.ceilings", i)
 		workload(e.Workload, path+".workload")
-		known := slices.ContainsFunc(cu.Credentials, func(k Credential) bool { return k.ID == e.Credential })
-		d.want(known || e.Credential == "*", "reference", path+".credential", "the unit %q has no credential %q", unit, e.Credential)
+		d.want(e.Credential == "*" || usable(custody, unit, e.Credential) != nil, "reference", path+".credential", "the unit %q has no credential %q", unit, e.Credential)
 		for _, n := range []int64{e.RequestsPerMinute, e.Concurrent, e.BytesPerMinute} {
 			d.within(n, unbounded, path)
 		}
@@ -192,6 +184,31 @@ func checkPolicy(p *PolicyStatement, unit string, files map[string][]byte, cu *C
 		d.oneOf(l.OnExcess, path+".on_excess", "", "deny", "freeze")
 	}
 	return d.done()
+}
+
+// cedar wants the files of a statement to be its Cedar files and one other.
+func (d *document) cedar(names []string, files map[string][]byte) {
+	named := set{}
+	for i, f := range names {
+		_, ok := files[f]
+		d.want(ok && strings.HasSuffix(f, ".cedar"), "missing", at("$.cedar", i), "the Cedar file %q is not part of the statement", f)
+		d.want(!named[f], "value", at("$.cedar", i), "the Cedar file %q is named twice", f)
+		named[f] = true
+	}
+	d.want(len(files) == len(named)+1, "reference", "$.cedar", "the statement holds %d files and names %d", len(files), len(named)+1)
+}
+
+// usable is the credential if it is the unit's own or another unit's that was granted to it, else nil.
+func usable(custody map[string]*CustodyStatement, unit, id string) *Credential {
+	for home, cu := range custody {
+		if home != unit && !slices.Contains(cu.Grants, Grant{id, unit}) {
+			continue
+		}
+		if i := slices.IndexFunc(cu.Credentials, func(k Credential) bool { return k.ID == id }); i >= 0 {
+			return &cu.Credentials[i]
+		}
+	}
+	return nil
 }
 
 func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) error {
@@ -223,6 +240,18 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.oneOf(cr.Inject.As, path+".inject.as", append([]string{"bearer", "header", "query"}, optional(cr.Template)...)...)
 		named := cr.Inject.As == "header" || cr.Inject.As == "query"
 		d.want(named == (cr.Inject.Name != "") && isToken(cr.Inject.Name), "value", path+".inject", "inject as %q has the name %q", cr.Inject.As, cr.Inject.Name)
+	}
+	tenant := func(id string) string {
+		if i := slices.IndexFunc(c.Units, func(u Unit) bool { return u.ID == id }); i >= 0 {
+			return c.Units[i].Tenant
+		}
+		return ""
+	}
+	for i, g := range cu.Grants {
+		path := at("$.grants", i)
+		d.want(credentials[g.Credential], "reference", path+".credential", "the unit %q has no credential %q to grant", unit, g.Credential)
+		d.want(g.Unit != unit && tenant(g.Unit) == tenant(unit), "reference", path+".unit", "%q is not another unit of the tenant %s: nothing is lent over that border", g.Unit, tenant(unit))
+		d.want(!slices.Contains(cu.Grants[:i], g), "value", path, "%s is granted to %s twice", g.Credential, g.Unit)
 	}
 	return d.done()
 }
@@ -304,12 +333,7 @@ func checkOperations(o *Operations, c *Charter, custody map[string]*CustodyState
 		d.want(!p.Default || !defaults[p.Dialect], "value", path+".default", "two providers are the default for %s", p.Dialect)
 		defaults[p.Dialect] = defaults[p.Dialect] || p.Default
 		for unit, id := range p.Credentials {
-			var cr *Credential
-			if cu := custody[unit]; cu != nil {
-				if j := slices.IndexFunc(cu.Credentials, func(k Credential) bool { return k.ID == id }); j >= 0 {
-					cr = &cu.Credentials[j]
-				}
-			}
+			cr := usable(custody, unit, id)
 			if d.want(cr != nil, "reference", path+".credentials."+unit, "the unit %q has no credential %q", unit, id) {
 				d.want(cr.Dialect == p.Dialect, "reference", path+".credentials."+unit, "%s speaks %s, the provider %s", id, cr.Dialect, p.Dialect)
 			}

@@ -44,6 +44,12 @@ func (s *Set) Credential(id string) (*Credential, *Unit, bool) {
 	return c, s.index.home[id], ok
 }
 
+// Lent reports whether a credential of another unit is granted to the unit.
+func (s *Set) Lent(credential, unit string) bool {
+	home := s.index.home[credential]
+	return home != nil && home.ID != unit && slices.Contains(s.Custody[home.ID].Grants, Grant{credential, unit})
+}
+
 // Workload returns the workload and its unit, or false.
 func (s *Set) Workload(id string) (*Workload, *Unit, bool) {
 	w, ok := s.index.workloads[id]

@@ -117,6 +117,9 @@ func (s *Set) charterItems(add func(item, any)) {
 	c := &s.Charter
 	in := func(kind, id, path string) item { return item{kind: kind, id: id, statement: "charter", path: path} }
 	add(in("charter", "rules", "$.estate"), []any{c.Estate, c.Demo, c.Threshold, c.Witnesses, c.Revocation, c.RequireIsolation, c.RequireConfinement})
+	for _, file := range slices.Sorted(maps.Keys(s.Forbids)) {
+		add(in("forbid", file, "$.cedar"), s.Forbids[file])
+	}
 	for i, t := range c.Tenants {
 		add(in("tenant", t, at("$.tenants", i)), nil)
 	}
@@ -171,12 +174,20 @@ func (s *Set) custodyItems(unit string, add func(item, any)) {
 	for i, k := range cu.Custodians {
 		add(in("custodian", k.ID+" for "+unit, at("$.custodians", i)), k)
 	}
+	owners := map[string][]Owner{}
 	for i := range cu.Credentials {
 		cr := &cu.Credentials[i]
 		one := in("credential", cr.ID, at("$.credentials", i))
 		one.opens = []Owner{{Person: cr.Owner, Role: "lifecycle", Unit: unit}}
 		one.keeps = one.opens
+		owners[cr.ID] = one.opens
 		add(one, []any{cr, served(cr)}) // with who can open it: a custodian's other key reaches each credential that it serves
+	}
+	for i, g := range cu.Grants {
+		one := in("grant", g.Credential+" to "+g.Unit, at("$.grants", i))
+		one.keeps = owners[g.Credential]
+		one.opens = append([]Owner{{Role: "policy", Unit: unit}, {Role: "policy", Unit: g.Unit}}, one.keeps...)
+		add(one, nil)
 	}
 }
 

@@ -164,6 +164,15 @@ func TestItems(t *testing.T) {
 		{"an attestation in another's name", "charter", func(p *estate.Plan) {
 			p.Charter.People[0].AttestedUntil = p.Charter.People[0].AttestedUntil.Add(time.Hour)
 		}, "bea cora", "ben cora", "bea", "the attestation ada is changed in version 2 of charter, and bea (attester) did not sign", "charter.yaml:"},
+		{"a grant, without the owner of what is lent", "custody-research", func(p *estate.Plan) {
+			p.Custody["research"].Grants = []statement.Grant{{Credential: "research-openai", Unit: "support"}}
+		}, "abe carl cora dora", "abe carl dora", "cora", "the grant research-openai to support is added", "custody.yaml:"},
+		{"a grant, without the unit that borrows", "custody-research", func(p *estate.Plan) {
+			p.Custody["research"].Grants = []statement.Grant{{Credential: "research-openai", Unit: "support"}}
+		}, "abe carl cora dora", "abe carl cora", "dora", "an owner of policy of support did not sign", "custody.yaml:"},
+		{"a grant, without the policy of the unit that lends", "custody-research", func(p *estate.Plan) {
+			p.Custody["research"].Grants = []statement.Grant{{Credential: "research-openai", Unit: "support"}}
+		}, "", "dora carl cora", "ada", "an owner of policy of research did not sign", "custody.yaml:"},
 		{"thresholds are the root quorum's own", "charter", func(p *estate.Plan) { p.Charter.Revocation.High = statement.Duration(4 * time.Second) }, "ben cora", "", "", "", ""},
 		{"a ceiling is the policy owners' own", "policy-research", func(p *estate.Plan) { p.Policies["research"].Ceilings[0].Concurrent = 7 }, "bea abe", "", "", "", ""},
 	} {

@@ -237,8 +237,8 @@ func mainFile(name string) (file string, only bool) {
 	switch kind, _, _ := strings.Cut(name, "-"); kind {
 	case "lock":
 		return "estate.lock", true
-	case "policy":
-		return "policy.yaml", false
+	case "policy", "charter":
+		return kind + ".yaml", false
 	default:
 		return kind + ".yaml", true
 	}
@@ -382,7 +382,7 @@ func (l *loader) readStatements(s, before *Set) (map[string]*signed, error) {
 		}
 	}
 	delete(want, "charter")
-	all, files := map[string]*signed{"charter": l.charter}, map[string]Files{}
+	all, files := map[string]*signed{"charter": l.charter}, map[string]Files{"charter": l.charter.Files}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		bound, ok := s.Lock.Statements[name]
 		if !ok {

@@ -15,6 +15,7 @@ type Set struct {
 	Charter    Charter
 	Policies   map[string]*PolicyStatement  // by unit id
 	Cedar      map[string]map[string][]byte // by unit id and file name
+	Forbids    map[string][]byte            // the charter's Cedar, by file name
 	Custody    map[string]*CustodyStatement // by unit id
 	Operations Operations
 	Lock       Lock
@@ -69,15 +70,24 @@ func (s *Set) assemble(files map[string]Files, charter *document) (err error) {
 		s.docs[name] = d
 		return check(d)
 	}
+	if charter.cedar(c.Cedar, files["charter"].Bytes); charter.err != nil {
+		return charter.err
+	}
+	s.Forbids = maps.Clone(files["charter"].Bytes)
+	delete(s.Forbids, "charter.yaml")
 	for _, u := range c.Units {
-		cu, p, f := new(CustodyStatement), new(PolicyStatement), files["policy-"+u.ID].Bytes
+		cu := new(CustodyStatement)
 		if err := read("custody-"+u.ID, "custody.yaml", cu, func(d *document) error { return checkCustody(cu, u.ID, c, d) }); err != nil {
 			return err
 		}
-		if err := read("policy-"+u.ID, "policy.yaml", p, func(d *document) error { return checkPolicy(p, u.ID, f, cu, c, d) }); err != nil {
+		s.Custody[u.ID] = cu
+	}
+	for _, u := range c.Units {
+		p, f := new(PolicyStatement), files["policy-"+u.ID].Bytes
+		if err := read("policy-"+u.ID, "policy.yaml", p, func(d *document) error { return checkPolicy(p, u.ID, f, s.Custody, c, d) }); err != nil {
 			return err
 		}
-		s.Policies[u.ID], s.Custody[u.ID], s.Cedar[u.ID] = p, cu, maps.Clone(f)
+		s.Policies[u.ID], s.Cedar[u.ID] = p, maps.Clone(f)
 		delete(s.Cedar[u.ID], "policy.yaml")
 	}
 	o := &s.Operations

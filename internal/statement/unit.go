@@ -34,6 +34,14 @@ type CustodyStatement struct {
 	Unit        string       `yaml:"unit"`
 	Custodians  []Custodian  `yaml:"custodians"`
 	Credentials []Credential `yaml:"credentials"`
+	// Grants lend credentials to other units of the tenant. Both units sign: see Compare.
+	Grants []Grant `yaml:"grants"`
+}
+
+// Grant lets another unit's policy permit one credential of this unit. This unit's forbids, ceilings and owner stay what they are.
+type Grant struct {
+	Credential string `yaml:"credential"` // of this unit
+	Unit       string `yaml:"unit"`       // that may use it
 }
 
 // Custodian is a process that serves credentials of this unit.

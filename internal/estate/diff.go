@@ -1,0 +1,103 @@
+package estate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Diff is what publishing the owners' files would do to the set in force.
+type Diff struct {
+	Lock    int64         `json:"lock"` // version in force, 0 when none is
+	Opens   []policy.Path `json:"opens"`
+	Closes  []policy.Path `json:"closes"`
+	Changes []DiffItem    `json:"changes"`
+}
+
+// DiffItem is an item that changes, and who signs it besides its statement's approvers.
+type DiffItem struct {
+	statement.Change
+	From [][]string `json:"from"` // for each of Needs, the people any one of whom may sign; empty where the approvers stand in
+}
+
+// Diff compares the owners' files with the set in force at t.
+func (d Dir) Diff(pin statement.Pin, t time.Time) (*Diff, error) {
+	before, after, changes, err := d.Changes(pin)
+	if err != nil {
+		return nil, err
+	}
+	r := &Diff{Opens: []policy.Path{}, Closes: []policy.Path{}, Changes: []DiffItem{}}
+	old, next := []policy.Path(nil), []policy.Path(nil)
+	if before != nil {
+		r.Lock = before.Lock.Version
+		if old, err = paths(before, t); err != nil {
+			return nil, err
+		}
+	}
+	after.Expires = t.Add(time.Hour) // what nobody has signed has no end yet
+	if next, err = paths(after, t); err != nil {
+		return nil, err
+	}
+	r.Opens, r.Closes = append(r.Opens, lacking(next, old)...), append(r.Closes, lacking(old, next)...)
+	for _, ch := range changes {
+		one := DiffItem{Change: ch, From: [][]string{}}
+		for _, o := range ch.Needs {
+			one.From = append(one.From, after.Signers(o, t))
+		}
+		r.Changes = append(r.Changes, one)
+	}
+	return r, nil
+}
+
+func paths(set *statement.Set, t time.Time) ([]policy.Path, error) {
+	p, err := policy.Compile(set)
+	if err != nil {
+		return nil, err
+	}
+	return p.Paths(t), nil
+}
+
+// lacking are the paths of a that b does not have.
+func lacking(a, b []policy.Path) (list []policy.Path) {
+	has := map[string]bool{}
+	for _, p := range b {
+		has[fmt.Sprint(p)] = true
+	}
+	for _, p := range a {
+		if !has[fmt.Sprint(p)] {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// Sentences says paths in words, one for all models of the same workload, credential, gateway and destination.
+func Sentences(paths []policy.Path) (lines []string) {
+	models := map[string][]string{}
+	for _, p := range paths {
+		model := p.Model
+		if model == "" {
+			model = "any model"
+		}
+		when := ""
+		if p.Conditional {
+			when = ", under conditions"
+		}
+		p.Model = ""
+		line := fmt.Sprintf("%s may use %s%s, through %s, for %%s, at %s (%s, %d paths)", p.Workload, p.Credential, when, p.Gateway, p.Destination, strings.Join(p.Methods, " "), len(p.Paths))
+		if models[line] == nil {
+			lines = append(lines, line)
+		}
+		if !slices.Contains(models[line], model) {
+			models[line] = append(models[line], model)
+		}
+	}
+	for i, line := range lines {
+		lines[i] = fmt.Sprintf(line, strings.Join(models[line], ", "))
+	}
+	return lines
+}

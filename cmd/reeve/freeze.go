@@ -16,7 +16,7 @@ import (
 func newFreezeCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use:   "freeze credential|workload|unit|gateway|key|everything [ID]",
+		Use:   "freeze credential|workload|agent|person|tenant|unit|gateway|key|token|everything [ID]",
 		Short: "Close something at this host's custodian, at once",
 		Long: "Close something at this host's custodian: its calls are refused and its running streams are cut before this command returns.\n" +
 			"It needs no signature, no network and no authority. Opening again takes two owners: reeve revoke --open.",
@@ -47,7 +47,7 @@ func newFreezeCmd() *cobra.Command {
 
 // freezeTarget reads a kind and, unless it is everything, an id. A key is named by the beginning of its id or of the key.
 func freezeTarget(d *host.Dir, args []string) (statement.Target, error) {
-	kinds := []string{"credential", "workload", "unit", "gateway", "key"}
+	kinds := []string{"credential", "workload", "agent", "person", "tenant", "unit", "gateway", "key", "token"}
 	t := statement.Target{Kind: args[0]}
 	if len(args) == 2 {
 		t.ID = args[1]

@@ -27,10 +27,12 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// failed marks an error of the command's work, not of its usage: exit status 1. It passes nil through.
+// failed marks an error of the command's work, not of its usage: exit status 1. It passes nil through, and an error that has a
+// status.
 func failed(err error) error {
-	if err == nil {
-		return nil
+	var has *exitError
+	if err == nil || errors.As(err, &has) {
+		return err
 	}
 	return &exitError{exitNot, err}
 }

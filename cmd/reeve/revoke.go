@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
@@ -15,15 +12,18 @@ import (
 
 func newRevokeCmd() *cobra.Command {
 	var s signing
+	var v delivery
 	var with, reason string
 	var open bool
 	cmd := &cobra.Command{
-		Use:   "revoke credential|workload|unit|gateway|key|everything [ID]",
+		Use:   "revoke credential|workload|agent|person|tenant|unit|gateway|key|token|everything [ID]",
 		Short: "Close something with an owner's signature; two owners open it again",
-		Long: "Sign a revocation record and send it: into the estate's signed store, from where the authority carries it to every custodian,\n" +
-			"and to this host's custodian at once. Its owner closes a thing alone: the lifecycle owner a credential, a policy owner a\n" +
-			"workload, key or unit, an operations owner a gateway. Two owners of different roles close anything; \"everything\" takes them.\n" +
-			"--open reopens and takes the owner and one of another role. A key is named by itself, or by the beginning of it or of its id.",
+		Long: "Sign a revocation record, send it by every channel (authority, auditor, gateways, this host's custodian), and print for each\n" +
+			"custodian of the estate when it denied, as its own signed ledger says, and by which channel it heard.\n" +
+			"Its owner closes a thing alone: the lifecycle owner a credential; a policy owner a workload, agent, key, token or unit; an\n" +
+			"operations owner a gateway; a root holder a person or a tenant; a person himself. Two owners of different roles close anything;\n" +
+			"\"everything\" takes them. --open reopens and takes the owner and one of another role. A key is named by itself, or by the beginning\n" +
+			"of it or of its id; a token by the SHA-256 of it or its jti. Exit status 0: every custodian is known to deny; 3: not known of all.",
 		Example: "  reeve revoke credential research-openai --as cora --reason 'seen in a public repository'\n" +
 			"  reeve revoke everything --as ada --with bea --reason incident\n" +
 			"  reeve revoke credential research-openai --open --as cora --with ada --reason rotated",
@@ -46,11 +46,19 @@ func newRevokeCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
+			to, err := v.prepare(d, set)
+			if err != nil {
+				return failed(err)
+			}
 			env, err := estateDir(d).Revoke(set, target, open, reason, time.Now(), signers...)
-			return failed(sent(cmd, d, env, err))
+			if err != nil {
+				return failed(err)
+			}
+			return v.send(cmd, to, set, env)
 		},
 	}
 	s.flags(cmd)
+	v.flags(cmd)
 	cmd.Flags().StringVar(&with, "with", "", "a second `person` who signs on this machine too, with DIR/people/PERSON.key")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the ledger and for whoever is refused")
 	cmd.Flags().BoolVar(&open, "open", false, "open what was closed")
@@ -68,33 +76,20 @@ func (s *signing) both(d *host.Dir, with string) ([]*estate.Signer, error) {
 	return []*estate.Signer{first, second}, err
 }
 
-// sent sends a record that was written to this host's custodian too, and says what became of it.
-func sent(cmd *cobra.Command, d *host.Dir, env *statement.Envelope, err error) error {
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(cmd.OutOrStdout(), "The record is in the signed store; the authority carries it to every custodian.")
-	raw, err := statement.Canonical(env)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-	defer cancel()
-	done, err := admin.New(d.Socket(host.Custodian, "admin")).Accept(ctx, raw)
-	if err != nil {
-		fmt.Fprintf(cmd.OutOrStdout(), "This host's custodian did not take it: %v\n", err)
-		return nil // the store has it
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "This host's custodian: %s\n", done)
-	return nil
-}
-
 // approveRecord adds a second signature to a record that waits, and sends it.
 func approveRecord(cmd *cobra.Command, name string, by *estate.Signer) error {
 	d, set, err := openSet(cmd)
 	if err != nil {
 		return err
 	}
+	v := delivery{wait: 10 * time.Second}
+	to, err := v.prepare(d, set)
+	if err != nil {
+		return err
+	}
 	env, err := estateDir(d).ApproveRecord(set, name, by, time.Now())
-	return sent(cmd, d, env, err)
+	if err != nil {
+		return err
+	}
+	return v.send(cmd, to, set, env)
 }

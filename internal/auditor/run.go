@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/verify"
@@ -67,6 +68,7 @@ func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l
 	server := &http.Server{
 		Handler: a.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
+	server.RegisterOnShutdown(a.relay.Close)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	rt.Ready.Set("listener", "")
@@ -112,5 +114,7 @@ func (a *Auditor) Handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(a.Status())
 	})
+	mux.Handle(relay.Path, &a.relay)
+	mux.HandleFunc("GET /v1/logs/{process}/{file...}", a.file)
 	return process.Access(a.log, mux)
 }

@@ -163,8 +163,8 @@ func (c *Custodian) apply(change closed.Change) error {
 	if changed {
 		c.changed(change.Target, change.Type != entry.Unfreeze)
 		c.Log.Warn("record", "type", change.Type, "target", change.Target.Kind, "id", change.Target.ID, "by", change.By, "reason", change.Reason, "channel", change.Channel)
-		go c.Tell()
 	}
+	go c.Tell() // ends at once when there is nothing to tell
 	c.save()
 	return nil
 }

@@ -62,7 +62,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		hop:     ways,
 	}
 	r.gateway = New(Parts{
-		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Journal: rt.Journal, Metrics: rt.Metrics,
+		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
 	})
 	rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(cfg.Authority, ", ")+"; see reeve publish")
@@ -97,7 +97,7 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 			Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: r.rt.Demo,
 		},
 		OnSet:    r.use,
-		OnRecord: r.records.Take,
+		OnRecord: r.record,
 	}
 	if folder, ok := r.cfg.folder(); ok {
 		cfg.URLs, cfg.Folder = nil, folder
@@ -120,6 +120,37 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 			r.rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(r.cfg.Authority, ", ")+": "+why)
 		}
 	}
+}
+
+// record takes a verified record, and passes revocations on to its custodians: whoever keeps them from it has to keep them from its
+// gateways too.
+func (r *running) record(v *statement.Record) error {
+	if err := r.records.Take(v); err != nil {
+		return err
+	}
+	if v.Kind == "workload-key" || v.Channel == "kept" || v.Channel == "folder" {
+		return nil
+	}
+	file, err := statement.Canonical(v.Envelope)
+	if err != nil {
+		return err
+	}
+	go func() { // the feed does not wait for the hop
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := r.hop.record(ctx, file); err != nil {
+			r.rt.Log.Warn("a record was not passed on to every custodian", "kind", v.Kind, "record", v.SHA256, "error", err)
+		}
+	}()
+	return nil
+}
+
+// accept takes a record that somebody brought.
+func (r *running) accept(file []byte) error {
+	if r.follower == nil {
+		return errors.New("this gateway has not begun to follow its estate")
+	}
+	return r.follower.Offer(file, "client")
 }
 
 // set is the one in force.

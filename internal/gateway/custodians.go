@@ -134,6 +134,16 @@ func (c *custodians) Do(ctx context.Context, o *hop.Open) (*hop.Response, error)
 	return nil, err
 }
 
+// record hands a signed record to every custodian.
+func (c *custodians) record(ctx context.Context, file []byte) (err error) {
+	for _, w := range c.all() {
+		if failed := w.client.Record(ctx, file); failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", w.id, failed))
+		}
+	}
+	return err
+}
+
 // ready asks every custodian whether it is there. It returns an error when one whose credentials no other serves is not, and
 // else a note about those that are not.
 func (c *custodians) ready(ctx context.Context) (note string, err error) {

@@ -42,8 +42,9 @@ type Parts struct {
 	ID        string // in the operations statement
 	Custodian Custodian
 	Keys      Keys
-	Gate      *closing.Gate    // what is closed; by default nothing is
-	Journal   *process.Journal // a line for each request
+	Gate      *closing.Gate             // what is closed; by default nothing is
+	Journal   *process.Journal          // a line for each request
+	Accept    func(record []byte) error // takes a signed record that was posted, or says why not; nil takes none
 	Metrics   *metrics.Registry
 	KeepAlive time.Duration // silence in a stream of events before a comment is sent; 15 s by default
 	Memory    int64         // bytes of request bodies held at one time; 512 MiB by default
@@ -58,6 +59,7 @@ type Gateway struct {
 	force    atomic.Pointer[force]
 	draining atomic.Bool
 	conns    atomic.Int64
+	paid     atomic.Int64 // until when the records that came are paid for, in Unix nanoseconds
 	bodies   buffers
 	pieces   sync.Pool // of *[piece]byte
 	limiter  limiter
@@ -158,7 +160,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.answerWith(http.StatusOK, nil)
 		return
 	}
-	if f := c.serve(); f != nil {
+	serve := c.serve
+	if r.Method == http.MethodPost && r.RequestURI == RecordsPath {
+		serve = c.record
+	}
+	if f := serve(); f != nil {
 		c.refuse(f)
 	}
 }

@@ -16,11 +16,13 @@ const (
 	headerSize  = 8
 	// maxBody is the largest payload of one BODY frame in bytes: small enough that streams take turns.
 	maxBody = 32 << 10
+	// maxRecord is the largest signed record in bytes, as feed.MaxRecord.
+	maxRecord = 16 << 10
 	// maxNumber is the largest number in a payload: four varint bytes. It bounds bodies, windows and stream ids.
 	maxNumber = 1<<28 - 1
 )
 
-// Frame types: up to frameWindow from the client, up to frameGoaway from the server, then from both.
+// Frame types: up to frameWindow and frameRecord from the client, up to frameGoaway from the server, the others from both.
 const (
 	frameOpen byte = 1 + iota
 	frameCancel
@@ -31,6 +33,7 @@ const (
 	frameGoaway
 	frameBody
 	frameEnd
+	frameRecord
 )
 
 // Status byte of the server's preface.
@@ -69,15 +72,17 @@ func (l *Limits) limit(kind byte) int {
 		return 0
 	case frameWindow:
 		return 4
+	case frameRecord:
+		return maxRecord
 	}
 	return l.Header
 }
 
 // check refuses what no peer may send, before any payload is read.
 func (h header) check(l *Limits, fromClient bool) error {
-	known := h.kind >= frameOpen && h.kind <= frameEnd
-	direction := h.kind > frameGoaway || (h.kind <= frameWindow) == fromClient
-	stream := h.stream <= maxNumber && (h.stream == 0) == (h.kind == frameGoaway)
+	known := h.kind >= frameOpen && h.kind <= frameRecord
+	direction := h.kind == frameBody || h.kind == frameEnd || (h.kind <= frameWindow || h.kind == frameRecord) == fromClient
+	stream := h.stream <= maxNumber && (h.stream == 0) == (h.kind == frameGoaway || h.kind == frameRecord)
 	if !known || !direction || !stream || h.size > l.limit(h.kind) {
 		return violation("frame of type %d with %d bytes on stream %d may not be sent", h.kind, h.size, h.stream)
 	}

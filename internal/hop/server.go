@@ -35,7 +35,10 @@ type ServerConfig struct {
 	Handler Handler
 	// Peers names the gateway that a peer is, by its UID for a Unix socket (Key is empty) or by its Key for TLS (UID is
 	// -1), or returns "" for a stranger, who is refused. It is asked once for each connection. Required.
-	Peers  func(Peer) string
+	Peers func(Peer) string
+	// Record is given the signed records that gateways pass on, one at a time for each connection and some a second; it keeps none
+	// of the bytes. Nil drops them.
+	Record func(peer Peer, file []byte)
 	Limits Limits
 	Admit  func() bool  // asked before each stream; false refuses it as overloaded. Nil admits all
 	Log    *slog.Logger // connections refused or broken, handlers that panicked
@@ -116,8 +119,9 @@ type serverConn struct {
 	conn
 	server *Server
 	peer   Peer
-	window int  // what the client lets each stream send before WINDOW
-	known  bool // counted in server.known
+	window int       // what the client lets each stream send before WINDOW
+	known  bool      // counted in server.known
+	record time.Time // until when the records that came are paid for; the reader's
 
 	// Under mu.
 	streams map[uint32]*Writer
@@ -199,8 +203,12 @@ func (c *serverConn) drain() {
 
 // take handles one frame of the gateway.
 func (c *serverConn) take(h header, p []byte) error {
-	if h.kind == frameOpen {
+	switch h.kind {
+	case frameOpen:
 		return c.open(h.stream, p)
+	case frameRecord:
+		c.pass(p)
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,6 +238,25 @@ func (c *serverConn) take(h header, p []byte) error {
 		}
 	}
 	return violation("frame of type %d on stream %d out of order or beyond what was announced", h.kind, h.stream)
+}
+
+// Records cost a signature's check each: so many may come at once, and one in each pace after that. More are dropped.
+const (
+	recordPace  = 20 * time.Millisecond
+	recordBurst = 100
+)
+
+// pass hands on a record.
+func (c *serverConn) pass(file []byte) {
+	now := time.Now()
+	if c.record.Before(now) {
+		c.record = now
+	}
+	if c.server.cfg.Record == nil || c.record.Sub(now) > recordBurst*recordPace {
+		return
+	}
+	c.record = c.record.Add(recordPace)
+	c.server.cfg.Record(c.peer, file)
 }
 
 // open takes a new stream up or refuses it.

@@ -45,6 +45,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 			yaml.MapItem{Key: "witnesses", Value: witnesses}),
 		Custodian: append(d.common(Custodian, e.IDs.Custodian, believed),
 			yaml.MapItem{Key: "authority", Value: authority},
+			yaml.MapItem{Key: "relays", Value: []string{witnesses[0].URL}},
 			yaml.MapItem{Key: "hop", Value: yaml.MapSlice{{Key: "socket", Value: d.Hop()},
 				{Key: "gateways", Value: []yaml.MapSlice{{{Key: "id", Value: e.IDs.Gateway}, {Key: "uid", Value: gatewayUID}}}}}},
 			yaml.MapItem{Key: "admin", Value: d.Socket(Custodian, "admin")},

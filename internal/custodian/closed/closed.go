@@ -65,9 +65,7 @@ func (g *Gate) Apply(c Change) (changed bool, err error) {
 	} else {
 		changed = g.close(c.Closed)
 	}
-	if changed {
-		g.owed = append(g.owed, c)
-	}
+	g.owed = append(g.owed, c) // also when it was closed already: who signed it looks for the entry
 	g.seen[id] = true
 	g.newest++
 	return changed, nil

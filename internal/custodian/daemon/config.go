@@ -24,6 +24,9 @@ type Config struct {
 	// folder that holds the signed store.
 	Authority []string `yaml:"authority"`
 
+	// Relays are where signed records come from besides the authority, which could withhold them: the auditors' URLs.
+	Relays []string `yaml:"relays"`
+
 	Hop   Hop    `yaml:"hop"`
 	Admin string `yaml:"admin"` // path of the admin socket, which can only close
 

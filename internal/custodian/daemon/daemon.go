@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -26,6 +27,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 )
@@ -73,7 +75,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	}
 	most := process.FileLimit() * 4 / 5 // each open use has a connection of its own
 	var server *hop.Server
-	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: h.peer, Log: rt.Log, Admit: func() bool {
+	server = hop.NewServer(hop.ServerConfig{Handler: h.handle, Peers: h.peer, Record: h.passed, Log: rt.Log, Admit: func() bool {
 		return server.Streams() < most
 	}})
 	operators, err := process.Listen("unix:" + cfg.Admin)
@@ -210,7 +212,38 @@ func (h *host) follow(ctx context.Context) error {
 		return err
 	}
 	h.follower.Store(f)
+	for _, url := range h.cfg.Relays {
+		go relay.Listen(ctx, url, nil, func(file []byte) { h.offer(file, "auditor") }, func(err error) {
+			h.rt.Ready.Note("relay "+url, errorText(err))
+			if err != nil {
+				h.Log.Warn("a second way for records is closed", "error", err)
+			}
+		})
+	}
 	return nil
+}
+
+// offer takes a record that came another way than by the feed. The follower verifies and keeps it.
+func (h *host) offer(file []byte, channel string) error {
+	f := h.follower.Load()
+	if f == nil {
+		return errors.New("the custodian has not begun to follow its estate yet; try again shortly")
+	}
+	err := f.Offer(file, channel)
+	if err != nil {
+		h.Log.Warn("a record was refused", "channel", channel, "error", err)
+	}
+	return err
+}
+
+// passed takes a record that a gateway passed on.
+func (h *host) passed(_ hop.Peer, file []byte) { h.offer(file, "gateway") }
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // adopt puts a set in force.

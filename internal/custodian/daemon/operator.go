@@ -137,11 +137,7 @@ func (o operator) known(t statement.Target) (ok bool) {
 
 // Accept implements admin.Custodian. The follower verifies the record and keeps it.
 func (o operator) Accept(record []byte) (string, error) {
-	f := o.follower.Load()
-	if f == nil {
-		return "", errors.New("the custodian has not begun to follow its estate yet; try again shortly")
-	}
-	if err := f.Offer(record, "admin"); err != nil {
+	if err := o.offer(record, "admin"); err != nil {
 		return "", err
 	}
 	o.Rekey()

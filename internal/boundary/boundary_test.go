@@ -21,7 +21,7 @@ func law() []Rule {
 	core := []string{
 		"entry", "verify", "internal/secret", "internal/statement", "internal/policy", "internal/workload", "internal/ledger",
 		"internal/hop", "internal/pop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
-		"internal/seal", "internal/admin", "internal/closing",
+		"internal/seal", "internal/admin", "internal/closing", "internal/relay",
 	}
 	var rules []Rule
 	for _, from := range domains {
@@ -153,24 +153,26 @@ func TestCustodianModules(t *testing.T) {
 }
 
 // The trusted core stays small enough to be read: source lines without tests, comments included.
-func TestCoreStaysSmall(t *testing.T) {
-	budget := map[string]int{
-		"entry":                        650,
-		"internal/custodian":           1330,
-		"internal/custodian/ceiling":   250,
-		"internal/custodian/closed":    190,
-		"internal/custodian/daemon":    690,
-		"internal/custodian/egress":    880,
-		"internal/custodian/guard":     730,
+func TestCoreStaysSmallbudget := map[string]int{
+		"entry": 650,
+		"internal/custodian": 1330,
+		"internal/custodian/ceiling": 250,
+		"internal/custodian/closed": 190,
+		"internal/custodian/daemon": 690,
+		"internal/custodian/egress": 880,
+		"internal/custodian/guard": 730,
 		"internal/custodian/isolation": 100,
-		"internal/custodian/pin":       520,
-		"internal/custodian/sealed":    330,
-		"internal/custodian/state":     100,
-		"internal/feed":                860,
-		"internal/hop":                 1360,
-		"internal/witness":             330,
-		"internal/workload":            112,
-		"internal/workload/jwks":       130,
+		"internal/custodian/pin": 520,
+		"internal/custodian/sealed": 330,
+		"internal/custodian/state": 100,
+		"internal/feed": 860,
+		"internal/hop": 1360,
+		"internal/witness": 330,
+		"internal/workload": 112,
+		"internal/workload/jwks": 130,
+		"internal/statement": 2660,
+		"internal/closing": 175,
+		"internal/relay": 215,/jwks":       130,
 	}
 	for pkg, most := range budget {
 		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pkg), "*.go"))

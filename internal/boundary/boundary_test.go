@@ -153,26 +153,27 @@ func TestCustodianModules(t *testing.T) {
 }
 
 // The trusted core stays small enough to be read: source lines without tests, comments included.
-func TestCoreStaysSmallbudget := map[string]int{
-		"entry": 650,
-		"internal/custodian": 1330,
-		"internal/custodian/ceiling": 250,
-		"internal/custodian/closed": 190,
-		"internal/custodian/daemon": 690,
-		"internal/custodian/egress": 880,
-		"internal/custodian/guard": 730,
+func TestCoreStaysSmall(t *testing.T) {
+	budget := map[string]int{
+		"entry":                        650,
+		"internal/closing":             175,
+		"internal/custodian":           1340,
+		"internal/custodian/ceiling":   250,
+		"internal/custodian/closed":    190,
+		"internal/custodian/daemon":    690,
+		"internal/custodian/egress":    880,
+		"internal/custodian/guard":     730,
 		"internal/custodian/isolation": 100,
-		"internal/custodian/pin": 520,
-		"internal/custodian/sealed": 330,
-		"internal/custodian/state": 100,
-		"internal/feed": 860,
-		"internal/hop": 1360,
-		"internal/witness": 330,
-		"internal/workload": 112,
-		"internal/workload/jwks": 130,
-		"internal/statement": 2660,
-		"internal/closing": 175,
-		"internal/relay": 215,/jwks":       130,
+		"internal/custodian/pin":       520,
+		"internal/custodian/sealed":    330,
+		"internal/custodian/state":     100,
+		"internal/feed":                860,
+		"internal/hop":                 1360,
+		"internal/relay":               215,
+		"internal/statement":           2700,
+		"internal/witness":             330,
+		"internal/workload":            112,
+		"internal/workload/jwks":       130,
 	}
 	for pkg, most := range budget {
 		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pkg), "*.go"))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -127,17 +126,6 @@ func openSet(cmd *cobra.Command) (*host.Dir, *statement.Set, error) {
 		return nil, nil, failed(fmt.Errorf("the published estate in %s does not hold: %w", host.Shown(d.Join("estate")), err))
 	}
 	return d, set, nil
-}
-
-// openKey opens a person's key file, asking for its passphrase on the terminal.
-func openKey(path string) (*estate.Signer, error) {
-	s, err := estate.Open(path, func() (secret.Value, error) {
-		return askSecret(fmt.Sprintf("Passphrase of %s: ", filepath.Base(path)))
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no key file %s", path)
-	}
-	return s, err
 }
 
 // askSecret asks on the terminal, also when standard input is something else, and shows nothing of the answer.

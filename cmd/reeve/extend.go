@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -24,8 +21,9 @@ func newExtendCmd() *cobra.Command {
 		Short: "Let a custodian go on without its witness or its news, for an hour at most",
 		Long: "A custodian stops using secrets when no witness has cosigned its ledger for 30 s, or when its news of revocations is older than\n" +
 			"the class allows. Two owners of different roles may extend that by an hour at most, while they mend the cause. The record goes\n" +
-			"to this host's custodian; with -o it goes to a file, for the operator of another host, or when one of the two signs elsewhere.",
-		Example:   "  reeve extend witness --for 30m --as bea --with cora --reason 'the auditor is being moved'",
+			"to this host's custodian; with -o it goes to a file, for the operator of another host, or for the second owner when he signs\n" +
+			"elsewhere: reeve approve adds his signature to it, reeve publish hands it over.",
+		Example:   "  reeve extend feed --as bea --reason 'the authority is being moved' -o extension.json\n  reeve extend witness --for 30m --as bea --with cora --reason 'the auditor is being moved'",
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"witness", "feed"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,21 +39,21 @@ func newExtendCmd() *cobra.Command {
 				return &exitError{exitUsage, err}
 			}
 			now := time.Now().UTC().Truncate(time.Second)
-			x := statement.Extension{Estate: set.Charter.Estate, Custodian: custodian, What: args[0], Until: now.Add(life), Created: now, Reason: reason}
-			raw, err := sealExtension(set, x, now, signers)
+			env, err := estate.Seal("extension", statement.Extension{Estate: set.Charter.Estate, Custodian: custodian, What: args[0], Until: now.Add(life), Created: now, Reason: reason}, signers...)
 			if err != nil {
 				return failed(err)
 			}
 			if out != "" {
-				return failed(os.WriteFile(out, raw, 0o600))
+				return failed(draft(cmd, set, env, out))
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			done, err := admin.New(d.Socket(host.Custodian, "admin")).Accept(ctx, raw)
-			if done != "" {
-				fmt.Fprintln(cmd.OutOrStdout(), done)
+			if err := estate.Take(set, env, now); err != nil {
+				return failed(err)
 			}
-			return failed(err)
+			raw, err := statement.Canonical(env)
+			if err != nil {
+				return failed(err)
+			}
+			return failed(accept(cmd, d, raw))
 		},
 	}
 	s.flags(cmd)
@@ -68,16 +66,26 @@ func newExtendCmd() *cobra.Command {
 	return cmd
 }
 
-// sealExtension signs an extension and refuses one that the custodian would refuse.
-func sealExtension(set *statement.Set, x statement.Extension, now time.Time, signers []*estate.Signer) ([]byte, error) {
-	env, err := estate.Seal("extension", x, signers...)
+// draft writes a record to a new file, for the owner who signs elsewhere or the operator of another host. A record that no further
+// signature would make good is refused.
+func draft(cmd *cobra.Command, set *statement.Set, env *statement.Envelope, file string) error {
+	lacks := estate.Take(set, env, time.Now())
+	if lacks != nil && !estate.Unsigned(lacks) {
+		return lacks
+	}
+	raw, err := statement.Canonical(env)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := set.OpenExtension(env, x.Custodian, now); err != nil {
-		return nil, err
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		return err
 	}
-	return statement.Canonical(env)
+	if lacks == nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s holds: reeve publish %s, on the host that it is for, puts it into effect.\n", file, file)
+		return nil
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s waits for another owner, who signs it with reeve approve %s: %v\n", file, file, lacks)
+	return nil
 }
 
 // onlyCustodian is the one that is named, or the only one of the estate.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/founding"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
@@ -19,21 +20,24 @@ import (
 
 func newInitCmd() *cobra.Command {
 	var a founding.Answers
-	var policy, operations, lifecycle, passphrases string
+	var passphrases string
 	var port int
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Draft a real estate: three people, a unit, a workload, a provider; nothing is signed yet",
 		Long: "Draft a real estate in --dir and make the keys of this host's processes. What the flags leave open is asked on the\n" +
-			"terminal. An owner is ID, who gets a new key file under a passphrase, or ID=KEY with his own Ed25519 public key in base64.",
+			"terminal. An owner is ID, who gets a new key file under a passphrase, or ID=KEY with a key of his own: an OpenSSH public key, a\n" +
+			"file that holds one, what reeve key add printed (a passkey, say), or an Ed25519 public key in base64.",
 		Example: "  reeve init --dir ./acme\n" +
 			"  reeve init --dir ./acme --estate acme --unit research --provider anthropic \\\n" +
-			"    --policy ada --operations bea --lifecycle cora --passphrase-file FILE",
+			"    --policy ada --operations bea=bea.pub --lifecycle cora=cora.yaml --passphrase-file FILE",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.Policy, a.Operations, a.Lifecycle = owner(policy), owner(operations), owner(lifecycle)
 			if err := (&interview{cmd: cmd}).fill(&a); err != nil {
 				return failed(err)
+			}
+			if err := owners(&a); err != nil {
+				return &exitError{exitUsage, err}
 			}
 			if err := a.Complete(); err != nil {
 				return &exitError{exitUsage, err}
@@ -46,9 +50,9 @@ func newInitCmd() *cobra.Command {
 	f.StringVar(&a.Tenant, "tenant", "", "the tenant, the border of isolation (default: the estate's id)")
 	f.StringVar(&a.Unit, "unit", "", "the first business unit")
 	f.StringVar(&a.Workload, "workload", "", "the first workload (default UNIT-agent)")
-	f.StringVar(&policy, "policy", "", "the policy owner: `ID` or ID=KEY")
-	f.StringVar(&operations, "operations", "", "the operations owner: `ID` or ID=KEY")
-	f.StringVar(&lifecycle, "lifecycle", "", "the credentials' lifecycle owner: `ID` or ID=KEY")
+	f.StringVar(&a.Policy.ID, "policy", "", "the policy owner: `ID` or ID=KEY")
+	f.StringVar(&a.Operations.ID, "operations", "", "the operations owner: `ID` or ID=KEY")
+	f.StringVar(&a.Lifecycle.ID, "lifecycle", "", "the credentials' lifecycle owner: `ID` or ID=KEY")
 	f.StringVar(&a.Provider, "provider", "", "openai, anthropic or openai-compatible")
 	f.StringVar(&a.Name, "name", "", "what clients put before the model (default openai, anthropic or compatible)")
 	f.StringVar(&a.Origin, "origin", "", "of an openai-compatible provider: https://host[:port]")
@@ -61,9 +65,27 @@ func newInitCmd() *cobra.Command {
 }
 
 // owner reads ID or ID=KEY.
-func owner(s string) founding.Person {
-	id, key, _ := strings.Cut(s, "=")
-	return founding.Person{ID: id, Public: key}
+func owner(s string) (p founding.Person, err error) {
+	id, key, own := strings.Cut(s, "=")
+	p.ID = id
+	if own {
+		k, err := estate.ReadKey(id+"-1", key)
+		if err != nil {
+			return p, fmt.Errorf("the key of %s: %w", id, err)
+		}
+		p.Key = &k
+	}
+	return p, nil
+}
+
+// owners reads what the flags or the answers say of the three.
+func owners(a *founding.Answers) (err error) {
+	for _, p := range []*founding.Person{&a.Policy, &a.Operations, &a.Lifecycle} {
+		if *p, err = owner(p.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // found makes the estate and prints what comes next.
@@ -71,11 +93,6 @@ func found(cmd *cobra.Command, a *founding.Answers, port int, passphrases string
 	bin, err := binaries()
 	if err != nil {
 		return err
-	}
-	for _, p := range []founding.Person{a.Policy, a.Operations, a.Lifecycle} {
-		if err := founding.CheckPublic(p.Public); p.Public != "" && err != nil {
-			return err
-		}
 	}
 	if _, err := host.Open(dirFlag(cmd), bin); !errors.Is(err, host.ErrNone) {
 		if err == nil {
@@ -145,11 +162,6 @@ func (i *interview) fill(a *founding.Answers) error {
 			return err
 		}
 	}
-	for _, p := range []*founding.Person{&a.Policy, &a.Operations, &a.Lifecycle} {
-		if p.Public == "" {
-			*p = owner(p.ID) // an answer may be ID=KEY too
-		}
-	}
 	if a.Provider == "openai-compatible" {
 		return i.ask(&a.Origin, "origin", "Its origin, https://host[:port]")
 	}
@@ -199,10 +211,10 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 	}
 	next("Read the files in " + host.Shown(d.Path+"/estate") + ", put them under version control, change what you like.")
 	next("Draft every statement by somebody who does not hold its role, the lock last; then each of the three approves:",
-		"estate sign charter policy-"+a.Unit+" --as "+a.Operations.ID, "estate sign operations custody-"+a.Unit+" --as "+a.Policy.ID,
-		"estate sign lock --as "+a.Operations.ID, "estate approve all --as "+a.Policy.ID, "estate approve all --as "+a.Operations.ID,
-		"estate approve all --as "+a.Lifecycle.ID)
-	next("Put into force what is signed:", "estate publish")
+		"sign charter policy-"+a.Unit+" --as "+a.Operations.ID, "sign operations custody-"+a.Unit+" --as "+a.Policy.ID,
+		"sign lock --as "+a.Operations.ID, "approve all --as "+a.Policy.ID, "approve all --as "+a.Operations.ID,
+		"approve all --as "+a.Lifecycle.ID)
+	next("Put into force what is signed:", "publish")
 	next("Hand the provider's key over, as "+a.Lifecycle.ID+"; no command shows it again:", "credential put "+a.Credential()+" < key.txt")
 	next("Make the workload's key, as "+a.Policy.ID+"; it is shown once:", "workload key issue "+a.Workload+" --as "+a.Policy.ID)
 	next("Start the processes here, as root for users of their own:", "up")
@@ -215,7 +227,7 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 // madeHere are the people whose keys init made.
 func madeHere(a *founding.Answers) (ids []string) {
 	for _, p := range []founding.Person{a.Policy, a.Operations, a.Lifecycle} {
-		if p.Public == "" {
+		if p.Key == nil {
 			ids = append(ids, p.ID)
 		}
 	}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -220,21 +222,19 @@ func newLedgerEraseCmd() *cobra.Command {
 
 func newLedgerRetireCmd() *cobra.Command {
 	var f ledgerFlags
-	var keys []string
-	var reason, checkpoint string
+	var s signing
+	var with, reason, checkpoint, out string
 	cmd := &cobra.Command{
 		Use:   "retire",
 		Short: "Close a damaged log, signed by two owners; its process begins a successor at its next start",
 		Long: "Sign, as two owners of different roles, that a log is closed at its last cosigned checkpoint, and leave that for its\n" +
 			"process: at its next start it begins a successor whose first entry names the old log, size and root. The old files stay\n" +
 			"as evidence. What happened after the checkpoint is reported as incomplete from then on.\n\n" +
-			"The newest cosigned checkpoint may be with the auditor rather than here: name it with --checkpoint.",
-		Example: "  reeve ledger retire --reason 'disk failed' --key ada.key --key bea.key\n  reeve ledger retire --reason 'old snapshot restored' --checkpoint from-auditor --key ada.key --key bea.key",
+			"The newest cosigned checkpoint may be with the auditor rather than here: name it with --checkpoint. When one of the two signs\n" +
+			"elsewhere, -o writes the record to a file: reeve approve adds his signature there, reeve publish puts it into effect here.",
+		Example: "  reeve ledger retire --reason 'disk failed' --as ada --with bea\n  reeve ledger retire --reason 'old snapshot restored' --checkpoint from-auditor --as ada -o retirement.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if reason == "" || len(keys) < 2 {
-				return errors.New("retiring a log takes a --reason and the --key of two owners of different roles")
-			}
 			c, err := f.lastCosigned(cmd, checkpoint)
 			if err != nil {
 				return err
@@ -243,13 +243,9 @@ func newLedgerRetireCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var signers []*estate.Signer
-			for _, k := range keys {
-				s, err := openKey(k)
-				if err != nil {
-					return failed(err)
-				}
-				signers = append(signers, s)
+			signers, err := s.both(d, with)
+			if err != nil {
+				return failed(err)
 			}
 			env, err := estate.Seal("retirement", statement.Retirement{
 				Estate: set.Charter.Estate, Log: c.ID(), Size: c.N, Root: c.Hash.String(), Reason: reason, Created: time.Now().UTC().Truncate(time.Second),
@@ -257,25 +253,52 @@ func newLedgerRetireCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			if _, err := set.OpenRetirement(env, time.Now()); err != nil {
+			if out != "" {
+				return failed(draft(cmd, set, env, out))
+			}
+			if err := estate.Take(set, env, time.Now()); err != nil {
 				return failed(fmt.Errorf("no process would accept this retirement: %w", err))
 			}
-			raw, err := statement.Canonical(env)
-			if err != nil {
-				return failed(err)
-			}
-			if err := offline.RequestRetirement(d.Join(f.process, "ledger"), raw); err != nil {
-				return failed(err)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is to be retired at %d entries. Start the %s again ('reeve up'): it begins the successor.\n", c.Log.Origin, c.N, f.process)
-			return nil
+			return failed(retire(cmd, d, env, f.process))
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "key `FILE` of an owner; twice")
+	s.flags(cmd)
+	cmd.Flags().StringVar(&with, "with", "", "the second `person`, of another role, who signs on this machine too")
 	cmd.Flags().StringVar(&reason, "reason", "", "what happened, for those who read the ledger later")
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "the newest cosigned checkpoint `FILE` (default: the one published here)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "write the record to this `file`, for the second owner, instead of leaving it for the process")
+	_ = cmd.MarkFlagRequired("reason")
 	return cmd
+}
+
+// retire leaves a retirement for the process of this host whose log it closes. The process is found by its published ledger when it
+// is not named.
+func retire(cmd *cobra.Command, d *host.Dir, env *statement.Envelope, process string) error {
+	var r statement.Retirement
+	if err := json.Unmarshal(env.Payload, &r); err != nil {
+		return err
+	}
+	for _, p := range []string{host.Custodian, host.Authority, host.Gateway} {
+		if process != "" {
+			break
+		}
+		if _, heads, err := (&ledgerFlags{process: p}).heads(cmd); err == nil && slices.ContainsFunc(heads, func(h verify.Head) bool { return h.ID == r.Log }) {
+			process = p
+		}
+	}
+	if process == "" {
+		return fmt.Errorf("no process of this host publishes the log %s: name it with --process", r.Log)
+	}
+	raw, err := statement.Canonical(env)
+	if err != nil {
+		return err
+	}
+	if err := offline.RequestRetirement(d.Join(process, "ledger"), raw); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "The log %s is to be retired at %d entries. Start the %s again ('reeve up'): it begins the successor.\n", r.Log, r.Size, process)
+	return nil
 }
 
 // lastCosigned is the checkpoint at which the log is retired.

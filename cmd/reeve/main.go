@@ -27,11 +27,10 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// failed marks an error of the command's work, not of its usage: exit status 1. It passes nil through, and an error that has a
-// status.
+// failed marks an error of the command's work, not of its usage: exit status 1, unless it carries one. It passes nil through.
 func failed(err error) error {
-	var has *exitError
-	if err == nil || errors.As(err, &has) {
+	var e *exitError
+	if err == nil || errors.As(err, &e) {
 		return err
 	}
 	return &exitError{exitNot, err}
@@ -70,6 +69,7 @@ func defaultDir() string {
 // commands lists every subcommand; each lives in the file that has its name.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newApproveCmd(),
 		newBackupCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),
@@ -81,10 +81,13 @@ func commands() []*cobra.Command {
 		newFreezeCmd(),
 		newHostCmd(),
 		newInitCmd(),
+		newKeyCmd(),
 		newLedgerCmd(),
+		newPublishCmd(),
 		newReceiptCmd(),
 		newRevokeCmd(),
 		newRestoreCmd(),
+		newSignCmd(),
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),

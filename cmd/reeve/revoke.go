@@ -5,8 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -64,32 +62,4 @@ func newRevokeCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&open, "open", false, "open what was closed")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
-}
-
-// both opens the signer's key and that of the second person, if one is named.
-func (s *signing) both(d *host.Dir, with string) ([]*estate.Signer, error) {
-	first, err := s.open(d)
-	if err != nil || with == "" {
-		return []*estate.Signer{first}, err
-	}
-	second, err := (&signing{as: with}).open(d)
-	return []*estate.Signer{first, second}, err
-}
-
-// approveRecord adds a second signature to a record that waits, and sends it.
-func approveRecord(cmd *cobra.Command, name string, by *estate.Signer) error {
-	d, set, err := openSet(cmd)
-	if err != nil {
-		return err
-	}
-	v := delivery{wait: 10 * time.Second}
-	to, err := v.prepare(d, set)
-	if err != nil {
-		return err
-	}
-	env, err := estateDir(d).ApproveRecord(set, name, by, time.Now())
-	if err != nil {
-		return err
-	}
-	return v.send(cmd, to, set, env)
 }

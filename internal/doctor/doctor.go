@@ -248,7 +248,7 @@ func (c *Call) dialect() string {
 // agreed is the two keys that operations and custody hold.
 func (x *examination) agreed() {
 	who := map[string]string{
-		"expired_set":         "all owners sign anew: reeve estate sign, then publish",
+		"expired_set":         "all owners sign anew: reeve sign, then publish",
 		"unknown_gateway":     "the operations owner names the gateway in operations.yaml",
 		"wrong_custodian":     "the operations owner names this custodian for the gateway in operations.yaml",
 		"unit_not_served":     "the operations owner adds the unit to the gateway in operations.yaml",

@@ -327,7 +327,7 @@ func (d Dir) Approve(name string, by *Signer) error {
 		return err
 	}
 	if v == 0 {
-		return fmt.Errorf("nothing of %s waits for a signature: its author begins with reeve estate sign %s", name, name)
+		return fmt.Errorf("nothing of %s waits for a signature: its author begins with reeve sign %s", name, name)
 	}
 	dir := filepath.Join(d.pending(), name, strconv.FormatInt(v, 10))
 	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
@@ -393,7 +393,7 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 		return nil, err
 	}
 	if len(pending) == 0 {
-		return nil, errors.New("nothing waits to be published: reeve estate sign comes first")
+		return nil, errors.New("nothing waits to be published: reeve sign comes first")
 	}
 	prev, err := statement.Load(d.Store(), pin, nil, now)
 	if err != nil { // the first version, or one that has expired
@@ -410,7 +410,7 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 	slices.SortStableFunc(names, func(a, b string) int { return order(a) - order(b) })
 	for _, name := range names {
 		if bound, ok := set.Lock.Statements[name]; name != "lock" && (!ok || bound.Version != pending[name]) {
-			return nil, fmt.Errorf("the lock does not bind the draft of %s: sign a new lock (reeve estate sign lock)", name)
+			return nil, fmt.Errorf("the lock does not bind the draft of %s: sign a new lock (reeve sign lock)", name)
 		}
 	}
 	for _, name := range names {

@@ -144,4 +144,3 @@ func unprotect(ciphertext []byte, ask func() (secret.Value, error)) ([]byte, err
 	}
 	return io.ReadAll(io.LimitReader(r, 1024))
 }
-

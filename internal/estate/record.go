@@ -1,6 +1,7 @@
 package estate
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -259,7 +260,7 @@ type Awaiting struct {
 }
 
 func (a *Awaiting) Error() string {
-	return fmt.Sprintf("%s: nothing is changed until another owner signs the record too (reeve estate approve %s --as PERSON)", a.Refusal.What, a.Name)
+	return fmt.Sprintf("%s: nothing is changed until another owner signs the record too (reeve approve %s --as PERSON)", a.Refusal.What, a.Name)
 }
 
 func (a *Awaiting) Unwrap() error { return a.Refusal }
@@ -275,7 +276,7 @@ func (d Dir) submit(set *statement.Set, name string, env *statement.Envelope, no
 		return errors.Join(d.WriteRecord(name, env), remove(aside))
 	}
 	var e *statement.Error
-	if !errors.As(err, &e) || e.Rule != "right" || len(env.Signatures) > 1 {
+	if !errors.As(err, &e) || !Unsigned(err) || len(env.Signatures) > 1 {
 		return err
 	}
 	b, bad := statement.Canonical(env)
@@ -293,6 +294,75 @@ func remove(file string) error {
 		return err
 	}
 	return nil
+}
+
+// Waits reports whether a record waits for a signature under that name, as in Awaiting.
+func (d Dir) Waits(name string) bool {
+	_, err := d.Drafting().ReadFile("records/" + name + ".json")
+	return err == nil
+}
+
+// Cosign adds a signature to a record that lies elsewhere. lacks is nil when the set takes the record now, else says whose
+// signature it still lacks. A record that no further signature would make good is refused.
+func Cosign(set *statement.Set, env *statement.Envelope, by *Signer, now time.Time) (lacks, err error) {
+	if err := Take(set, env, now); err != nil && !Unsigned(err) {
+		return nil, err
+	}
+	if err := Countersign(env, by); err != nil {
+		return nil, err
+	}
+	lacks = Take(set, env, now)
+	if lacks != nil && !Unsigned(lacks) {
+		return nil, lacks
+	}
+	return lacks, nil
+}
+
+// Unsigned reports whether a refusal of a record is for want of another signature.
+func Unsigned(err error) bool {
+	var e *statement.Error
+	return errors.As(err, &e) && e.Rule == "right"
+}
+
+// Member is one member of a record, for people.
+type Member struct{ Name, Value string }
+
+// Members lists what a record says, by name.
+func Members(payload []byte) ([]Member, error) {
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.UseNumber()
+	var m map[string]any
+	if err := dec.Decode(&m); err != nil {
+		return nil, err
+	}
+	var list []Member
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		value, ok := m[name].(string)
+		if !ok {
+			b, err := statement.Canonical(m[name])
+			if err != nil {
+				return nil, err
+			}
+			value = string(b)
+		}
+		list = append(list, Member{name, value})
+	}
+	return list, nil
+}
+
+// RecordName is a name for a record in the store.
+func RecordName(env *statement.Envelope) (string, error) {
+	switch Kind(env) {
+	case "workload-key":
+		return KeyName(env)
+	case "revocation":
+		var r statement.Revocation
+		err := json.Unmarshal(env.Payload, &r)
+		return fmt.Sprintf("%s-%d", r.Signer, r.Number), err
+	case "handover":
+		return "", errors.New("a handover comes with its sealed secret: reeve credential put makes both")
+	}
+	return hash(env.Payload)[:16], nil
 }
 
 // ApproveRecord adds a signature to a record that waits, and submits it again. name is as in Awaiting.

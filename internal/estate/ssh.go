@@ -88,16 +88,3 @@ func (s sshKeygen) Sign(m *Message) (sig statement.Signature, err error) {
 	}
 	return statement.Signature{Sig: block.Bytes}, nil
 }
-
-// SSHKey reads an OpenSSH public key file as a charter has it: without the comment. What is accepted for signing is for the charter to say.
-func SSHKey(file string) (public string, err error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 || strings.Contains(strings.TrimSpace(string(b)), "\n") {
-		return "", fmt.Errorf("%s is not an OpenSSH public key file, such as id_ed25519.pub", file)
-	}
-	return fields[0] + " " + fields[1], nil
-}

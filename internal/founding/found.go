@@ -38,8 +38,8 @@ func Found(d *host.Dir, a *Answers, ask func(person string) (secret.Value, error
 func peopleKeys(d *host.Dir, a *Answers, ask func(string) (secret.Value, error)) (map[string]statement.Key, error) {
 	keys := map[string]statement.Key{}
 	for _, p := range []Person{a.Policy, a.Operations, a.Lifecycle} {
-		if p.Public != "" {
-			keys[p.ID] = statement.Key{ID: p.ID + "-1", Type: "ed25519", Public: p.Public}
+		if p.Key != nil {
+			keys[p.ID] = *p.Key
 			continue
 		}
 		s, err := estate.NewSigner(p.ID)

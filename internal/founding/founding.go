@@ -3,8 +3,6 @@
 package founding
 
 import (
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"regexp"
@@ -32,10 +30,10 @@ type Answers struct {
 	Isolation  string // the weakest level that is accepted; separate-uid when empty
 }
 
-// Person is an owner: with a public key of his own, or one that is made here.
+// Person is an owner: with a key of his own, or one that is made here.
 type Person struct {
-	ID     string
-	Public string // base64 Ed25519 public key; empty when a key file is made
+	ID  string
+	Key *statement.Key // his own; nil when a key file is made
 }
 
 // ErrAnswer is wrapped by every refusal of an answer.
@@ -94,14 +92,6 @@ var id = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 func CheckID(s string) error {
 	if !id.MatchString(s) {
 		return fmt.Errorf("%q is not an id (lower case letters, digits and hyphens, at most 63): %w", s, ErrAnswer)
-	}
-	return nil
-}
-
-// CheckPublic refuses what is not an Ed25519 public key in base64.
-func CheckPublic(s string) error {
-	if b, err := base64.StdEncoding.DecodeString(s); err != nil || len(b) != ed25519.PublicKeySize {
-		return fmt.Errorf("%q is not an Ed25519 public key in base64: %w", s, ErrAnswer)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ type Run struct {
 type Trust struct {
 	Estate        string   `yaml:"estate"`
 	CharterSHA256 string   `yaml:"charter_sha256,omitempty"` // hex, of the first charter's manifest; or RootKeys
-	RootKeys      []string `yaml:"root_keys,omitempty"`      // base64 Ed25519 public keys of the root quorum
+	RootKeys      []string `yaml:"root_keys,omitempty"`      // public keys, as in the charter, of the root quorum
 }
 
 // TrustOf is a pin as it stands in configurations.

@@ -17,7 +17,7 @@ type Pin struct {
 	Estate        string
 	MinCharter    int64    // the charter version that the pin is about, 1 when zero; older ones are refused
 	CharterSHA256 string   // hex, of the manifest of that version; or RootKeys
-	RootKeys      []string // public keys as in a charter, Ed25519 or OpenSSH, of which two at least signed that version
+	RootKeys      []string // public keys as in a charter, of which two at least signed that version
 	AllowDemo     bool
 	LastLock      Locked // the lock that was in force last: older ones, and ones that do not descend from it, are refused
 }

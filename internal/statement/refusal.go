@@ -77,7 +77,7 @@ func advice(rule string) (meaning, do string) {
 	case "owner":
 		return "Nobody, or the wrong person, would answer for it", "Name one person who holds the role"
 	case "expired":
-		return "An old set could be kept alive for ever", "Have it signed again with a later expiry (reeve estate sign)"
+		return "An old set could be kept alive for ever", "Have it signed again with a later expiry (reeve sign)"
 	case "rollback", "chain":
 		return "The set is older than, or does not descend from, what was accepted before", "Publish the newest version; if that is what you have, ask who changed the store"
 	case "lock":

@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"strings"
 )
@@ -27,6 +28,12 @@ type Approval struct {
 	// its user by PIN or biometry, else 1. No attestation is asked for, so 3 is never shown.
 	AAL     int    `json:"aal"`
 	Counter uint32 `json:"counter,omitempty"` // of the authenticator; 0 where it keeps none
+}
+
+// Check refuses a key that no charter may have. The error says why.
+func (k *Key) Check() error {
+	_, err := k.parse()
+	return err
 }
 
 // Verify checks a signature over the payload by this key; a person's name is left to the caller. The error says why it does not hold.
@@ -125,13 +132,16 @@ func (c *Charter) by(approvals []Approval) signers {
 	return people
 }
 
-// pinned counts the pinned keys that signed. A key is pinned as it would stand in a charter: an OpenSSH line, or base64.
+// pinned counts the pinned keys that signed. A key is pinned by its public half alone, as it would stand in a charter; what more a charter
+// says of its keys is judged with it.
 func (g *signed) pinned(keys []string) (n int) {
 	pae, seen := PAE(PayloadType, g.raw), map[string]bool{}
 	for _, public := range keys {
 		k := Key{Type: "ed25519", Public: public}
 		if strings.Contains(public, " ") {
 			k.Type = "ssh"
+		} else if decode64(public, ed25519.PublicKeySize) == nil {
+			k.Type, k.Credential, k.Synced = "webauthn", "AA", "accepted"
 		}
 		p, err := k.parse()
 		if err != nil || seen[p.point] {

@@ -39,7 +39,7 @@ type Config struct {
 type Trust struct {
 	Estate        string   `yaml:"estate"`
 	CharterSHA256 string   `yaml:"charter_sha256"` // hex, of the first charter's manifest; or RootKeys
-	RootKeys      []string `yaml:"root_keys"`      // base64 Ed25519 public keys, at least the root threshold
+	RootKeys      []string `yaml:"root_keys"`      // public keys as in the charter, at least the root threshold
 	MinCharter    int64    `yaml:"min_charter"`    // lowest charter version that is accepted
 }
 

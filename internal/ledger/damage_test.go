@@ -14,11 +14,15 @@ import (
 // copyTree copies a directory, as a snapshot of a running ledger would.
 func copyTree(t testing.TB, from string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
+	for {
+		to := filepath.Join(t.TempDir(), "copy")
+		switch err := os.CopyFS(to, os.DirFS(from)); {
+		case err == nil:
+			return to
+		case !errors.Is(err, fs.ErrNotExist): // a running log renames its next segment into place: copy again
+			t.Fatal(err)
+		}
 	}
-	return to
 }
 
 // walFiles lists the write-ahead log's files.

@@ -2,30 +2,30 @@ package guard
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf8"
 )
 
 // A secret that a model's answer spells out arrives in pieces, each in an event of its own, so that the raw bytes never
 // hold it in one run. events joins the pieces of each text again and searches them.
 //
-// Withholding: an event in which a match may have begun, and all behind it, until the text goes on otherwise. A text may
-// also just end there while others go on. So a match of fewer than fewChars characters holds events back only until
-// patience events have come without a piece of its text; it is still followed, and the answer is cut before its end.
+// Withholding: an event in which a match may have begun, and all behind it, until the text goes on otherwise, or an event
+// says that it has ended, as each of these protocols does. An upstream may lie about that: then a match of fewer than fewChars
+// characters is let go, but still followed, and the answer is cut before its end; a longer one waits all the same.
 const (
 	fewChars    = MinSecret
-	patience    = 4
 	maxChannels = 256 // texts in which a match has begun
 	maxNesting  = 32  // of one event's JSON; deeper values are only searched raw
 )
 
 type events struct {
 	p        *Patterns
+	lines    bool      // each line is an event: newline-delimited JSON
 	open     int64     // offset of the event that is not complete
 	line     int64     // offset of its line that is not complete
 	seen     int64     // offset up to which that line was searched for its end
 	afterCR  bool      // a line ended in CR: an LF that follows belongs to it
 	data     []byte    // of the data lines so far
-	count    int       // complete events
 	channels []channel // those in which a match has begun
 	walk     walk
 	text     []byte // decoded piece, reused
@@ -33,8 +33,9 @@ type events struct {
 
 // channel is one text that is delivered in pieces: the same path of member names and the same index members.
 type channel struct {
-	id   uint64
-	last int // e.count at its last piece
+	id    uint64
+	place []uint64 // the index members around it, outwards: see walk.place
+	ended bool     // an event said so after its last piece
 	scanner
 }
 
@@ -62,12 +63,13 @@ func (e *events) scan(held []byte, base int64) error {
 		e.line = base + stop + 1
 		if len(line) > 0 {
 			e.add(line)
+		}
+		if len(line) > 0 && !e.lines {
 			continue
 		}
 		if err := e.complete(); err != nil {
 			return err
 		}
-		e.count++
 		e.open = e.line
 	}
 }
@@ -84,7 +86,7 @@ func (e *events) keep(base int64) int64 {
 	for i := range e.channels {
 		c := &e.channels[i]
 		for _, t := range c.threads {
-			if e.count-c.last <= patience || t.pos >= fewChars {
+			if !c.ended || t.pos >= fewChars {
 				keep = min(keep, max(base, t.start))
 			}
 		}
@@ -95,7 +97,9 @@ func (e *events) keep(base int64) int64 {
 // add takes one line of an event (WHATWG HTML, "server-sent events").
 func (e *events) add(line []byte) {
 	line = bytes.TrimPrefix(line, []byte("\ufeff"))
-	if value, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+	if e.lines {
+		e.data = append(e.data, line...)
+	} else if value, ok := bytes.CutPrefix(line, []byte("data:")); ok {
 		e.data = append(append(e.data, value...), '\n')
 	}
 }
@@ -105,8 +109,15 @@ func (e *events) complete() error {
 	e.walk.reset(e.data)
 	e.walk.value(0, 0, -1, 0)
 	for _, l := range e.walk.leaves {
-		if err := e.piece(e.walk.channel(l), e.data[l.from:l.to]); err != nil {
+		if err := e.piece(&l, e.data[l.from:l.to]); err != nil {
 			return err
+		}
+	}
+	for _, object := range e.walk.ends {
+		place := e.walk.place(nil, object)[0]
+		for i := range e.channels {
+			c := &e.channels[i]
+			c.ended = c.ended || place == 0 || slices.Contains(c.place, place)
 		}
 	}
 	if e.data = e.data[:0]; cap(e.data) > 16<<10 {
@@ -116,11 +127,11 @@ func (e *events) complete() error {
 }
 
 // piece continues one channel with a JSON string's inside.
-func (e *events) piece(id uint64, raw []byte) error {
+func (e *events) piece(l *leaf, raw []byte) error {
 	if e.text = unescape(e.text[:0], raw); len(e.text) == 0 {
 		return nil
 	}
-	k := 0
+	id, k := e.walk.channel(*l), 0
 	for k < len(e.channels) && e.channels[k].id != id {
 		k++
 	}
@@ -134,10 +145,10 @@ func (e *events) piece(id uint64, raw []byte) error {
 			e.channels = append(e.channels, channel{})
 		}
 		c := &e.channels[k]
-		c.id, c.p = id, e.p
+		c.id, c.p, c.place = id, e.p, e.walk.place(c.place[:0], l.object)
 	}
 	c := &e.channels[k]
-	c.last = e.count
+	c.ended = false
 	if !c.feed(e.text, e.open, 0) {
 		return ErrReflected
 	}
@@ -158,7 +169,11 @@ func unescape(dst, b []byte) []byte {
 		}
 		i++
 		switch b[i] {
-		case 'b', 'f', 'n', 'r', 't':
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 'b', 'f', 't':
 			dst = append(dst, ' ')
 		case 'u':
 			var r rune
@@ -180,6 +195,7 @@ type walk struct {
 	b       []byte
 	leaves  []leaf
 	objects []object
+	ends    []int // objects that say that their texts have ended
 }
 
 // leaf is a text: the inside of the string b[from:to].
@@ -195,7 +211,9 @@ type object struct {
 	index  uint64
 }
 
-func (w *walk) reset(b []byte) { w.b, w.leaves, w.objects = b, w.leaves[:0], w.objects[:0] }
+func (w *walk) reset(b []byte) {
+	w.b, w.leaves, w.objects, w.ends = b, w.leaves[:0], w.objects[:0], w.ends[:0]
+}
 
 // channel identifies the text that l is a piece of.
 func (w *walk) channel(l leaf) uint64 {
@@ -204,6 +222,20 @@ func (w *walk) channel(l leaf) uint64 {
 		id = id*fnvPrime ^ w.objects[o].index
 	}
 	return id
+}
+
+// place appends what names an object among its siblings, one for each level outwards at which something is numbered; 0 where nothing is.
+func (w *walk) place(dst []uint64, object int) []uint64 {
+	for o := object; o >= 0; o = w.objects[o].parent {
+		h := uint64(0)
+		for a := o; a >= 0; a = w.objects[a].parent {
+			if i := w.objects[a].index; i != 0 {
+				h = h*fnvPrime ^ i
+			}
+		}
+		dst = append(dst, h)
+	}
+	return dst
 }
 
 const fnvPrime = 1099511628211
@@ -261,6 +293,8 @@ func (w *walk) members(i int, path uint64, parent, depth int) int {
 			w.leaves = append(w.leaves, leaf{hash(path, name), self, from + 1, max(i-1, from+1)})
 		} else if bytes.HasSuffix(name, []byte("index")) {
 			w.objects[self].index ^= hash(hash(1, name), w.b[from:i])
+		} else if isEnd(name, w.b[from:i]) {
+			w.ends = append(w.ends, self)
 		}
 		if i = w.space(i); i >= len(w.b) || w.b[i] != ',' {
 			return min(i+1, len(w.b))
@@ -276,6 +310,18 @@ func isText(name []byte) bool {
 	case "content", "text", "delta", "arguments", "partial_json", "thinking", "reasoning", "reasoning_content", "refusal",
 		"transcript", "signature", "input", "output", "data", "summary":
 		return true
+	}
+	return false
+}
+
+// isEnd reports whether a member says that the texts beside it have ended: a reason to stop (OpenAI, Anthropic, Gemini), or the
+// type of an event that does (Responses: ….done, ….completed; Anthropic: …_stop).
+func isEnd(name, value []byte) bool {
+	switch string(name) {
+	case "finish_reason", "finishReason", "stop_reason":
+		return value[0] == '"'
+	case "type":
+		return bytes.HasSuffix(value, []byte(`_stop"`)) || bytes.HasSuffix(value, []byte(`.done"`)) || bytes.HasSuffix(value, []byte(`.completed"`))
 	}
 	return false
 }

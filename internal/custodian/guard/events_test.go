@@ -159,29 +159,85 @@ func TestDeltasWithoutDelay(t *testing.T) {
 	step(b, "") // could begin
 	c := chat(0, quote("cracy"))
 	step(c, b+c) // went on otherwise
-	// A text that ends with what could begin a match, while another goes on: patience.
+	// A text that ends with what could begin a match waits, however many others go on, until an event says that it has ended.
+	stop := func(n int) string {
+		return fmt.Sprintf(`data: {"choices":[{"index":%d,"delta":{},"finish_reason":"stop"}]}`+"\n\n", n)
+	}
 	step(b, "")
 	other := chat(1, quote("x"))
-	for range patience - 1 {
+	const many = 50
+	for range many {
 		step(other, "")
 	}
-	step(other, b+strings.Repeat(other, patience))
+	step(stop(1), "") // another text's end
+	step(chat(0, `""`), "")
+	step(stop(0), b+strings.Repeat(other, many)+stop(1)+chat(0, `""`)+stop(0))
 	step(other, other)
-	// It is still followed: a long part of the secret is withheld again, from here on.
+	// That was a lie: the text goes on. It was still followed: a long part of the secret is withheld whatever is said.
 	long, broke := chat(0, quote(demo[4:4+fewChars])), chat(0, quote("!"))
 	step(long, "")
-	for range 2 * patience {
-		step(other, "")
-	}
-	step(broke, long+strings.Repeat(other, 2*patience)+broke)
+	step(stop(0), "")
+	step(broke, long+stop(0)+broke)
 	step(b, "")
-	empty := chat(0, `""`) // no progress
-	for range patience - 1 {
-		step(empty, "")
-	}
-	step(other, b+strings.Repeat(empty, patience-1)+other)
+	step(stop(0), b+stop(0))
 	if _, err := s.Write([]byte(chat(0, quote(demo[4:])))); !errors.Is(err, ErrReflected) || out.String() != want {
 		t.Errorf("%v, released %q", err, out.String()[len(want):])
+	}
+}
+
+// TestDeltasEnds holds which event ends which text.
+func TestDeltasEnds(t *testing.T) {
+	all := shapes()
+	for _, c := range []struct{ name, delta, end, others string }{
+		{"chat", all["chat"](1, quote("demo")), `data: {"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}`, `data: {"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":null}]}`},
+		{"chat in one", `data: {"choices":[{"index":1,"delta":{"content":"demo"},"finish_reason":"length"}]}` + "\n\n", "", ""},
+		{"tool", all["tool"](3, quote("demo")), `data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}`, `data: {"choices":[{"index":3,"delta":{},"finish_reason":"stop"}]}`},
+		{"text", all["text"](1, quote("demo")), `data: {"type":"content_block_stop","index":1}`, `data: {"type":"content_block_stop","index":0}`},
+		{"message", all["text"](1, quote("demo")), `data: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null}}`, `data: {"type":"ping"}`},
+		{"responses", all["responses"](1, quote("demo")), `data: {"type":"response.output_text.done","output_index":1,"content_index":0,"text":"x"}`, `data: {"type":"response.output_text.done","output_index":0,"content_index":0,"text":"x"}`},
+		{"gemini", all["gemini"](1, quote("demo")), `data: {"candidates":[{"finishReason":"STOP","index":1}]}`, `data: {"candidates":[{"finishReason":"STOP","index":0}]}`},
+	} {
+		var out bytes.Buffer
+		s := compiled(t, demo).Stream(&out, "text/event-stream")
+		wire := ""
+		for i, event := range []string{c.delta, c.others, c.end} {
+			if event == "" {
+				continue
+			}
+			event = strings.TrimRight(event, "\n") + "\n\n"
+			wire += event
+			if _, err := s.Write([]byte(event)); err != nil {
+				t.Fatal(c.name, err)
+			}
+			if last := i == 2 || c.end == ""; last != (out.String() == wire) || !last && out.Len() > 0 {
+				t.Errorf("%s: after event %d %q was released", c.name, i, out.String())
+			}
+		}
+	}
+}
+
+// TestLines: the pieces of a secret in newline-delimited JSON are joined, and what is clean passes line by line.
+func TestLines(t *testing.T) {
+	for _, end := range []string{"\n", "\r\n"} {
+		var out bytes.Buffer
+		s := compiled(t, demo).Stream(&out, "application/x-ndjson; charset=utf-8")
+		line := func(piece string, done bool) []byte {
+			return fmt.Appendf(nil, `{"model":"m","message":{"role":"assistant","content":%s},"done":%v}`+end, quote(piece), done)
+		}
+		s.Write(line("Hello", false))
+		clean := out.Len()
+		if clean != len(line("Hello", false)) && end == "\n" {
+			t.Errorf("%q: released %d of a clean line", end, clean)
+		}
+		var err error
+		for _, c := range demo {
+			if _, err = s.Write(line(string(c), false)); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, ErrReflected) || out.Len() > len(line("Hello", false)) {
+			t.Errorf("%q: %v, released %q", end, err, out.String())
+		}
 	}
 }
 
@@ -238,13 +294,9 @@ func TestDeltasAgainstOracle(t *testing.T) {
 		var out bytes.Buffer
 		s := p.Stream(&out, "text/event-stream")
 		texts, ends := [2]string{}, [2][]int{} // per text, and per byte of it its event's offset
-		sent, silent := "", [2]int{}
+		sent := ""
 		for range 12 {
 			n := r.Intn(2)
-			if silent[1-n] == patience-1 { // the oracle knows no patience
-				n = 1 - n
-			}
-			silent[n], silent[1-n] = 0, silent[1-n]+1
 			form := o[r.Intn(2)]
 			from := 0
 			if r.Intn(2) == 0 {

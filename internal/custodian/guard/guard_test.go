@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html"
 	"math/rand"
 	"net/url"
 	"slices"
@@ -66,10 +67,14 @@ func newOracle(s string) (o oracle) {
 				all = append(all, string(c))
 				for _, h := range []string{fmt.Sprintf("%02x", c), fmt.Sprintf("%02X", c),
 					fmt.Sprintf("%x%X", c>>4, c&15), fmt.Sprintf("%X%x", c>>4, c&15)} {
-					all = append(all, "%"+h)
+					all = append(all, "%"+h, "&#x"+h+";", "&#X"+h+";")
 					for n := 1; n <= 4; n++ {
 						all = append(all, strings.Repeat(`\`, n)+"u00"+h)
 					}
+				}
+				all = append(all, fmt.Sprintf("&#%d;", c))
+				if name := map[byte]string{'&': "amp", '<': "lt", '>': "gt", '"': "quot", '\'': "apos"}[c]; name != "" {
+					all = append(all, "&"+name+";")
 				}
 				if strings.IndexByte(`/\"`, c) >= 0 {
 					for n := 1; n <= 4; n++ {
@@ -85,20 +90,32 @@ func newOracle(s string) (o oracle) {
 	return o
 }
 
-// at reports whether a match begins text, and whether all of text could begin one; pos is the position in the form.
-func at(form [][]string, text string, pos int) (match, begins bool) {
+// at reports whether a match begins text, and whether all of text could begin one; pos is the position in the form, wrap whether
+// lines may be broken in it.
+func at(form [][]string, text string, pos int, wrap bool) (match, begins bool) {
 	if pos == len(form) {
 		return true, false
 	}
 	if text == "" {
 		return false, true
 	}
-	for _, s := range form[pos] {
+	try := func(s string, next int) {
 		if strings.HasPrefix(text, s) {
-			m, b := at(form, text[len(s):], pos+1)
+			m, b := at(form, text[len(s):], next, wrap)
 			match, begins = match || m, begins || b
 		} else if strings.HasPrefix(s, text) {
 			begins = true
+		}
+	}
+	for _, s := range form[pos] {
+		try(s, pos+1)
+	}
+	if wrap && pos > 0 {
+		try("\r", pos)
+		try("\n", pos)
+		for n := 1; n <= 4; n++ {
+			try(strings.Repeat(`\`, n)+"r", pos)
+			try(strings.Repeat(`\`, n)+"n", pos)
 		}
 	}
 	return match, begins
@@ -108,8 +125,8 @@ func at(form [][]string, text string, pos int) (match, begins bool) {
 func (o oracle) judge(text string) (match, keep int) {
 	keep = len(text)
 	for i := range text {
-		for _, form := range o {
-			m, b := at(form, text[i:], 0)
+		for k, form := range o {
+			m, b := at(form, text[i:], 0, k > 0)
 			if m {
 				return i, keep
 			}
@@ -184,7 +201,7 @@ func TestAgainstOracle(t *testing.T) {
 	seed := time.Now().UnixNano()
 	r := rand.New(rand.NewSource(seed))
 	t.Logf("seed %d", seed)
-	alphabets := []string{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", "ab", `%2530`, `\u0c5/"`, "0123456789abcdef", `34%\ua`, "?>~a"}
+	alphabets := []string{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", "ab", `%2530`, `\u0c5/"`, "0123456789abcdef", `34%\ua`, "?>~a", "&amp;#x&"}
 	for range 400 {
 		alphabet := alphabets[r.Intn(len(alphabets))]
 		key := make([]byte, MinSecret+r.Intn(8))
@@ -198,7 +215,7 @@ func TestAgainstOracle(t *testing.T) {
 				form := o[r.Intn(len(o))]
 				switch r.Intn(4) {
 				case 0:
-					text.WriteString([]string{"%", `\`, `\u00`, "%2", " ", "x", `"`, `\\\\\`}[r.Intn(8)])
+					text.WriteString([]string{"%", `\`, `\u00`, "%2", " ", "x", `"`, `\\\\\`, "&", "&#", "&#x6", "\n", "\r\n", `\n`}[r.Intn(14)])
 				case 1:
 					text.WriteByte(alphabet[r.Intn(len(alphabet))])
 				default: // part of a match, from its beginning mostly
@@ -208,6 +225,9 @@ func TestAgainstOracle(t *testing.T) {
 						to = min(to, from+6)
 					}
 					text.WriteString(spell(r, form, from, to))
+					if r.Intn(3) == 0 { // a line ends here, and goes on
+						text.WriteString("\n" + spell(r, form, to, min(len(form), to+r.Intn(4))))
+					}
 				}
 			}
 			check(t, p, o, split(r, text.String()))
@@ -229,7 +249,21 @@ func forms(s string) map[string]string {
 		"hex": hex.EncodeToString([]byte(s)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(s))),
 		"query": url.QueryEscape(s), "path": url.PathEscape(s), "percent lower": each("%%%02x"), "percent UPPER": each("%%%02X"),
 		"json lower": each(`\u%04x`), "json UPPER": each(`\u%04X`), "json slash": strings.ReplaceAll(s, "/", `\/`),
+		"html dec": each("&#%d;"), "html hex": each("&#x%X;"), "html": html.EscapeString(s),
 		"json in json": strings.ReplaceAll(s, "/", `\\\/`), "json in json u": each(`\\u%04x`),
+	}
+	for _, columns := range []int{64, 76} {
+		for _, end := range []string{"\n", "\r\n", `\n`, `\r\n`} {
+			for _, skip := range []int{0, columns - 1, columns - 10, columns + 11} { // where in a line the secret begins
+				text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", skip/4*3) + s + s))
+				var b strings.Builder
+				for len(text) > columns {
+					b.WriteString(text[:columns] + end)
+					text = text[columns:]
+				}
+				m[fmt.Sprintf("base64 wrapped %d %q %d", columns, end, skip)] = b.String() + text
+			}
+		}
 	}
 	for i, before := range []string{"", "x", "xy", "user:"} {
 		for name, e := range map[string]*base64.Encoding{"std": base64.StdEncoding, "url": base64.URLEncoding,
@@ -257,7 +291,11 @@ func TestEveryFormEverySplit(t *testing.T) {
 				}
 			}
 			// Of base64, up to three characters before the match hold bits of what stands before the secret.
-			if !errors.Is(err, ErrReflected) || out.Len() > len(`{"error":"you sent `)+9 {
+			before := 9
+			if strings.HasPrefix(name, "base64 wrapped") {
+				before = 100
+			}
+			if !errors.Is(err, ErrReflected) || out.Len() > len(`{"error":"you sent `)+before {
 				t.Fatalf("%s in %q: %v, released %q", name, pieces, err, out.String())
 			}
 		}
@@ -287,6 +325,8 @@ func TestNew(t *testing.T) {
 		}
 	}
 }
+
+const longestSpell = len(`\\\\u00XX`)
 
 // TestLongest holds the bound of what is withheld, and a secret that repeats itself.
 func TestLongest(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package guard keeps a credential out of the answers that its own use brings back. It finds the secret in every form that
-// docs name (raw, hex, base64 in three alignments, each character as it is, percent-encoded or JSON-escaped), across any
-// split, and withholds exactly the longest suffix that could begin one.
+// docs name (raw, hex, base64 in three alignments and wrapped in lines, each character as it is, percent-encoded, JSON-escaped or as an HTML entity),
+// across any split, and withholds exactly the longest suffix that could begin one.
 package guard
 
 import (
@@ -34,10 +34,11 @@ type Patterns struct {
 	fast [256]uint64
 }
 
-// form is one spelling of the secret. Each character of want may stand raw, as %XX or as \u00XX, mixed freely.
+// form is one spelling of the secret. Each character of want may stand raw, as %XX, \u00XX, &#NN; or &#xXX;, mixed freely.
 type form struct {
 	want []byte
 	fold *[256]byte // a byte b stands for want[i] when fold[b] == want[i]
+	wrap bool       // line breaks may stand between two characters
 }
 
 // New compiles the forms of a secret: printable ASCII without spaces at its ends, MinSecret to MaxSecret bytes. The error
@@ -62,14 +63,14 @@ func New(v secret.Value) (*Patterns, error) {
 	base['+'], base['/'] = '-', '_'
 
 	p := &Patterns{forms: []form{
-		{append([]byte(nil), s...), &exact},
-		{hex.AppendEncode(nil, s), &hexed},
+		{append([]byte(nil), s...), &exact, false},
+		{hex.AppendEncode(nil, s), &hexed, true},
 	}}
 	for before := range 3 {
 		// The secret behind 0, 1 or 2 unknown bytes: only characters whose six bits all come from the secret count, so
 		// neither what stands around it nor padding matters.
 		text := base64.RawURLEncoding.AppendEncode(nil, append(make([]byte, before), s...))
-		p.forms = append(p.forms, form{text[(before*8+5)/6 : (before+len(s))*8/6], &base})
+		p.forms = append(p.forms, form{text[(before*8+5)/6 : (before+len(s))*8/6], &base, true})
 	}
 	p.compile()
 	return p, nil
@@ -86,7 +87,7 @@ func (p *Patterns) Wipe() {
 // compile fills fast: a lane for each of the first four bytes, a bit in it for each form and first byte kind.
 func (p *Patterns) compile() {
 	for f := range p.forms {
-		for kind := range 3 {
+		for kind := range kinds {
 			threads := []thread{{form: uint8(f)}}
 			for lane := range 4 {
 				var next []thread
@@ -97,7 +98,7 @@ func (p *Patterns) compile() {
 					for _, t := range threads {
 						before := len(next)
 						if next = p.advance(next, t, byte(b)); len(next) > before {
-							p.fast[b] |= 1 << (16*lane + 3*f + kind)
+							p.fast[b] |= 1 << (16*lane + kinds*f + kind)
 						}
 					}
 				}
@@ -107,9 +108,12 @@ func (p *Patterns) compile() {
 	}
 }
 
+// kinds of first bytes: a character; what begins an escape of an URL or of HTML; of JSON, which whole answers may consist of.
+const kinds = 3
+
 func kindOf(b byte) int {
 	switch b {
-	case '%':
+	case '%', '&':
 		return 1
 	case '\\':
 		return 2
@@ -123,69 +127,139 @@ type thread struct {
 	pos   uint16
 	form  uint8
 	stage uint8
-	digit uint8 // the high half of the byte, in the last stages
+	digit uint8 // the high half of the byte, or so much of an entity's number
 }
 
 // Stages inside one character. Up to four backslashes stand before an escape: JSON in JSON in JSON.
 const (
-	between      = 0
-	slash1       = 1 // one backslash read
-	slash4       = 4
-	u            = 5 // \u
-	u0           = 6
-	u00          = 7
-	u00x         = 8
-	percent      = 9
-	percentX     = 10
-	longestSpell = 9 // bytes of \\\\u00XX
+	between  = 0
+	slash1   = 1 // one backslash read
+	slash4   = 4
+	u        = 5 // \u
+	u0       = 6
+	u00      = 7
+	u00x     = 8
+	percent  = 9
+	percentX = 10
+	amp      = 11 // &
+	ampNum   = 12 // &#
+	ampDec   = 13 // &#6
+	ampX     = 14 // &#x
+	ampHex   = 15 // &#x4
+	ampName  = 16 // and what follows: the rest of a name, from its second character on
 )
+
+// entities are the characters that HTML has names for (WHATWG HTML, section 13.5; those that every encoder uses).
+func entity(c byte) string {
+	switch c {
+	case '&':
+		return "amp;"
+	case '<':
+		return "lt;"
+	case '>':
+		return "gt;"
+	case '"':
+		return "quot;"
+	case '\'':
+		return "apos;"
+	}
+	return ""
+}
 
 // advance appends to dst what t becomes with byte b: nothing when it dies, two threads where b can be read in two ways.
 func (p *Patterns) advance(dst []thread, t thread, b byte) []thread {
 	f := &p.forms[t.form]
-	takes := func(b byte) bool { return f.fold[b] == f.want[t.pos] }
+	want := f.want[t.pos]
+	takes := func(b byte) bool { return f.fold[b] == want }
 	to := func(stage uint8) { n := t; n.stage = stage; dst = append(dst, n) }
-	done := func() { n := t; n.pos, n.stage = n.pos+1, between; dst = append(dst, n) }
+	done := func() { n := t; n.pos, n.stage, n.digit = n.pos+1, between, 0; dst = append(dst, n) }
+	d, isDigit := digit(b)
+	breaks := f.wrap && t.pos > 0 // a line may end before this character
 	switch t.stage {
 	case between:
 		if takes(b) {
 			done()
 		}
-		if b == '%' {
+		switch {
+		case b == '%':
 			to(percent)
-		} else if b == '\\' {
+		case b == '\\':
 			to(slash1)
+		case b == '&':
+			to(amp)
+		case (b == '\r' || b == '\n') && breaks:
+			to(between)
 		}
 	case u, u0:
 		if b == '0' {
 			to(t.stage + 1)
 		}
 	case u00, percent:
-		if d, ok := digit(b); ok && f.begins(f.want[t.pos], d) {
+		if isDigit && f.begins(want, int(d), 16) {
 			t.digit = d
 			to(t.stage + 1)
 		}
 	case u00x, percentX:
-		if d, ok := digit(b); ok && takes(t.digit<<4|d) {
+		if isDigit && takes(t.digit<<4|d) {
 			done()
 		}
-	default: // after backslashes
-		if (b == '/' || b == '"' || b == '\\') && takes(b) {
+	case amp:
+		if b == '#' {
+			to(ampNum)
+		} else if name := entity(want); name != "" && name[0] == b {
+			to(ampName)
+		}
+	case ampNum:
+		if b|0x20 == 'x' {
+			to(ampX)
+		} else if isDigit && d < 10 && f.begins(want, int(d), 10) {
+			t.digit = d
+			to(ampDec)
+		}
+	case ampX:
+		if isDigit && f.begins(want, int(d), 16) {
+			t.digit = d
+			to(ampHex)
+		}
+	case ampDec, ampHex:
+		base := 10
+		if t.stage == ampHex {
+			base = 16
+		}
+		if n := int(t.digit)*base + int(d); isDigit && int(d) < base && f.begins(want, n, base) {
+			t.digit = uint8(n)
+			to(t.stage)
+		} else if b == ';' && takes(t.digit) {
 			done()
 		}
-		if b == 'u' {
+	default:
+		if t.stage >= ampName {
+			if name, k := entity(want), int(t.stage-ampName)+1; name[k] == b && b == ';' {
+				done()
+			} else if name[k] == b {
+				to(t.stage + 1)
+			}
+			return dst
+		}
+		if (b == '/' || b == '"' || b == '\\') && takes(b) { // after backslashes
+			done()
+		}
+		switch {
+		case b == 'u':
 			to(u)
-		} else if b == '\\' && t.stage < slash4 {
+		case b == '\\' && t.stage < slash4:
 			to(t.stage + 1)
+		case (b == 'r' || b == 'n') && breaks:
+			to(between)
 		}
 	}
 	return dst
 }
 
-// begins reports whether a byte with the high half d stands for want.
-func (f *form) begins(want, d byte) bool {
-	for low := range byte(16) {
-		if f.fold[d<<4|low] == want {
+// begins reports whether a number that stands for want has n as its first digits.
+func (f *form) begins(want byte, n, base int) bool {
+	for c := ' '; c <= '~'; c++ {
+		if f.fold[c] == want && n > 0 && (int(c) == n || int(c)/base == n || int(c)/base/base == n) {
 			return true
 		}
 	}
@@ -260,7 +334,7 @@ func (s *scanner) step(b byte, at int64, begun uint64) bool {
 		s.add(t, b)
 	}
 	for ; begun != 0; begun &= begun - 1 {
-		s.add(thread{start: at, form: uint8(bits.TrailingZeros64(begun) / 3)}, b)
+		s.add(thread{start: at, form: uint8(bits.TrailingZeros64(begun) / kinds)}, b)
 	}
 	s.threads, s.next = s.next, s.threads
 	for _, t := range s.threads {

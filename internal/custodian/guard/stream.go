@@ -13,11 +13,11 @@ const MaxEvent = 8 << 20
 var ErrBounds = errors.New("the upstream's answer is over a bound of the response guard, so it cannot be searched and was cut")
 
 // Stream passes one response body on to a writer and withholds exactly the longest suffix that could begin a match; of
-// server-sent events, whole events. It is used by one goroutine.
+// a row of events, whole events. It is used by one goroutine.
 type Stream struct {
 	dst    io.Writer
 	raw    scanner
-	events *events // nil unless the body is text/event-stream
+	events *events // nil unless the body is a row of events: text/event-stream, or JSON line by line
 	held   []byte
 	base   int64 // offset in the body of held[0]: so much has been released
 	err    error
@@ -27,8 +27,11 @@ type Stream struct {
 func (p *Patterns) Stream(dst io.Writer, contentType string) *Stream {
 	s := &Stream{dst: dst, raw: scanner{p: p}}
 	kind, _, _ := strings.Cut(contentType, ";")
-	if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+	switch strings.ToLower(strings.TrimSpace(kind)) {
+	case "text/event-stream":
 		s.events = &events{p: p}
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		s.events = &events{p: p, lines: true}
 	}
 	return s
 }

@@ -16,32 +16,32 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/ledger"
-	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/verify"
 )
 
-// cosigner is a witness without memory.
-type cosigner struct {
-	signer *witness.Signer
+// testWitness is a witness without memory.
+type testWitness struct {
+	signer *cosigner.Signer
 	key    string
 	away   bool
 }
 
-func newCosigner(t testing.TB, name string) *cosigner {
+func newCosigner(t testing.TB, name string) *testWitness {
 	t.Helper()
-	skey, vkey, err := witness.GenerateKey(rand.Reader, name)
+	skey, vkey, err := cosigner.GenerateKey(rand.Reader, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := witness.NewSigner(skey, time.Now)
+	s, err := cosigner.NewSigner(skey, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cosigner{signer: s, key: vkey}
+	return &testWitness{signer: s, key: vkey}
 }
 
-func (c *cosigner) Cosign(_ context.Context, _ int64, checkpoint []byte, _ []tlog.Hash) ([]byte, error) {
+func (c *testWitness) Cosign(_ context.Context, _ int64, checkpoint []byte, _ []tlog.Hash) ([]byte, error) {
 	if c.away {
 		return nil, errors.New("away")
 	}
@@ -60,7 +60,7 @@ type log struct {
 func (l *log) dir() fs.FS { return os.DirFS(l.cfg.Tiles) }
 
 // newLog writes n intents with outcomes (the last one without), and closes the log.
-func newLog(t testing.TB, n int, witnesses ...*cosigner) *log {
+func newLog(t testing.TB, n int, witnesses ...*testWitness) *log {
 	t.Helper()
 	key, err := ledger.GenerateKey("reeve/test/c1")
 	if err != nil {
@@ -327,7 +327,7 @@ func TestDistinctWitnesses(t *testing.T) {
 	}
 }
 
-// renamed is a cosigner's verifier key under another name.
+// renamed is a testWitness's verifier key under another name.
 func renamed(t *testing.T, name, pub64 string) string {
 	raw, err := base64.StdEncoding.DecodeString(pub64)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/statement"
@@ -31,7 +32,7 @@ type Auditor struct {
 	id      string
 	state   string
 	sources map[string]folder // by process
-	signer  *witness.Signer
+	signer  *cosigner.Signer
 	clock   func() time.Time
 	log     *slog.Logger
 	metrics *metrics.Registry
@@ -44,7 +45,7 @@ type Auditor struct {
 }
 
 // open makes an auditor over its state directory.
-func open(cfg *Config, trust *verify.Trust, signer *witness.Signer, log *slog.Logger, m *metrics.Registry) (*Auditor, error) {
+func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.Logger, m *metrics.Registry) (*Auditor, error) {
 	a := &Auditor{
 		id: cfg.ID, state: cfg.StateDir, sources: map[string]folder{}, signer: signer, clock: time.Now, log: log, metrics: m,
 		trust: trust, tails: map[string]*tail{},
@@ -114,7 +115,7 @@ func (a *Auditor) tail(l verify.Log) (*tail, error) {
 }
 
 // Cosign answers add-checkpoint: it verifies and stores every leaf below the checkpoint first.
-func (a *Auditor) Cosign(_ context.Context, req *witness.Request) ([]byte, error) {
+func (a *Auditor) Cosign(_ context.Context, req *cosigner.Request) ([]byte, error) {
 	trust, named := a.trusted(), req.Origin()
 	if !slices.ContainsFunc(trust.Logs, func(l verify.Log) bool { return l.Origin == named || successor(l.Origin, named) > 0 }) {
 		return nil, fmt.Errorf("%w: %q", witness.ErrUnknownLog, named)
@@ -157,7 +158,7 @@ func (a *Auditor) Cosign(_ context.Context, req *witness.Request) ([]byte, error
 }
 
 // protocol makes the checks of C2SP tlog-witness. A refusal that shows a log going back or another way is an alarm.
-func (a *Auditor) protocol(t *tail, c *verify.Checkpoint, req *witness.Request) error {
+func (a *Auditor) protocol(t *tail, c *verify.Checkpoint, req *cosigner.Request) error {
 	key, err := verify.NewVerifier(t.log.Key)
 	if err != nil {
 		return err

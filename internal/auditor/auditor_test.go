@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/witness"
@@ -143,13 +144,13 @@ type bench struct {
 	*Auditor
 	cfg    Config
 	trust  *verify.Trust
-	signer *witness.Signer
+	signer *cosigner.Signer
 	client *witness.Client
 }
 
 func newBench(t testing.TB, logs map[string]*forge) *bench {
 	t.Helper()
-	skey, vkey, err := witness.GenerateKey(rand.Reader, "reeve/test/witness/w1")
+	skey, vkey, err := cosigner.GenerateKey(rand.Reader, "reeve/test/witness/w1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func newBench(t testing.TB, logs map[string]*forge) *bench {
 		b.trust.Logs = append(b.trust.Logs, verify.Log{Process: process, Origin: f.origin, Key: f.vkey})
 		b.cfg.Logs = append(b.cfg.Logs, Source{process, f.dir})
 	}
-	if b.signer, err = witness.NewSigner(skey, time.Now); err != nil {
+	if b.signer, err = cosigner.NewSigner(skey, time.Now); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := witness.Verifiers([]string{vkey})

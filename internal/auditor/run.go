@@ -10,10 +10,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/secret"
-	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -29,7 +29,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("witness key: %w", err)
 	}
-	signer, err := witness.NewSigner(string(key.Reveal()), time.Now)
+	signer, err := cosigner.NewSigner(string(key.Reveal()), time.Now)
 	if err != nil {
 		return fmt.Errorf("witness key %s: %w", cfg.WitnessKey, err)
 	}
@@ -99,7 +99,7 @@ func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l
 func (a *Auditor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	slots := make(chan struct{}, inFlight)
-	add := witness.Handler(a.Cosign)
+	add := cosigner.Handler(a.Cosign)
 	mux.HandleFunc("POST /add-checkpoint", func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case slots <- struct{}{}:

@@ -17,11 +17,10 @@ import (
 )
 
 const (
-	// maxBody bounds a request, maxAnswer a response, in bytes; maxProof is the specification's bound on proof lines.
-	maxBody   = 64 << 10
-	maxAnswer = 64 << 10
-	maxProof  = 63
-	sizeType  = "text/x.tlog.size"
+	maxAnswer = 64 << 10 // bytes of a response
+
+	// SizeType is the content type of a 409 that names a size.
+	SizeType = "text/x.tlog.size"
 )
 
 // What a witness says to a checkpoint that it does not cosign, each with the HTTP status that the specification gives it.
@@ -33,27 +32,6 @@ var (
 	ErrInconsistent = fmt.Errorf("the consistency proof does not hold: %w", ledger.ErrForked) // 422
 	ErrNotYet       = errors.New("the witness cannot check the leaves now")                   // 503
 )
-
-// Checkpoint is the text of a checkpoint, parsed.
-type Checkpoint struct {
-	Origin string
-	Tree   tlog.Tree
-	Text   string // all of it, extension lines included; what is signed
-}
-
-// ParseCheckpoint parses a checkpoint's text (a signed note's, without the signatures).
-func ParseCheckpoint(text string) (*Checkpoint, error) {
-	lines := strings.SplitN(text, "\n", 4)
-	if len(lines) != 4 || lines[0] == "" {
-		return nil, fmt.Errorf("%w: not a checkpoint", ErrMalformed)
-	}
-	size, err := parseSize(lines[1])
-	root, err2 := tlog.ParseHash(lines[2])
-	if err != nil || err2 != nil {
-		return nil, fmt.Errorf("%w: checkpoint has size %q and root %q", ErrMalformed, lines[1], lines[2])
-	}
-	return &Checkpoint{lines[0], tlog.Tree{N: size, Hash: root}, text}, nil
-}
 
 // Request is the body of add-checkpoint.
 type Request struct {
@@ -69,64 +47,6 @@ func (r *Request) Encode() []byte {
 		b = fmt.Appendf(b, "%s\n", h)
 	}
 	return append(append(b, '\n'), r.Note...)
-}
-
-// ParseRequest parses a request body.
-func ParseRequest(body []byte) (*Request, error) {
-	head, signed, ok := bytes.Cut(body, []byte("\n\n"))
-	lines := strings.Split(string(head), "\n")
-	old, isOld := strings.CutPrefix(lines[0], "old ")
-	size, err := parseSize(old)
-	if !ok || !isOld || err != nil || len(lines) > 1+maxProof || len(body) > maxBody {
-		return nil, fmt.Errorf("%w: want an old size, at most %d hashes, an empty line and a checkpoint", ErrMalformed, maxProof)
-	}
-	r := &Request{Old: size, Note: signed}
-	for _, line := range lines[1:] {
-		h, err := tlog.ParseHash(line)
-		if err != nil || h.String() != line {
-			return nil, fmt.Errorf("%w: proof line %q", ErrMalformed, line)
-		}
-		r.Proof = append(r.Proof, h)
-	}
-	if size == 0 && r.Proof != nil {
-		return nil, fmt.Errorf("%w: a proof from size 0", ErrMalformed)
-	}
-	return r, nil
-}
-
-// Origin is the unverified first line of the request's checkpoint: it says which log's state to take.
-func (r *Request) Origin() string {
-	origin, _, _ := bytes.Cut(r.Note, []byte("\n"))
-	return string(origin)
-}
-
-// Check makes the protocol's checks: the checkpoint is the log's, signed by one of its keys, and consistent with last, the
-// tree that the witness last cosigned (the zero Tree before the first). A witness with further conditions applies them next.
-func (r *Request) Check(origin string, keys note.Verifiers, last tlog.Tree) (*Checkpoint, error) {
-	n, err := note.Open(r.Note, keys)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrSignature, err)
-	}
-	c, err := ParseCheckpoint(n.Text)
-	switch {
-	case err != nil:
-		return nil, err
-	case c.Origin != origin:
-		return nil, fmt.Errorf("%w: %q", ErrUnknownLog, c.Origin)
-	case r.Old > c.Tree.N:
-		return nil, fmt.Errorf("%w: old size %d is beyond the checkpoint's %d", ErrMalformed, r.Old, c.Tree.N)
-	case r.Old != last.N, last.N == c.Tree.N && last.N > 0 && last.Hash != c.Tree.Hash:
-		return nil, &ledger.ConflictError{Size: last.N}
-	case last.N == 0 || last.N == c.Tree.N:
-		if len(r.Proof) > 0 {
-			return nil, fmt.Errorf("%w: a proof where none is needed", ErrInconsistent)
-		}
-		return c, nil
-	}
-	if err := tlog.CheckTree(r.Proof, c.Tree.N, c.Tree.Hash, last.N, last.Hash); err != nil {
-		return nil, fmt.Errorf("%w: from %d to %d", ErrInconsistent, last.N, c.Tree.N)
-	}
-	return c, nil
 }
 
 // Client submits checkpoints to one witness. It is a ledger.Witness.
@@ -176,49 +96,21 @@ func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, p
 // refusal maps an answer to this package's error.
 func refusal(resp *http.Response, answer []byte) error {
 	text := strings.TrimSpace(string(answer[:min(len(answer), 300)]))
-	if resp.StatusCode == http.StatusConflict && resp.Header.Get("Content-Type") == sizeType {
-		if size, err := parseSize(text); err == nil {
+	if resp.StatusCode == http.StatusConflict && resp.Header.Get("Content-Type") == SizeType {
+		if size, err := ParseSize(text); err == nil {
 			return &ledger.ConflictError{Size: size}
 		}
 	}
 	for _, e := range []error{ErrMalformed, ErrSignature, ErrUnknownLog, ErrInconsistent} {
-		if status(e) == resp.StatusCode {
+		if Status(e) == resp.StatusCode {
 			return fmt.Errorf("%w: %q", e, text)
 		}
 	}
 	return fmt.Errorf("%w: %s: %q", ErrNotYet, resp.Status, text)
 }
 
-// Handler serves add-checkpoint below its submission prefix. add returns signature lines, a *ledger.ConflictError or one of this package's errors.
-func Handler(add func(context.Context, *Request) ([]byte, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		var req *Request
-		if err != nil {
-			err = fmt.Errorf("%w: %v", ErrMalformed, err)
-		} else {
-			req, err = ParseRequest(body)
-		}
-		var lines []byte
-		if err == nil {
-			lines, err = add(r.Context(), req)
-		}
-		var conflict *ledger.ConflictError
-		switch {
-		case err == nil:
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			w.Write(lines)
-		case errors.As(err, &conflict):
-			w.Header().Set("Content-Type", sizeType)
-			w.WriteHeader(http.StatusConflict)
-			fmt.Fprintf(w, "%d\n", conflict.Size)
-		default:
-			http.Error(w, err.Error(), status(err))
-		}
-	})
-}
-
-func status(err error) int {
+// Status is the HTTP status that the specification gives an error of this package, 503 for any other.
+func Status(err error) int {
 	switch {
 	case errors.Is(err, ErrMalformed):
 		return http.StatusBadRequest
@@ -232,8 +124,8 @@ func status(err error) int {
 	return http.StatusServiceUnavailable
 }
 
-// parseSize parses a decimal without leading zeroes.
-func parseSize(s string) (int64, error) {
+// ParseSize parses a decimal without leading zeroes.
+func ParseSize(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != s {
 		return 0, fmt.Errorf("%w: size %q", ErrMalformed, s)

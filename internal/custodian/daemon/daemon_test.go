@@ -25,6 +25,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
@@ -96,14 +97,14 @@ func newSite(t *testing.T, binary string, opts ...estatetest.Option) *site {
 	t.Cleanup(up.Close)
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: up.Certificate().Raw}))
 	s.estate = estatetest.New(t, append(opts, estatetest.Upstream(up.URL, ca))...)
-	cosigner, err := witness.NewSigner(s.estate.Signer("witness", "w1"), time.Now)
+	signer, err := cosigner.NewSigner(s.estate.Signer("witness", "w1"), time.Now)
 	must(t, err)
-	aud := httptest.NewServer(witness.Handler(func(_ context.Context, r *witness.Request) ([]byte, error) {
+	aud := httptest.NewServer(cosigner.Handler(func(_ context.Context, r *cosigner.Request) ([]byte, error) {
 		if !s.witness.Load() {
 			return nil, witness.ErrNotYet
 		}
 		text, _, _ := strings.Cut(string(r.Note), "\n\n")
-		return cosigner.Cosign(text + "\n")
+		return signer.Cosign(text + "\n")
 	}))
 	t.Cleanup(aud.Close)
 

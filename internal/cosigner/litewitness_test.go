@@ -1,4 +1,4 @@
-package witness
+package cosigner
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/need"
+	"github.com/reevehq/reeve/internal/witness"
 )
 
 // litewitness is a running filippo.io/torchwood/cmd/litewitness that knows one log.
@@ -109,7 +110,7 @@ func TestRealLitewitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startLitewitness(t, key.Origin(), key.Verifier())
-	client := &Client{URL: w.url, Keys: keys(t, w.vkey), HTTP: &http.Client{Timeout: 10 * time.Second}}
+	client := &witness.Client{URL: w.url, Keys: keys(t, w.vkey), HTTP: &http.Client{Timeout: 10 * time.Second}}
 	cfg := ledger.Config{Key: key, Dir: filepath.Join(t.TempDir(), "ledger"), Tiles: filepath.Join(t.TempDir(), "tiles"), Interval: 10 * time.Millisecond, Witnesses: []ledger.Witness{client}}
 	size := int64(0)
 	for range 2 { // opened again, the ledger asks from size 0 and is told the size
@@ -145,10 +146,10 @@ func TestRealLitewitness(t *testing.T) {
 	}
 
 	same, other := newTree(t, key.Origin(), "a", "b", "c"), newTree(t, "reeve/test/other", "a")
-	if _, err := client.Cosign(t.Context(), 0, other.checkpoint(t, 1), nil); !errors.Is(err, ErrUnknownLog) {
+	if _, err := client.Cosign(t.Context(), 0, other.checkpoint(t, 1), nil); !errors.Is(err, witness.ErrUnknownLog) {
 		t.Errorf("unknown log: %v", err)
 	}
-	if _, err := client.Cosign(t.Context(), 0, same.checkpoint(t, 3), nil); !errors.Is(err, ErrSignature) {
+	if _, err := client.Cosign(t.Context(), 0, same.checkpoint(t, 3), nil); !errors.Is(err, witness.ErrSignature) {
 		t.Errorf("another key: %v", err)
 	}
 	var conflict *ledger.ConflictError

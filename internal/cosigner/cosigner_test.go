@@ -1,4 +1,4 @@
-package witness
+package cosigner
 
 import (
 	"bytes"
@@ -19,9 +19,10 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/witness"
 )
 
-var _ ledger.Witness = (*Client)(nil)
+var _ ledger.Witness = (*witness.Client)(nil)
 
 // The vector of docs/formats/witness.md, computed by a separate implementation of RFC 8032. Its seed is 32 bytes of 0x07.
 const (
@@ -44,7 +45,7 @@ func TestVector(t *testing.T) {
 	if diff := cmp.Diff(vectorCosig, string(line)); diff != "" {
 		t.Error(diff)
 	}
-	v, err := NewVerifier(vectorVKey)
+	v, err := witness.NewVerifier(vectorVKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestAgainstTheFormula(t *testing.T) {
 	if !bytes.Equal(sig[:8], []byte{0, 0, 0, 0, 0, 0, 0, 77}) || !ed25519.Verify(pub[1:], []byte("cosignature/v1\ntime 77\no\n1\nx\n"), sig[8:]) {
 		t.Error("not the specification's message")
 	}
-	v, _ := NewVerifier(vkey)
+	v, _ := witness.NewVerifier(vkey)
 	for i := range sig {
 		bad := bytes.Clone(sig)
 		bad[i] ^= 1
@@ -87,7 +88,7 @@ func TestAgainstTheFormula(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "w", "w+00000000+" + vkey[11:], strings.Replace(vkey, "w+", "v+", 1), strings.Replace(vkey, "+B", "+A", 1), vkey + "x"} {
-		if _, err := NewVerifier(bad); err == nil {
+		if _, err := witness.NewVerifier(bad); err == nil {
 			t.Errorf("NewVerifier accepts %q", bad)
 		}
 	}
@@ -174,23 +175,23 @@ func TestCheck(t *testing.T) {
 		want error
 		size int64 // of a conflict
 	}{
-		"first":              {&Request{0, nil, l.checkpoint(t, 3)}, none, nil, 0},
-		"grown":              {&Request{3, l.proof(t, 3, 5), l.checkpoint(t, 5)}, three, nil, 0},
-		"same again":         {&Request{5, nil, l.checkpoint(t, 5)}, five, nil, 0},
-		"empty":              {&Request{0, nil, l.checkpoint(t, 0)}, none, nil, 0},
-		"old too low":        {&Request{0, nil, l.checkpoint(t, 5)}, three, nil, 3},
-		"old too high":       {&Request{4, l.proof(t, 4, 5), l.checkpoint(t, 5)}, three, nil, 3},
-		"rollback":           {&Request{3, nil, l.checkpoint(t, 3)}, five, nil, 5},
-		"old beyond new":     {&Request{5, nil, l.checkpoint(t, 3)}, five, ErrMalformed, 0},
-		"fork, grown":        {&Request{3, fork.proof(t, 3, 5), fork.checkpoint(t, 5)}, three, ErrInconsistent, 0},
-		"fork, same size":    {&Request{5, nil, fork.checkpoint(t, 5)}, five, nil, 5},
-		"no proof":           {&Request{3, nil, l.checkpoint(t, 5)}, three, ErrInconsistent, 0},
-		"proof not needed":   {&Request{5, l.proof(t, 3, 5), l.checkpoint(t, 5)}, five, ErrInconsistent, 0},
-		"other log's key":    {&Request{0, nil, other.checkpoint(t, 5)}, none, ErrSignature, 0},
-		"not a checkpoint":   {&Request{0, nil, sign(t, l, "log\nhello\n\n")}, none, ErrMalformed, 0},
-		"leading zero":       {&Request{0, nil, sign(t, l, "log\n03\n"+three.Hash.String()+"\n")}, none, ErrMalformed, 0},
-		"another origin":     {&Request{0, nil, sign(t, l, "gol\n3\n"+three.Hash.String()+"\n")}, none, ErrUnknownLog, 0},
-		"extension lines ok": {&Request{0, nil, sign(t, l, "log\n3\n"+three.Hash.String()+"\nmore\n")}, none, nil, 0},
+		"first":              {&Request{witness.Request{Old: 0, Proof: nil, Note: l.checkpoint(t, 3)}}, none, nil, 0},
+		"grown":              {&Request{witness.Request{Old: 3, Proof: l.proof(t, 3, 5), Note: l.checkpoint(t, 5)}}, three, nil, 0},
+		"same again":         {&Request{witness.Request{Old: 5, Proof: nil, Note: l.checkpoint(t, 5)}}, five, nil, 0},
+		"empty":              {&Request{witness.Request{Old: 0, Proof: nil, Note: l.checkpoint(t, 0)}}, none, nil, 0},
+		"old too low":        {&Request{witness.Request{Old: 0, Proof: nil, Note: l.checkpoint(t, 5)}}, three, nil, 3},
+		"old too high":       {&Request{witness.Request{Old: 4, Proof: l.proof(t, 4, 5), Note: l.checkpoint(t, 5)}}, three, nil, 3},
+		"rollback":           {&Request{witness.Request{Old: 3, Proof: nil, Note: l.checkpoint(t, 3)}}, five, nil, 5},
+		"old beyond new":     {&Request{witness.Request{Old: 5, Proof: nil, Note: l.checkpoint(t, 3)}}, five, witness.ErrMalformed, 0},
+		"fork, grown":        {&Request{witness.Request{Old: 3, Proof: fork.proof(t, 3, 5), Note: fork.checkpoint(t, 5)}}, three, witness.ErrInconsistent, 0},
+		"fork, same size":    {&Request{witness.Request{Old: 5, Proof: nil, Note: fork.checkpoint(t, 5)}}, five, nil, 5},
+		"no proof":           {&Request{witness.Request{Old: 3, Proof: nil, Note: l.checkpoint(t, 5)}}, three, witness.ErrInconsistent, 0},
+		"proof not needed":   {&Request{witness.Request{Old: 5, Proof: l.proof(t, 3, 5), Note: l.checkpoint(t, 5)}}, five, witness.ErrInconsistent, 0},
+		"other log's key":    {&Request{witness.Request{Old: 0, Proof: nil, Note: other.checkpoint(t, 5)}}, none, witness.ErrSignature, 0},
+		"not a checkpoint":   {&Request{witness.Request{Old: 0, Proof: nil, Note: sign(t, l, "log\nhello\n\n")}}, none, witness.ErrMalformed, 0},
+		"leading zero":       {&Request{witness.Request{Old: 0, Proof: nil, Note: sign(t, l, "log\n03\n"+three.Hash.String()+"\n")}}, none, witness.ErrMalformed, 0},
+		"another origin":     {&Request{witness.Request{Old: 0, Proof: nil, Note: sign(t, l, "gol\n3\n"+three.Hash.String()+"\n")}}, none, witness.ErrUnknownLog, 0},
+		"extension lines ok": {&Request{witness.Request{Old: 0, Proof: nil, Note: sign(t, l, "log\n3\n"+three.Hash.String()+"\nmore\n")}}, none, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.req.Check("log", note.VerifierList(l.key), c.last)
@@ -221,7 +222,7 @@ func TestClientAndHandler(t *testing.T) {
 	l := newTree(t, "log", "a", "b", "c")
 	skey, vkey, _ := GenerateKey(rand.Reader, "w")
 	signer, _ := NewSigner(skey, time.Now)
-	key, _ := NewVerifier(vkey)
+	key, _ := witness.NewVerifier(vkey)
 	_, strange, _ := GenerateKey(rand.Reader, "w")
 
 	var answer error
@@ -238,7 +239,7 @@ func TestClientAndHandler(t *testing.T) {
 	}))
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	client := &Client{URL: srv.URL + "/prefix/", Keys: keys(t, vkey)}
+	client := &witness.Client{URL: srv.URL + "/prefix/", Keys: keys(t, vkey)}
 
 	line, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil)
 	if err != nil {
@@ -248,10 +249,10 @@ func TestClientAndHandler(t *testing.T) {
 	if n, err := note.Open(full, note.VerifierList(l.key, key)); err != nil || len(n.Sigs) != 2 {
 		t.Errorf("cosigned checkpoint: %v", err)
 	}
-	if _, err := (&Client{URL: srv.URL + "/prefix", Keys: keys(t, strange)}).Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); err == nil {
+	if _, err := (&witness.Client{URL: srv.URL + "/prefix", Keys: keys(t, strange)}).Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); err == nil {
 		t.Error("accepts another witness's cosignature")
 	}
-	for _, want := range []error{ErrMalformed, ErrSignature, ErrUnknownLog, ErrInconsistent, ErrNotYet} {
+	for _, want := range []error{witness.ErrMalformed, witness.ErrSignature, witness.ErrUnknownLog, witness.ErrInconsistent, witness.ErrNotYet} {
 		answer = want
 		if _, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
@@ -279,7 +280,7 @@ func TestClientTrustsNoAnswer(t *testing.T) {
 		"the log's own line": string(l.checkpoint(t, 1)[bytes.Index(l.checkpoint(t, 1), []byte("\n\n"))+2:]),
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) }))
-		if line, err := (&Client{URL: srv.URL, Keys: keys(t, vkey)}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
+		if line, err := (&witness.Client{URL: srv.URL, Keys: keys(t, vkey)}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
 			t.Errorf("%s: got %q", name, line)
 		}
 		srv.Close()
@@ -288,13 +289,13 @@ func TestClientTrustsNoAnswer(t *testing.T) {
 
 func FuzzParseRequest(f *testing.F) {
 	l := newTree(f, "log", "a", "b", "c")
-	f.Add((&Request{0, nil, l.checkpoint(f, 1)}).Encode())
-	f.Add((&Request{1, l.proof(f, 1, 3), l.checkpoint(f, 3)}).Encode())
+	f.Add((&Request{witness.Request{Old: 0, Proof: nil, Note: l.checkpoint(f, 1)}}).Encode())
+	f.Add((&Request{witness.Request{Old: 1, Proof: l.proof(f, 1, 3), Note: l.checkpoint(f, 3)}}).Encode())
 	f.Add([]byte("old 01\n\nx\n1\nAAAA\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseRequest(body)
 		if err != nil {
-			if !errors.Is(err, ErrMalformed) {
+			if !errors.Is(err, witness.ErrMalformed) {
 				t.Errorf("untyped error %v", err)
 			}
 			return
@@ -308,7 +309,7 @@ func FuzzParseRequest(f *testing.F) {
 }
 
 func keys(t *testing.T, vkeys ...string) func() note.Verifiers {
-	v, err := Verifiers(vkeys)
+	v, err := witness.Verifiers(vkeys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,6 +85,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if _, err := rt.Restrict(set.Charter.RequireConfinement); err != nil {
 		return err
 	}
+	process.LetGather()
 	return r.serve(ctx, l)
 }
 

@@ -1,0 +1,37 @@
+package process
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// garbage is how many bytes of it may gather.
+const garbage = 16 << 20
+
+// LetGather lets 16 MiB of garbage gather before they are collected, however little is live. Go collects when there is
+// as much garbage as there are live bytes, and of those a process that passes requests on has few: it would collect many
+// times a second. Where more than that is live, Go's own rule holds. GOGC in the environment has been chosen by somebody and stays.
+func LetGather() {
+	if os.Getenv("GOGC") == "" {
+		gather(new(collected))
+	}
+}
+
+// collected is found unreachable by every collection. It has a pointer, so that it shares its memory with nothing.
+type collected struct{ _ *byte }
+
+// gather sets the collector's goal by what the last collection found live, after this one and after every later one.
+func gather(c *collected) {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	debug.SetGCPercent(percent(live[0].Value.Uint64()))
+	runtime.SetFinalizer(c, gather)
+}
+
+// leastHeap is what Go takes for live at least, in bytes: runtime's heapMinimum at 100 %.
+const leastHeap = 4 << 20
+
+// percent is the garbage that may gather, as a share of what is live.
+func percent(live uint64) int { return int(max(100, 100*garbage/max(live, leastHeap))) }

@@ -131,6 +131,8 @@ func (c *Custodian) Take(r *statement.Record) error {
 			return err
 		}
 		return c.extend(x, r)
+	case "recovery": // public in this ledger too
+		c.Alarm("recovery_announced")
 	}
 	return nil
 }

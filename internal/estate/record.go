@@ -57,7 +57,7 @@ func (d Dir) WriteRecord(name string, env *statement.Envelope) error {
 
 // Kind is the kind of record in an envelope, or empty.
 func Kind(env *statement.Envelope) string {
-	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement"} {
+	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement", "recovery"} {
 		if env.PayloadType == statement.RecordType(kind) {
 			return kind
 		}
@@ -404,6 +404,8 @@ func Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error
 		}
 	case "retirement":
 		_, err = set.OpenRetirement(env, now)
+	case "recovery":
+		_, err = set.OpenAnnouncement(env, now)
 	default:
 		err = fmt.Errorf("there is no record of type %q", env.PayloadType)
 	}

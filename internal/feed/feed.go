@@ -142,6 +142,8 @@ func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Tim
 		record, err = set.OpenWorkloadKey(env, now)
 	case "retirement":
 		record, err = set.OpenRetirement(env, now)
+	case "recovery":
+		record, err = set.OpenAnnouncement(env, now)
 	case "extension":
 		record, err = set.OpenExtension(env, to.Custodian, now)
 	case "handover":

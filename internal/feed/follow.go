@@ -87,6 +87,8 @@ type Follower struct {
 	numbers map[string][]int64
 	pending []*Frame // kept records that could not be verified at the start, for want of a good set
 	dir     string   // Config.Dir, once the start is over
+	waiting Files    // a set whose charter waits for the notice of its recovery
+	again   time.Time
 	status  Status
 }
 
@@ -137,7 +139,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.cfg.Pin.LastLock = last
+		f.cfg.Pin.LastLock, f.cfg.Pin.Heard = last, f.hear
 	}
 	attempt := f.read
 	if len(cfg.URLs) > 0 {
@@ -329,6 +331,9 @@ func (f *Follower) take(frame *Frame, channel string) error {
 	defer f.mu.Unlock()
 	switch {
 	case frame.Heartbeat != nil:
+		if f.waiting != nil && !f.cfg.Clock().Before(f.again) {
+			f.offer(f.waiting)
+		}
 		return f.takeHeartbeat(frame.Heartbeat)
 	case len(frame.Record) > 0:
 		if _, kind, _ := ParseRecord(frame.Record); kind != "handover" {
@@ -339,7 +344,7 @@ func (f *Follower) take(frame *Frame, channel string) error {
 	case len(frame.Set) > 0:
 		before := f.refused.Len()
 		f.seenSet = frame.Set.Sum()
-		if err := f.takeSet(frame.Set); err != nil {
+		if err := f.offer(frame.Set); err != nil {
 			return err
 		}
 		if f.refused.Len() < before {
@@ -389,6 +394,16 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 	}
 	f.status.Authority, f.status.Epoch, f.status.Number, f.status.Withheld, f.status.Err = h.Lock, h.Epoch, h.Number, withheld, ""
 	return nil
+}
+
+// offer takes a set. One that waits for the notice of a recovery is taken again after a minute.
+func (f *Follower) offer(set Files) error {
+	err := f.takeSet(set)
+	var e *statement.Error
+	if f.waiting = nil; errors.As(err, &e) && e.Rule == "notice" {
+		f.waiting, f.again = set, f.cfg.Clock().Add(time.Minute)
+	}
+	return err
 }
 
 // takeSet verifies a set, puts it in force and keeps it. The set in force again is no error.
@@ -468,6 +483,9 @@ func (f *Follower) pass(r *statement.Record, sealed []byte, id [sha256.Size]byte
 	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock())
 	if err != nil {
 		return err
+	}
+	if a, ok := record.(*statement.Announcement); ok && f.cfg.Dir != "" {
+		f.hear(a.SHA256)
 	}
 	mine := custodian == "" || custodian == f.cfg.Custodian
 	if h, ok := record.(*statement.Handover); ok {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -35,4 +36,20 @@ func ReadLast(dir string) (last statement.Locked, err error) {
 // WriteLast keeps the lock of the set in force.
 func WriteLast(dir string, last statement.Locked) error {
 	return Write(filepath.Join(dir, lastLock), fmt.Appendf(nil, "%d %s\n", last.Version, last.SHA256))
+}
+
+// hear returns when the follower first heard of a charter that recovery keys announced. One that it has not heard of it hears of
+// now, and remembers it over restarts.
+func (f *Follower) hear(sha256 string) time.Time {
+	path := filepath.Join(f.cfg.Dir, "heard-"+sha256)
+	if b, err := os.ReadFile(path); err == nil {
+		if t, err := time.Parse(time.RFC3339Nano, string(b)); err == nil {
+			return t
+		}
+	}
+	now := f.cfg.Clock().UTC()
+	if err := Write(path, now.AppendFormat(nil, time.RFC3339Nano)); err != nil {
+		f.cfg.Log.Error("when a recovery was announced is not on disk: its notice begins again after a restart", "error", err)
+	}
+	return now
 }

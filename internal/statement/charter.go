@@ -11,6 +11,7 @@ type Charter struct {
 	People    []Person  `yaml:"people"`
 	Roles     Roles     `yaml:"roles"`
 	Threshold Threshold `yaml:"threshold"`
+	Recovery  Recovery  `yaml:"recovery"`
 
 	Workloads   []Workload   `yaml:"workloads"`
 	Issuers     []Issuer     `yaml:"issuers"`

@@ -64,6 +64,7 @@ func checkCharter(c *Charter, d *document) error {
 			}
 		}
 	}
+	c.checkRecovery(d, keyIDs, keys)
 	holders := func(list []string, threshold int, path string) {
 		seen := set{}
 		for i, id := range list {

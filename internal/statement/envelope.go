@@ -30,7 +30,7 @@ func ParseSignatures(data []byte) (sigs []Signature, err error) {
 	return sigs, err
 }
 
-// RecordType is the DSSE payload type of a kind of record: workload-key, revocation, handover, extension or retirement.
+// RecordType is the DSSE payload type of a kind of record: workload-key, revocation, handover, extension, retirement or recovery.
 func RecordType(kind string) string { return "application/vnd.reeve." + kind + "+json" }
 
 // record is what the types of record have in common.
@@ -79,7 +79,7 @@ func (s *Set) open(env *Envelope, r record, now time.Time) (signers, error) {
 }
 
 // OpenWorkloadKey verifies a workload key record against the set in force. Its signer held the policy role of the
-// workload's unit when the key's life began, and has not left.
+// workload's unit when the key's life began, and holds it now: one whose attestation ran out dates no key back.
 func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error) {
 	k := new(WorkloadKey)
 	by, err := s.open(env, k, now)
@@ -95,7 +95,7 @@ func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error
 		return nil, refuse("value", "the key of %s lives %s (at most 30 days) or has no proper hash", k.Workload, life)
 	case !w.VouchedBy(IssuerReeve):
 		return nil, refuse("right", "the charter does not let reeve vouch for %s", k.Workload)
-	case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore):
+	case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore), !s.Charter.anyHolds(by, role{"policy", u.ID}, now):
 		return nil, refuse("right", "no policy owner of %s signed the key of %s", u.ID, k.Workload)
 	}
 	return k, nil

@@ -129,6 +129,7 @@ func (s *Set) charterItems(add func(item, any)) {
 		add(one, u)
 		add(in("roles", u.ID, "$.roles.units."+u.ID), c.Roles.Units[u.ID])
 	}
+	add(in("recovery", "keys", "$.recovery"), c.Recovery)
 	add(in("roles", "root", "$.roles.root"), c.Roles.Root)
 	add(in("roles", "operations", "$.roles.operations"), c.Roles.Operations)
 	for i, p := range c.People {

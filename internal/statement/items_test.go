@@ -30,7 +30,7 @@ func newLarge(t *testing.T, edits ...func(*estate.Plan)) *large {
 		}
 		l.by[id] = s
 	}
-	l.Estate = estatetest.New(t, estatetest.With(l.by["abe"], l.by["ben"], l.by["carl"], l.by["dora"], l.by["cleo"]), estatetest.Edit(func(p *estate.Plan) {
+	l.Estate = estatetest.New(t, estatetest.Lives(estate.Lives{Statements: 100 * time.Hour, Lock: 100 * time.Hour}), estatetest.With(l.by["abe"], l.by["ben"], l.by["carl"], l.by["dora"], l.by["cleo"]), estatetest.Edit(func(p *estate.Plan) {
 		c := &p.Charter
 		c.Roles = statement.Roles{Root: []string{"bea", "ben", "cora"}, Operations: []string{"bea", "ben"}, Units: map[string]statement.UnitRoles{
 			"research": {Policy: []string{"ada", "abe"}, Lifecycle: []string{"cora", "carl"}},

@@ -20,6 +20,9 @@ type Pin struct {
 	RootKeys      []string // public keys as in a charter, of which two at least signed that version
 	AllowDemo     bool
 	LastLock      Locked // the lock that was in force last: older ones, and ones that do not descend from it, are refused
+	// Heard is when this verifier first heard of a charter that the recovery keys announced, by the hex SHA-256 of its manifest; for
+	// one that it has not heard of, now. Nil takes the announcement's own word, for those who publish.
+	Heard func(sha256 string) time.Time
 }
 
 const (
@@ -323,7 +326,7 @@ func (l *loader) readCharter(s *Set) error {
 		case l.charter != nil && (g.Prev != hexSHA256(l.charter.raw) || g.Created.Before(l.charter.Created)):
 			return refuse("chain", "version %d of the charter does not descend from the one before", version).in(g.Dir)
 		}
-		if err := l.acceptCharter(g); err != nil {
+		if err := l.acceptCharter(g, s.Lock.Version <= l.pin.LastLock.Version); err != nil {
 			return inDir(err, g.Dir)
 		}
 	}
@@ -337,12 +340,15 @@ func (l *loader) readCharter(s *Set) error {
 	return nil
 }
 
-// acceptCharter verifies a charter by the quorum before it, if any, and by its own.
-func (l *loader) acceptCharter(g *signed) error {
+// acceptCharter verifies a charter by the quorum before it, if any, and by its own. known is true for a charter that was in
+// force here before.
+func (l *loader) acceptCharter(g *signed, known bool) error {
 	root := role{name: "root"}
 	if l.trusted != nil {
-		if err := l.trusted.checkApprovers(&g.Manifest, g.signers(l.trusted), root); err != nil {
-			return err
+		if lost := l.trusted.checkApprovers(&g.Manifest, g.signers(l.trusted), root); lost != nil {
+			if err := l.recovered(g, lost, known); err != nil {
+				return err
+			}
 		}
 	}
 	file := g.Dir + "/charter.yaml"

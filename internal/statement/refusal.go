@@ -70,6 +70,8 @@ func advice(rule string) (meaning, do string) {
 		return "The bytes are not those that were signed", "Restore the file from version control and publish again"
 	case "signature", "author", "approvers":
 		return "Too few of the people who must agree have signed", "Ask the people named to sign this version, then publish again"
+	case "notice":
+		return "Recovery keys act in public, so that whoever still belongs to the root quorum can object", "Announce it with reeve estate recover and wait, or publish a charter that the root quorum signed"
 	case "items":
 		return "Who answers for a thing has not agreed to what is done with it", "Ask the person named to approve this version, or undo that change in it"
 	case "separation":

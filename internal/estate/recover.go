@@ -20,7 +20,7 @@ func (d Dir) Recover(pin statement.Pin, reason string, now time.Time, keys ...*S
 		return time.Time{}, err
 	}
 	if before == nil || version == 0 {
-		return time.Time{}, fmt.Errorf("no draft of the charter waits: have it drafted and approved first by the people of the new root quorum (reeve estate sign charter)")
+		return time.Time{}, fmt.Errorf("no draft of the charter waits: have it drafted and approved first by the people of the new root quorum (reeve sign charter)")
 	}
 	for _, k := range keys {
 		if err := d.Approve("charter", k); err != nil {

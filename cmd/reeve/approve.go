@@ -167,7 +167,7 @@ func showRecord(cmd *cobra.Command, env *statement.Envelope) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "The record is a %s:\n", estate.Kind(env))
+	fmt.Fprintf(cmd.OutOrStdout(), "The record, of kind %s:\n", estate.Kind(env))
 	for _, m := range members {
 		fmt.Fprintf(cmd.OutOrStdout(), "  %s: %s\n", m.Name, m.Value)
 	}

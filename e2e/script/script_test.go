@@ -4,6 +4,7 @@ package script
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/reevehq/reeve/e2e/binaries"
 	"github.com/reevehq/reeve/internal/need"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // stage, in the environment, is the folder that the test of root prepared for the one of the ordinary user.
@@ -42,7 +45,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setup(env, base) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private,
+			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private, "attach": attach,
 		},
 	})
 }
@@ -333,6 +336,17 @@ func private(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s names no destination", args[0])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(changed), 0o644))
+}
+
+// attach puts a signature that ssh-keygen made into a file of signatures, in place of the key's own: attach FILE KEY SIGNATURE.
+func attach(ts *testscript.TestScript, neg bool, args []string) {
+	sigs, err := statement.ParseSignatures([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[2])))
+	sigs = slices.DeleteFunc(sigs, func(s statement.Signature) bool { return s.KeyID == args[1] })
+	b, err := statement.Canonical(append(sigs, statement.Signature{KeyID: args[1], Sig: block.Bytes}))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
 }
 
 // pasted writes a person's session: every sh block of the README's section "Five minutes", without make: pasted README FILE.

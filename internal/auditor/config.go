@@ -16,6 +16,9 @@ type Config struct {
 	Listen string `yaml:"listen"` // host:port of add-checkpoint (C2SP tlog-witness) and of the status
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
+	TLS      process.TLS `yaml:"tls"`       // of listen
+	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
+
 	StateDir   string `yaml:"state_dir"`   // mode 0700: a verified copy of every log, and what was cosigned
 	Trust      string `yaml:"trust"`       // trust.json: the estate's log keys
 	WitnessKey string `yaml:"witness_key"` // file with the cosigner's private key (note key of type 4), mode 0600
@@ -38,6 +41,9 @@ func App() process.App[Config] {
 		Ops:     func(c *Config) string { return c.Ops },
 		Confine: (*Config).confine,
 		Run:     run,
+
+		LogLevel: func(c *Config) string { return c.LogLevel },
+		Live:     []string{"log_level", "tls", "trust"},
 	}
 }
 
@@ -60,12 +66,12 @@ func (c *Config) check() error {
 		}
 		seen[s.Process] = true
 	}
-	return nil
+	return c.TLS.Check()
 }
 
 // confine is what the auditor may still do once it runs: read logs, write its own state, listen. It dials nobody.
 func (c *Config) confine() confine.Profile {
-	p := confine.Profile{ReadOnly: []string{c.Trust}, ReadWrite: []string{c.StateDir}}
+	p := confine.Profile{ReadOnly: confine.Folders(append(c.TLS.Files(), c.Trust)...), ReadWrite: []string{c.StateDir}}
 	for _, s := range c.Logs {
 		p.ReadOnly = append(p.ReadOnly, s.Tiles)
 	}

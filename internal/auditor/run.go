@@ -23,7 +23,7 @@ const (
 	inFlight = 64              // requests at once; more get 503
 )
 
-func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
 	rt.Ready.Set("listener", "starting")
 	key, err := secret.ReadFile(cfg.WitnessKey)
 	if err != nil {
@@ -40,6 +40,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	cert := new(process.Certificate)
+	if err := cert.Load(cfg.TLS); err != nil {
+		return err
+	}
 	a, err := open(cfg, trust, signer, rt.Log, rt.Metrics)
 	if err != nil {
 		return err
@@ -52,7 +56,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	if _, err := rt.Restrict(nil); err != nil {
 		return err
 	}
-	return a.serve(ctx, rt, cfg, l)
+	return a.serve(ctx, rt, cert.Listen(l), reload, cert)
 }
 
 func readTrust(path string) (*verify.Trust, error) {
@@ -64,7 +68,7 @@ func readTrust(path string) (*verify.Trust, error) {
 }
 
 // serve answers, looks and reloads until ctx ends.
-func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l net.Listener) error {
+func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, l net.Listener, reload <-chan *Config, cert *process.Certificate) error {
 	server := &http.Server{
 		Handler: a.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
@@ -83,13 +87,15 @@ func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l
 			return errors.Join(server.Shutdown(end), server.Close())
 		case err := <-failed:
 			return fmt.Errorf("serving: %w", err)
-		case <-rt.Reload:
+		case cfg := <-reload:
 			trust, err := readTrust(cfg.Trust)
-			if err != nil {
-				rt.Log.Error("the new log keys are refused, the older ones stay", "error", err)
-				continue
+			if err == nil {
+				err = cert.Load(cfg.TLS)
 			}
-			a.setTrust(trust)
+			if err == nil {
+				a.setTrust(trust)
+			}
+			rt.Reloaded(err)
 		case <-look.C:
 		}
 	}

@@ -21,6 +21,9 @@ type Config struct {
 	Listen string `yaml:"listen"` // host:port of the stream and of records; what is served is signed or public
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
+	TLS      process.TLS `yaml:"tls"`       // of listen
+	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
+
 	StateDir   string `yaml:"state_dir"`   // mode 0700: database, write-ahead log
 	TilesDir   string `yaml:"tiles_dir"`   // the published log, readable by the auditor
 	TilesGroup int    `yaml:"tiles_group"` // numeric group of the published log; 0 leaves the process's own
@@ -68,6 +71,9 @@ func App() process.App[Config] {
 		Ops:     func(c *Config) string { return c.Ops },
 		Confine: (*Config).confine,
 		Run:     run,
+
+		LogLevel: func(c *Config) string { return c.LogLevel },
+		Live:     []string{"log_level", "tls"},
 	}
 }
 
@@ -95,7 +101,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("database: %w", err)
 		}
 	}
-	return nil
+	return c.TLS.Check()
 }
 
 func (c *Config) pin(demo bool) statement.Pin {
@@ -117,7 +123,7 @@ func (c *Config) openStore(ctx context.Context) (*store.Store, error) {
 // confine is what the authority may still do once it runs. No path leads to a secret that is not its own.
 func (c *Config) confine() confine.Profile {
 	p := confine.Profile{
-		ReadOnly:   []string{c.Estate},
+		ReadOnly:   append(confine.Folders(c.TLS.Files()...), c.Estate),
 		ReadWrite:  []string{c.StateDir, c.TilesDir},
 		ConnectAny: true, // witnesses come with the configuration, by name
 		Datagrams:  true,

@@ -25,7 +25,7 @@ const poll = 250 * time.Millisecond
 const drain = 2 * time.Second
 
 // run is the start order: local statements, ledger, then the stream.
-func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
 	for _, part := range []string{"statements", "ledger", "listener"} {
 		rt.Ready.Set(part, "starting")
 	}
@@ -48,6 +48,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 	defer db.Close()
 	a, err := open(cfg, cfg.pin(rt.Demo), db, signer, rt.Log, rt.Metrics)
 	if err != nil {
+		return err
+	}
+	cert := new(process.Certificate)
+	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
 	l, err := process.Listen(cfg.Listen)
@@ -77,7 +81,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		rt.Log.Warn("not everything in the store can be published", "error", err)
 	}
 	rt.Ready.Set("statements", "")
-	err = a.serve(ctx, rt, l, log)
+	err = a.serve(ctx, rt, cert.Listen(l), log, reload, cert)
 	return errors.Join(err, log.Close())
 }
 
@@ -94,7 +98,6 @@ func (a *Authority) awaitSet(ctx context.Context, rt *process.Runtime) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-rt.Reload:
 		case <-time.After(poll):
 		}
 	}
@@ -122,7 +125,7 @@ func (a *Authority) witnesses(list []Witness) []ledger.Witness {
 }
 
 // serve answers, beats and reloads until ctx ends.
-func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listener, log *ledger.Log) error {
+func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listener, log *ledger.Log, reload <-chan *Config, cert *process.Certificate) error {
 	streams, stop := context.WithCancel(context.Background())
 	defer stop()
 	server := &http.Server{
@@ -148,7 +151,8 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listen
 			return errors.Join(server.Shutdown(end), server.Close())
 		case err := <-failed:
 			return fmt.Errorf("serving: %w", err)
-		case <-rt.Reload:
+		case cfg := <-reload:
+			rt.Reloaded(cert.Load(cfg.TLS))
 			a.look(true)
 		case <-look.C:
 			a.look(false)

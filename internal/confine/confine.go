@@ -63,6 +63,22 @@ func (r Report) Check(require []string) error {
 		ErrRequired, strings.Join(missing, ", "), r.Missing)
 }
 
+// Folders are those in which files lie, by their name and, where that is a link, by what it leads to. A rule on a folder still
+// holds when a file in it is replaced; one on the file does not, because it is on the file that was there. Everything in
+// such a folder can be read: keep in it what the process may read.
+func Folders(files ...string) (folders []string) {
+	for _, f := range files {
+		if f == "" {
+			continue
+		}
+		folders = append(folders, filepath.Dir(f))
+		if real, err := filepath.EvalSymlinks(f); err == nil {
+			folders = append(folders, filepath.Dir(real))
+		}
+	}
+	return folders
+}
+
 // systemReads are what the Go runtime and its resolver read anywhere: trusted roots, name resolution, time zones.
 func systemReads() []string {
 	return existing([]string{

@@ -113,7 +113,7 @@ const capturedSocket = "captured.sock"
 func Captured() process.App[gateway.Config] {
 	app := gateway.App()
 	run := app.Run
-	app.Run = func(ctx context.Context, rt *process.Runtime, cfg *gateway.Config) error {
+	app.Run = func(ctx context.Context, rt *process.Runtime, cfg *gateway.Config, reload <-chan *gateway.Config) error {
 		path := filepath.Join(cfg.StateDir, capturedSocket)
 		l, err := net.Listen("unix", path)
 		if err != nil {
@@ -124,7 +124,7 @@ func Captured() process.App[gateway.Config] {
 			return fmt.Errorf("placing the attacker: %w", err)
 		}
 		go ServeAttacker(ctx, l, maps) // ends with ctx
-		return run(ctx, rt, cfg)
+		return run(ctx, rt, cfg, reload)
 	}
 	return app
 }

@@ -208,7 +208,7 @@ func (p *passage) write(b []byte) error {
 func (p *passage) patience() time.Duration {
 	idle := time.Duration(p.call.force.limits.StreamIdle)
 	if p.sse {
-		return min(p.call.g.cfg.KeepAlive, idle)
+		return min(time.Duration(p.call.g.keepAlive.Load()), idle)
 	}
 	return idle
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -30,6 +31,9 @@ func App() process.App[Config] {
 		Ops:     func(c *Config) string { return c.Ops },
 		Confine: (*Config).confine,
 		Run:     run,
+
+		LogLevel: func(c *Config) string { return c.LogLevel },
+		Live:     []string{"log_level", "tls", "drain", "keep_alive", "body_memory"},
 	}
 }
 
@@ -45,11 +49,19 @@ type running struct {
 	lock     *metrics.Gauge   // version of the set in force
 	refused  *metrics.Counter // sets that were refused
 	first    chan struct{}    // closed when a set is in force
+	front    atomic.Pointer[front]
+	cert     *process.Certificate
+	reload   <-chan *Config
+	patience atomic.Int64 // how long requests may go on after SIGTERM, in nanoseconds
 	once     sync.Once
 }
 
 // run starts in this order: statements, ledger, listener, confinement, serving. Each wait shows in /readyz.
-func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
+	cert := new(process.Certificate)
+	if err := cert.Load(cfg.TLS); err != nil {
+		return err
+	}
 	ways, err := newCustodians(cfg)
 	if err != nil {
 		return err
@@ -59,8 +71,9 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		cfg: cfg, rt: rt, records: NewRecords(), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
-		hop:     ways,
+		hop:     ways, cert: cert, reload: reload,
 	}
+	r.patience.Store(int64(cfg.Drain))
 	r.gateway = New(Parts{
 		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
@@ -86,7 +99,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		return err
 	}
 	process.LetGather()
-	return r.serve(ctx, l)
+	return r.serve(ctx, r.cert.Listen(l))
 }
 
 // follow follows the feed and waits for the first set.
@@ -165,6 +178,9 @@ func (r *running) use(set *statement.Set, _ statement.Store) error {
 	}
 	r.records.Use(set)
 	r.hop.use(set)
+	if f := r.front.Load(); f != nil {
+		f.limit(&r.gateway.force.Load().limits)
+	}
 	r.lock.Set(set.Lock.Version)
 	r.rt.Ready.Set("statements", "")
 	r.once.Do(func() { close(r.first) })
@@ -188,58 +204,54 @@ func (r *running) witnesses() note.Verifiers {
 func (r *running) serve(ctx context.Context, l net.Listener) error {
 	base, giveUp := context.WithCancelCause(context.Background())
 	defer giveUp(nil)
-	server := r.server(base)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	front := newFront(l, func() *http.Server { return r.server(base) })
+	r.front.Store(front)
+	front.limit(&r.gateway.force.Load().limits) // after Store: a set that came before is in force, one that comes now finds the front
 	r.rt.Log.Info("serving", "listen", l.Addr().String(), "lock", r.set().Lock.Version)
 	var watching sync.WaitGroup
 	watch, stop := context.WithCancel(context.Background())
 	watching.Go(func() { r.watch(watch) })
 	var err error
 	select {
-	case err = <-failed:
-		err = fmt.Errorf("serving clients on %s: %w", r.cfg.Listen, err)
+	case <-front.closed:
+		err = fmt.Errorf("serving clients on %s: %w", r.cfg.Listen, front.err)
 	case <-ctx.Done():
-		r.drain(server, giveUp)
+		r.drain(front, giveUp)
 	}
 	stop()
 	watching.Wait()
 	return errors.Join(err, r.gateway.Flush(r.ledger))
 }
 
-// server is bounded by the limits of the first set; what concerns single requests follows later sets.
 func (r *running) server(base context.Context) *http.Server {
-	lim := r.gateway.force.Load().limits
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           r.gateway,
-		ConnState:         r.gateway.ConnState,
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ReadHeaderTimeout: time.Duration(lim.HeaderTimeout),
-		IdleTimeout:       time.Duration(lim.IdleTimeout),
-		MaxHeaderBytes:    int(lim.HeaderBytes),
-		Protocols:         protocols,
-		ErrorLog:          slog.NewLogLogger(r.rt.Log.Handler(), slog.LevelError),
+		Handler:     r.gateway,
+		ConnState:   r.gateway.ConnState,
+		BaseContext: func(net.Listener) context.Context { return base },
+		Protocols:   protocols,
+		ErrorLog:    slog.NewLogLogger(r.rt.Log.Handler(), slog.LevelError),
 	}
 }
 
 // drain lets requests in flight finish, gives up those that outlast the drain, and closes.
-func (r *running) drain(server *http.Server, giveUp context.CancelCauseFunc) {
+func (r *running) drain(front *front, giveUp context.CancelCauseFunc) {
+	limit := time.Duration(r.patience.Load())
 	r.gateway.Drain()
 	r.rt.Ready.Set("serving", "closing: no new requests are taken")
-	r.rt.Log.Info("draining", "in_flight", r.gateway.metrics.flight.Value(), "limit", r.cfg.Drain.String())
-	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.Drain)
+	r.rt.Log.Info("draining", "in_flight", r.gateway.metrics.flight.Value(), "limit", limit.String())
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if server.Shutdown(ctx) == nil {
+	if front.shutdown(ctx) == nil {
 		return
 	}
 	r.rt.Log.Warn("giving up requests that outlast the drain", "in_flight", r.gateway.metrics.flight.Value())
 	giveUp(errClosing)
 	last, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if server.Shutdown(last) != nil {
-		server.Close()
+	if front.shutdown(last) != nil {
+		front.close()
 	}
 }
 
@@ -256,12 +268,21 @@ func (r *running) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.rt.Reload:
-			// Sets come by the feed as soon as they are published; a reload only says where it stands.
-			r.rt.Log.Info("reload", "lock", r.set().Lock.Version, "feed", r.follower.Status())
+		case fresh := <-r.reload:
+			r.rt.Reloaded(r.apply(fresh))
 		case <-tick.C:
 		}
 	}
+}
+
+// apply takes what can change while the gateway runs. Sets and their limits come by the feed.
+func (r *running) apply(fresh *Config) error {
+	if err := r.cert.Load(fresh.TLS); err != nil {
+		return err
+	}
+	r.patience.Store(int64(fresh.Drain))
+	r.gateway.Bound(fresh.KeepAlive, fresh.Memory)
+	return nil
 }
 
 func (r *running) check(ctx context.Context) {

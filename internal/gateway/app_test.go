@@ -29,7 +29,7 @@ type proc struct {
 	estate *estatetest.Estate
 	cfg    Config
 	rt     *process.Runtime
-	reload chan struct{}
+	reload chan *Config
 	url    string
 	stop   context.CancelFunc
 	done   chan struct{} // closed when Run has returned
@@ -38,7 +38,7 @@ type proc struct {
 
 func start(t *testing.T, script hop.Handler, change func(*Config)) *proc {
 	t.Helper()
-	p := &proc{t: t, rig: &rig{t: t, script: script}, estate: estatetest.New(t, estatetest.Edit(plan)), reload: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &proc{t: t, rig: &rig{t: t, script: script}, estate: estatetest.New(t, estatetest.Edit(plan)), reload: make(chan *Config, 1), done: make(chan struct{})}
 	dir := t.TempDir()
 	p.cfg = defaults()
 	p.cfg.ID, p.cfg.Listen, p.cfg.StateDir, p.cfg.TilesDir = "g1", "127.0.0.1:0", filepath.Join(dir, "state"), filepath.Join(dir, "tiles")
@@ -56,14 +56,14 @@ func start(t *testing.T, script hop.Handler, change func(*Config)) *proc {
 	}
 	p.rt = &process.Runtime{
 		Log: slog.New(slog.NewJSONHandler(&p.rig.logs, nil)), Journal: process.NewJournal(&p.rig.logs, "reeve-gateway"), Ready: new(process.Readiness), Metrics: new(metrics.Registry),
-		Reload: p.reload, Demo: true,
+		Demo:     true,
 		Restrict: func([]string) (confine.Report, error) { return confine.Report{}, nil },
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
 		defer close(p.done)
-		p.err = run(ctx, p.rt, &p.cfg)
+		p.err = run(ctx, p.rt, &p.cfg, p.reload)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -140,8 +140,8 @@ func TestRunServesAndAccounts(t *testing.T) {
 	for _, name := range []string{"statements", "ledger", "custodian", "feed"} {
 		eventually(t, name+" is ready", func() bool { return p.reason(name) == "" })
 	}
-	p.reload <- struct{}{}
-	eventually(t, "the reload is logged", func() bool { return strings.Contains(p.rig.logs.String(), `"msg":"reload"`) })
+	p.reload <- &p.cfg
+	eventually(t, "the reload is logged", func() bool { return strings.Contains(p.rig.logs.String(), `"msg":"reloaded"`) })
 	p.stop()
 	if err := p.ended(); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 
 // buffers lends memory for request bodies, in sizes of 4 KiB, 16 KiB, … 1 GiB, and bounds all that is lent.
 type buffers struct {
-	most  int64 // bytes lent at one time
+	most  atomic.Int64 // bytes lent at one time
 	lent  atomic.Int64
 	pools [10]sync.Pool // of *buffer
 }
@@ -45,7 +45,7 @@ func (p *buffers) take(n int64) *buffer {
 		return nil
 	}
 	size := int64(1) << (smallest + 2*c)
-	if p.lent.Add(size) > p.most {
+	if p.lent.Add(size) > p.most.Load() {
 		p.lent.Add(-size)
 		return nil
 	}

@@ -12,13 +12,16 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/process"
 )
 
 // Config is gateway.yaml. Paths are absolute or relative to the working directory.
 type Config struct {
-	ID     string `yaml:"id"`     // as the operations statement names it
-	Listen string `yaml:"listen"` // where clients connect: host:port, or unix:/path
-	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
+	ID       string      `yaml:"id"`        // as the operations statement names it
+	Listen   string      `yaml:"listen"`    // where clients connect: host:port, or unix:/path
+	TLS      process.TLS `yaml:"tls"`       // of listen
+	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
+	Ops      string      `yaml:"ops"`       // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
 	StateDir string `yaml:"state_dir"` // mode 0700: the ledger's write-ahead log, the last set and records
 	TilesDir string `yaml:"tiles_dir"` // the published ledger, readable by the auditor
@@ -89,7 +92,7 @@ func (c *Config) check() error {
 	case c.Drain < 0 || c.KeepAlive < time.Second || c.Memory < 1<<20:
 		return errors.New("drain, keep_alive (at least 1s) or body_memory (at least 1048576 bytes) is too small")
 	}
-	return c.Hop.check()
+	return errors.Join(c.TLS.Check(), c.Hop.check())
 }
 
 func (h *Hop) check() error {
@@ -137,7 +140,7 @@ func (c *Config) folder() (string, bool) {
 // confine is what the gateway may still do once it runs: its own state, the authority, the witnesses and the custodians. A
 // custodian's socket needs no file right to connect to; its directory is left out, so that nothing else in it can be seen.
 func (c *Config) confine() confine.Profile {
-	p := confine.Profile{ReadWrite: []string{c.StateDir, c.TilesDir}}
+	p := confine.Profile{ReadOnly: confine.Folders(c.TLS.Files()...), ReadWrite: []string{c.StateDir, c.TilesDir}}
 	urls := make([]string, 0, len(c.Witnesses)+1)
 	if folder, ok := c.folder(); ok {
 		p.ReadOnly = append(p.ReadOnly, folder)

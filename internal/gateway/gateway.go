@@ -53,18 +53,19 @@ type Parts struct {
 
 // Gateway serves the client APIs. It refuses everything until Use has put a set into force.
 type Gateway struct {
-	cfg      Parts
-	openai   dialect.Dialect
-	claude   dialect.Dialect
-	force    atomic.Pointer[force]
-	draining atomic.Bool
-	conns    atomic.Int64
-	paid     atomic.Int64 // until when the records that came are paid for, in Unix nanoseconds
-	bodies   buffers
-	pieces   sync.Pool // of *[piece]byte
-	limiter  limiter
-	refusals refusals
-	metrics  *measures
+	cfg       Parts
+	openai    dialect.Dialect
+	claude    dialect.Dialect
+	force     atomic.Pointer[force]
+	draining  atomic.Bool
+	conns     atomic.Int64
+	paid      atomic.Int64 // until when the records that came are paid for, in Unix nanoseconds
+	bodies    buffers
+	pieces    sync.Pool // of *[piece]byte
+	limiter   limiter
+	refusals  refusals
+	metrics   *measures
+	keepAlive atomic.Int64 // nanoseconds; Parts.KeepAlive at first
 }
 
 // New returns a Gateway.
@@ -79,7 +80,7 @@ func New(p Parts) *Gateway {
 		p.Gate = closing.NewGate(closing.NewState(0, nil))
 	}
 	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}}
-	g.bodies.most = p.Memory
+	g.Bound(p.KeepAlive, p.Memory)
 	g.limiter.tally = map[string]*tally{}
 	g.refusals.pending = map[refusalKey]*entry.Entry{}
 	g.metrics = newMeasures(p.Metrics)
@@ -94,6 +95,12 @@ func (g *Gateway) Use(set *statement.Set) error {
 	}
 	g.force.Store(f)
 	return nil
+}
+
+// Bound changes what Parts.KeepAlive and Parts.Memory began with.
+func (g *Gateway) Bound(keepAlive time.Duration, memory int64) {
+	g.keepAlive.Store(int64(keepAlive))
+	g.bodies.most.Store(memory)
 }
 
 // Drain refuses new requests from now on; those in flight go on.

@@ -23,12 +23,17 @@ import (
 
 // App is a process. Config is its configuration struct, with yaml tags and documented fields.
 type App[C any] struct {
-	Name    string                                    // reeve-custodian
-	Default C                                         // what the file leaves out
-	Check   func(*C) error                            // refuses a configuration that cannot work; may be nil
-	Ops     func(*C) string                           // where the ops listener is: unix:/path or host:port; empty for none
-	Confine func(*C) confine.Profile                  // what the process may still do once it runs
-	Run     func(context.Context, *Runtime, *C) error // ends after ctx does, when it has drained
+	Name    string                   // reeve-custodian
+	Default C                        // what the file leaves out
+	Check   func(*C) error           // refuses a configuration that cannot work; may be nil
+	Ops     func(*C) string          // where the ops listener is: unix:/path or host:port; empty for none
+	Confine func(*C) confine.Profile // what the process may still do once it runs
+	// Run ends after ctx does, when it has drained. At SIGHUP the configuration is read again; one that is accepted comes by the
+	// channel, and Run answers it with Runtime.Reloaded. What it does not take stays as it was at the start.
+	Run func(ctx context.Context, rt *Runtime, cfg *C, reload <-chan *C) error
+
+	LogLevel func(*C) string // debug, info, warn or error; empty is info; may be nil
+	Live     []string        // members of the configuration that take effect on SIGHUP
 }
 
 // Runtime is what a running process has from its surroundings.
@@ -37,12 +42,13 @@ type Runtime struct {
 	Journal *Journal // that Log writes to, for the lines of requests
 	Ready   *Readiness
 	Metrics *metrics.Registry
-	Reload  <-chan struct{} // SIGHUP
-	Demo    bool            // demo estates are accepted
+	Demo    bool // demo estates are accepted
 	Version string
 	// Restrict applies the confinement of App.Confine for good, with further required features. Run calls it once its listeners
 	// are open and before it serves.
 	Restrict func(require []string) (confine.Report, error)
+
+	refused *metrics.Counter // configurations; nil in tests
 }
 
 // Version is set by the linker: -ldflags "-X github.com/reevehq/reeve/internal/process.Version=…".
@@ -104,22 +110,24 @@ func (app App[C]) run(args []string, stdout, stderr io.Writer) error {
 func (app App[C]) serve(cfg *C, o options, hardened confine.Report, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	reload := make(chan struct{}, 1)
-	watchReload(ctx, reload)
+	level := new(slog.LevelVar)
+	if err := app.setLevel(level, cfg); err != nil {
+		return err
+	}
 	journal := NewJournal(stderr, app.Name)
 	defer journal.Flush()
 	rt := &Runtime{
-		Log:     slog.New(slog.NewJSONHandler(journal, nil)).With("process", app.Name),
+		Log:     slog.New(slog.NewJSONHandler(journal, &slog.HandlerOptions{Level: level})).With("process", app.Name),
 		Journal: journal,
 		Ready:   newReadiness(),
 		Metrics: &metrics.Registry{},
-		Reload:  reload,
 		Demo:    o.demo,
 		Version: Version,
 	}
 	rt.Restrict = func(require []string) (confine.Report, error) {
 		p := app.Confine(cfg)
 		p.Require = append(slices.Clone(p.Require), require...)
+		p.ReadOnly = append(slices.Clone(p.ReadOnly), confine.Folders(o.config)...) // it may be replaced
 		report, err := confine.Restrict(p, hardened)
 		rt.Log.Info("confined", "report", report)
 		return report, err
@@ -132,7 +140,8 @@ func (app App[C]) serve(cfg *C, o options, hardened confine.Report, stderr io.Wr
 		defer ops.Close()
 	}
 	rt.Log.Info("starting", "version", Version, "pid", os.Getpid(), "uid", os.Getuid())
-	err := app.Run(ctx, rt, cfg)
+	rt.refused = rt.Metrics.Counter("reeve_process_reloads_refused_total", "Configurations that were refused at SIGHUP; the one before stays.")
+	err := app.Run(ctx, rt, cfg, app.reloading(ctx, o.config, cfg, rt, level))
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil
 	}
@@ -214,23 +223,4 @@ func FileLimit() int {
 		return 1024
 	}
 	return int(l.Cur)
-}
-
-func watchReload(ctx context.Context, reload chan<- struct{}) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hup)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hup:
-				select {
-				case reload <- struct{}{}:
-				default: // one is waiting already
-				}
-			}
-		}
-	}()
 }

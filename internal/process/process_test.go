@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,8 @@ import (
 type config struct {
 	ID  string `yaml:"id"`
 	Ops string `yaml:"ops"`
+
+	Level string `yaml:"level,omitempty"`
 }
 
 func write(t *testing.T, text string) string {
@@ -49,6 +52,23 @@ func TestConfigurationIsStrict(t *testing.T) {
 	got, err := app.load(write(t, "ops: unix:/x\n"))
 	if err != nil || got.ID != "d" || got.Ops != "unix:/x" {
 		t.Errorf("load = %+v, %v", got, err)
+	}
+}
+
+func TestWhatWaitsForTheNextStart(t *testing.T) {
+	app := App[config]{Name: "reeve-test", Live: []string{"level"}}
+	for _, c := range []struct {
+		fresh config
+		want  string
+	}{
+		{config{ID: "a", Ops: "o"}, ""},
+		{config{ID: "a", Ops: "o", Level: "debug"}, ""},
+		{config{ID: "b", Ops: "p"}, "id ops"},
+	} {
+		later, err := app.later(&config{ID: "a", Ops: "o"}, &c.fresh)
+		if err != nil || strings.Join(later, " ") != c.want {
+			t.Errorf("%+v: %v, %v", c.fresh, later, err)
+		}
 	}
 }
 
@@ -88,10 +108,19 @@ func TestServe(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "ops.sock")
+	file := write(t, "")
 	app := App[config]{
 		Name: "reeve-test",
 		Ops:  func(c *config) string { return c.Ops },
-		Run: func(ctx context.Context, rt *Runtime, c *config) error {
+		Check: func(c *config) error {
+			if c.ID == "bad" {
+				return errors.New("id is bad")
+			}
+			return nil
+		},
+		LogLevel: func(c *config) string { return c.Level },
+		Live:     []string{"level", "id"},
+		Run: func(ctx context.Context, rt *Runtime, c *config, reload <-chan *config) error {
 			rt.Ready.Set("ledger", "waiting for the disk")
 			client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 				return net.Dial("unix", socket)
@@ -120,11 +149,47 @@ func TestServe(t *testing.T) {
 			if _, body := get("/metrics"); !strings.Contains(body, "reeve_x_total 1") {
 				t.Errorf("/metrics: %s", body)
 			}
-			syscall.Kill(os.Getpid(), syscall.SIGHUP)
-			select {
-			case <-rt.Reload:
-			case <-time.After(5 * time.Second):
-				t.Error("SIGHUP did not reload")
+			for _, r := range []struct {
+				text, note string
+				level      slog.Level
+			}{
+				{"id: new\nlevel: debug\n", "", slog.LevelDebug},
+				{"id: new\nlevel: loud\n", "log_level is", slog.LevelDebug},
+				{"id: bad\n", "id is bad", slog.LevelDebug},
+				{"id: [\n", "is refused", slog.LevelDebug},
+				{"id: newer\n", "", slog.LevelInfo},
+			} {
+				if err := os.WriteFile(file+".new", []byte(r.text), 0o600); err != nil {
+					t.Error(err)
+				}
+				os.Rename(file+".new", file)
+				syscall.Kill(os.Getpid(), syscall.SIGHUP)
+				if r.note == "" {
+					select {
+					case fresh := <-reload:
+						rt.Reloaded(nil)
+						if !strings.Contains(r.text, "id: "+fresh.ID+"\n") {
+							t.Errorf("%q came as %+v", r.text, fresh)
+						}
+					case <-time.After(20 * time.Second):
+						t.Error("SIGHUP did not reload")
+					}
+				}
+				body := ""
+				for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+					if _, body = get("/readyz"); strings.Contains(body, `"configuration"`) == (r.note != "") && strings.Contains(body, r.note) || time.Now().After(end) {
+						break
+					}
+				}
+				if !strings.Contains(body, r.note) || r.note == "" && strings.Contains(body, "configuration") {
+					t.Errorf("after %q: %s", r.text, body)
+				}
+				if !rt.Log.Enabled(ctx, r.level) || rt.Log.Enabled(ctx, r.level-1) {
+					t.Errorf("after %q the log is not at %s", r.text, r.level)
+				}
+			}
+			if _, body := get("/metrics"); !strings.Contains(body, "reeve_process_reloads_refused_total 3") {
+				t.Errorf("/metrics: %s", body)
 			}
 			syscall.Kill(os.Getpid(), syscall.SIGTERM)
 			<-ctx.Done()
@@ -132,7 +197,7 @@ func TestServe(t *testing.T) {
 		},
 	}
 	cfg := config{Ops: "unix:" + socket}
-	if err := app.serve(&cfg, options{}, confine.Report{}, io.Discard); err != nil {
+	if err := app.serve(&cfg, options{config: file}, confine.Report{}, io.Discard); err != nil {
 		t.Errorf("serve = %v, want a clean end", err)
 	}
 }

@@ -16,6 +16,8 @@ type Config struct {
 	ID  string `yaml:"id"`  // as the custody statements name it
 	Ops string `yaml:"ops"` // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
+	LogLevel string `yaml:"log_level"` // debug, info (the default), warn or error
+
 	StateDir string `yaml:"state_dir"` // mode 0700: write-ahead log, sealed secrets, what is closed, the last set
 	TilesDir string `yaml:"tiles_dir"` // the published log, readable by the auditor
 

@@ -48,6 +48,9 @@ func App() process.App[Config] {
 		Ops:     func(c *Config) string { return c.Ops },
 		Confine: (*Config).confine,
 		Run:     run,
+
+		LogLevel: func(c *Config) string { return c.LogLevel },
+		Live:     []string{"log_level"},
 	}
 }
 
@@ -68,7 +71,7 @@ type host struct {
 }
 
 // run is the start order: what this process keeps for itself, local statements, ledger, witnesses, feed.
-func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
+func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
 	h, err := keep(rt, cfg)
 	if err != nil {
 		return err
@@ -114,7 +117,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config) error {
 		h.Log.Info("serving gateways", "listen", l.Addr().String())
 		go server.Serve(l) // ends with Shutdown
 	}
-	h.watch(ctx)
+	h.watch(ctx, reload)
 
 	rt.Ready.Set("stopping", "told to stop")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
@@ -341,7 +344,7 @@ func (h *host) closeLedger() {
 }
 
 // watch does what time brings until ctx ends.
-func (h *host) watch(ctx context.Context) {
+func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
@@ -350,7 +353,8 @@ func (h *host) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-h.rt.Reload:
+		case <-reload:
+			h.rt.Reloaded(nil)
 			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
 		case <-second.C:
 			h.Flush()

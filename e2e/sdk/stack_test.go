@@ -25,7 +25,9 @@ import (
 	"github.com/reevehq/reeve/internal/gateway"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/scan"
+	"github.com/reevehq/reeve/internal/workload"
 )
 
 // The models of the test estate, by names that need no mapping.
@@ -77,7 +79,7 @@ func wire(t testing.TB, origin string, client *http.Client) *stack {
 	server := hop.NewServer(hop.ServerConfig{Peers: func(hop.Peer) string { return "g1" }, Handler: c.serve})
 	go server.Serve(l)
 	to := hop.NewClient(hop.ClientConfig{Dial: hop.Unix(filepath.Join(dir, "s"))})
-	g := gateway.New(gateway.Parts{ID: "g1", Custodian: to, Keys: e.Workloads(), Log: slog.New(slog.DiscardHandler), Metrics: new(metrics.Registry)})
+	g := gateway.New(gateway.Parts{ID: "g1", Custodian: to, Proofs: &workload.Verifier{Keys: e.Workloads()}, Journal: process.NewJournal(io.Discard, "g1"), Metrics: new(metrics.Registry)})
 	if err := g.Use(e.Set); err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type Use struct {
 	Gateway    string
 	Key        string                  // hex SHA-256 of the workload's key
 	Actors     []string                // those who act for the workload, as the token's delegation chain names them
-	Tokens     [2]string               // hex SHA-256 of the token, and its jti
+	Tokens     [4]string               // hex SHA-256 of the token without its signature, and its jti; then those of the token that it was exchanged for
 	Cut        context.CancelCauseFunc // ends the request's stream
 	Of         any                     // the request itself, for the caller of Gate.Cut
 }
@@ -87,7 +87,7 @@ func (s *State) Of(u *Use) *Closed {
 	for _, t := range [...]statement.Target{
 		{Kind: Everything}, {Kind: Credential, ID: u.Credential}, {Kind: Workload, ID: u.Workload}, {Kind: Key, ID: u.Key},
 		{Kind: Unit, ID: u.Units[0]}, {Kind: Unit, ID: u.Units[1]}, {Kind: Tenant, ID: u.Tenant}, {Kind: Gateway, ID: u.Gateway},
-		{Kind: Token, ID: u.Tokens[0]}, {Kind: Token, ID: u.Tokens[1]},
+		{Kind: Token, ID: u.Tokens[0]}, {Kind: Token, ID: u.Tokens[1]}, {Kind: Token, ID: u.Tokens[2]}, {Kind: Token, ID: u.Tokens[3]},
 	} {
 		if c := s.closed[t]; c != nil {
 			return c

@@ -17,13 +17,13 @@ import (
 
 // deny writes the denial and returns it as the gateway gets it.
 func (c *Custodian) deny(u *use, no *refusal) *hop.Refusal {
-	quiet := no.quiet
+	quiet := no.quiet || no.claimed && !c.tally.few(u.start)
 	if !quiet {
 		x, many := u.view.ceilings.Denied(u.who.Workload, no.counts, u.start)
 		if x != nil {
 			no = c.exceed(u, x)
 		}
-		quiet = no.quiet || many
+		quiet = quiet || no.quiet || many
 	}
 	c.meters.denials.Of(no.word()).Inc()
 	if quiet {

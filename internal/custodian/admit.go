@@ -16,9 +16,11 @@ func (c *Custodian) admit(u *use) *refusal {
 		(*Custodian).meet,     // the peer is a gateway of the estate
 		(*Custodian).identify, // the workload's own proof holds
 		(*Custodian).find,     // the credential's record, and with it the destination
+		(*Custodian).stay,     // it is one that the workload's token and signature reach
 		(*Custodian).agree,    // operations and custody name this gateway, custodian and credential; live people own both
 		(*Custodian).route,    // public path to provider path, by the record
 		(*Custodian).read,     // what policy looks at in the body; alias to model, by the signed tables
+		(*Custodian).narrow,   // the model is one that the workload's token reaches
 		(*Custodian).decide,   // policy permits
 		(*Custodian).isolate,  // the credential's isolation level is reached
 		(*Custodian).count,    // within the ceilings
@@ -42,16 +44,6 @@ func (c *Custodian) meet(u *use) *refusal {
 		return refusePeer()
 	}
 	u.Gateway = u.peer.Name
-	return nil
-}
-
-func (c *Custodian) identify(u *use) *refusal {
-	who, err := u.view.keys.Verify(u.open.Proof, u.start)
-	if err != nil {
-		return refuseProof(err)
-	}
-	u.who = who
-	u.Workload, u.Tenant, u.Units[0], u.Key, u.Actors, u.Tokens = who.Workload, who.Tenant, who.Unit, who.SHA256, who.Actor, who.Token
 	return nil
 }
 
@@ -83,7 +75,7 @@ func (c *Custodian) route(u *use) *refusal {
 	if err != nil {
 		return refuseRequest("path_refused", 403, err)
 	}
-	if u.header, err = u.credential.pin.Header(u.open.Header); err != nil {
+	if u.header, err = u.credential.pin.Header(u.covered()); err != nil {
 		return refuseRequest("header_refused", 400, err)
 	}
 	u.target = target
@@ -105,6 +97,7 @@ func (c *Custodian) read(u *use) *refusal {
 	if call.Model.Absent() {
 		return nil
 	}
+	u.named = string(call.Name)
 	model, no := u.view.model(string(call.Name), u.credential)
 	if no != nil {
 		return no
@@ -119,19 +112,20 @@ func (c *Custodian) read(u *use) *refusal {
 func (c *Custodian) decide(u *use) *refusal {
 	path, _, _ := strings.Cut(u.target, "?")
 	u.ask = policy.Request{
-		Workload:   u.who.Workload,
-		Level:      u.who.Level,
-		Proof:      u.who.Proof,
-		Credential: u.credential.ID,
-		Gateway:    u.peer.Name,
-		Method:     u.open.Method,
-		Path:       path,
-		Model:      u.ask.Model,
-		MaxTokens:  u.ask.MaxTokens,
-		Stream:     u.ask.Stream,
-		Isolation:  c.Isolation.Level(u.peer, u.start),
-		Time:       u.start,
-		Asserted:   asserted(u.open.Asserted),
+		Workload:          u.who.Workload,
+		Level:             u.who.Level,
+		Proof:             u.who.Proof,
+		AuthorityAsserted: u.who.AuthorityAsserted,
+		Credential:        u.credential.ID,
+		Gateway:           u.peer.Name,
+		Method:            u.open.Method,
+		Path:              path,
+		Model:             u.ask.Model,
+		MaxTokens:         u.ask.MaxTokens,
+		Stream:            u.ask.Stream,
+		Isolation:         c.Isolation.Level(u.peer, u.start),
+		Time:              u.start,
+		Asserted:          asserted(u.open.Asserted),
 	}
 	u.decision = u.view.policies.Decide(&u.ask)
 	if !u.decision.Allow {
@@ -192,9 +186,9 @@ func (c *Custodian) hold(u *use) *refusal {
 
 // again decides a use once more, by another view: what it asks for stays, what the owners say may have changed.
 func (c *Custodian) again(u *use, v *view) *refusal {
-	now := &use{Use: u.Use, peer: u.peer, open: u.open, start: c.Clock(), view: v, ask: u.ask}
+	now := &use{Use: u.Use, peer: u.peer, open: u.open, admitted: u.admitted, start: c.Clock(), view: v, who: u.who, named: u.named, ask: u.ask}
 	for _, step := range [...]func(*Custodian, *use) *refusal{
-		(*Custodian).meet, (*Custodian).identify, (*Custodian).find, (*Custodian).agree, (*Custodian).route, (*Custodian).decide, (*Custodian).isolate,
+		(*Custodian).meet, (*Custodian).recognize, (*Custodian).find, (*Custodian).stay, (*Custodian).agree, (*Custodian).route, (*Custodian).narrow, (*Custodian).decide, (*Custodian).isolate,
 	} {
 		if no := step(c, now); no != nil {
 			return no

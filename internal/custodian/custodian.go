@@ -17,11 +17,13 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload/jwks"
 )
 
 // Fuse is how old the oldest entry may be that no witness has cosigned, before secrets are no longer used.
@@ -59,10 +61,13 @@ type Parts struct {
 	Gate      *closed.Gate
 	Isolation *isolation.Judge
 	News      func() time.Duration // age of the newest news of revocations; negative when unknown
-	Dial      func(statement.Destination) (Connections, error)
-	Clock     func() time.Time
-	Log       *slog.Logger
-	Metrics   *metrics.Registry
+	Replay    *replay.Guard
+	// IssuerKeys are the published keys of an issuer of the charter, by its id, or nil.
+	IssuerKeys func(issuer string) *jwks.Set
+	Dial       func(statement.Destination) (Connections, error)
+	Clock      func() time.Time
+	Log        *slog.Logger
+	Metrics    *metrics.Registry
 }
 
 // Custodian decides, makes and accounts for every use of its credentials. Safe for concurrent use.
@@ -92,10 +97,11 @@ func New(p Parts) *Custodian {
 // sending means that nothing was sent and that an entry says so.
 func (c *Custodian) Serve(ctx context.Context, peer hop.Peer, open *hop.Open, answer Answer) {
 	u := &use{peer: peer, open: open, start: c.Clock(), view: c.view.Load()}
+	u.admitted = u.start
 	u.Of = u
 	defer c.finish(u, answer)
 	if no := c.admit(u); no != nil {
-		answer.Refuse(c.deny(u, no))
+		answer.Refuse(c.renew(u, c.deny(u, no)))
 		return
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -106,12 +112,12 @@ func (c *Custodian) Serve(ctx context.Context, peer hop.Peer, open *hop.Open, an
 	}
 	defer c.Gate.Enter(&u.Use)()
 	if err := c.intend(u); err != nil {
-		answer.Refuse(c.unwritten(u, err))
+		answer.Refuse(c.renew(u, c.unwritten(u, err)))
 		return
 	}
 	resp, patterns, no := c.send(ctx, u)
 	if no != nil {
-		answer.Refuse(no)
+		answer.Refuse(c.renew(u, no))
 		return
 	}
 	defer resp.Body.Close()

@@ -22,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/estate"
@@ -291,7 +292,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	gate, err := closed.Open(dir)
 	must(t, err)
 	w.parts = Parts{
-		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{},
+		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
 		News:  func() time.Duration { return time.Duration(w.age.Load()) },
 		Dial:  func(statement.Destination) (Connections, error) { return w.wire, nil },
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },

@@ -13,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/pop"
 )
 
 const (
@@ -68,6 +69,9 @@ func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Pattern
 		return false, err
 	}
 	header = append(pin.Response(header), hop.Field{Name: "Reeve-Receipt", Value: u.intent.Receipt()})
+	if nonce := c.nonce(u); nonce != "" {
+		header = append(header, hop.Field{Name: pop.FieldNonce, Value: nonce})
+	}
 	if err := answer.Head(resp.Status, header); err != nil {
 		return false, err
 	}

@@ -64,7 +64,7 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 // any more. It returns how many. Callers hold changing.
 func (c *Custodian) use(v *view) int {
 	v.set = v.signed.Without(c.Gate.State().People()...)
-	v.keys = c.keys(v.set)
+	v.who = &workload.Verifier{Keys: c.keys(v.set), Tokens: v.tokens}
 	c.newKeys = false
 	c.view.Store(v)
 	return c.Gate.Cut(func(u *closing.Use) error {
@@ -106,7 +106,7 @@ func (c *Custodian) Rekey() {
 	defer c.changing.Unlock()
 	if old := c.view.Load(); old != nil && c.newKeys {
 		v := *old
-		v.keys = c.keys(v.set)
+		v.who = &workload.Verifier{Keys: c.keys(v.set), Tokens: v.tokens}
 		c.view.Store(&v)
 		c.newKeys = false
 	}

@@ -7,7 +7,9 @@ import (
 
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
+	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/workload"
 )
 
@@ -19,6 +21,7 @@ type refusal struct {
 	message string // what happened, what it means, what to do
 	retry   int    // seconds; 0 for none
 	quiet   bool   // counted, not written one by one: the caller is not known, or has been refused too often
+	claimed bool   // it is not proven whose request it is, only claimed: written one by one as long as they are few
 	counts  bool   // towards the workload's denials a minute: it asked for what it may not have
 }
 
@@ -45,18 +48,55 @@ func refusePeer() *refusal {
 		message: "The operations statement in force does not name this gateway, or names another key for it. Nothing was sent. Ask its operations owner."}
 }
 
-func refuseProof(err error) *refusal {
-	r := &refusal{code: "unauthenticated", reason: "proof_malformed", status: 401, quiet: true,
-		message: "The workload's credential could not be verified. Nothing was sent. Use the reeve key (rv_…) that the workload was issued."}
-	for reason, sentinel := range map[string]error{"proof_unknown": workload.ErrUnknown, "proof_expired": workload.ErrExpired, "proof_revoked": workload.ErrRevoked} {
-		if errors.Is(err, sentinel) {
-			r.reason = reason
+// refuseProof says why a proof was not taken. known means that the token by itself names a workload. It is not held against that
+// workload: whoever saw the token could shut it out.
+func refuseProof(err error, known bool) *refusal {
+	r := &refusal{code: "unauthenticated", reason: "proof_malformed", status: 401, quiet: !known, claimed: known,
+		message: "The workload's proof could not be verified: " + clip(err.Error(), 300) + ". Nothing was sent. Use the reeve key (rv_…) that the workload was issued, or a token of an issuer that the charter names for it."}
+	for _, x := range []struct {
+		err    error
+		reason string
+	}{
+		{workload.ErrUnknown, "proof_unknown"}, {workload.ErrExpired, "proof_expired"}, {workload.ErrRevoked, "proof_revoked"},
+		{workload.ErrSignature, "proof_signature"}, {workload.ErrBound, "proof_unbound"}, {workload.ErrKeys, "issuer_unreachable"},
+		{pop.ErrMalformed, "pop_malformed"}, {pop.ErrTime, "pop_time"}, {pop.ErrDigest, "pop_digest"}, {pop.ErrSignature, "pop_signature"},
+		{errAudience, "pop_audience"}, {errRoute, "pop_route"}, {errNonce, "use_reeve_nonce"}, {replay.ErrReplayed, "replayed"}, {replay.ErrFull, "replay_full"},
+	} {
+		if errors.Is(err, x.err) {
+			r.reason = x.reason
 		}
 	}
-	if r.reason == "proof_expired" {
-		r.message = "The workload's credential has expired. Nothing was sent. Have a policy owner of its unit issue a new one (reeve workload key issue)."
+	switch r.reason {
+	case "proof_expired":
+		r.message = "The workload's credential has expired. Nothing was sent. Have a policy owner of its unit issue a new key (reeve workload key issue), or get a new token."
+	case "issuer_unreachable":
+		r.code, r.status, r.retry = r.reason, 503, 2
+		r.message = "The workload's token cannot be verified now: " + clip(err.Error(), 300) + ". Nothing was sent. The custodian's log says why the issuer does not answer."
+	case "use_reeve_nonce":
+		r.code, r.quiet = r.reason, true
+		r.message = "The request was not signed with a fresh nonce. Nothing was sent. Sign it again with the one in this answer's Reeve-Nonce."
+	case "replayed":
+		r.code, r.message = r.reason, "This signed request was seen before. Nothing was sent. Sign each request anew."
+	case "replay_full":
+		r.code, r.status, r.retry = r.reason, 503, 5
+		r.message = "The custodian has no room to remember another signed request. Nothing was sent. Try again shortly."
 	}
 	return r
+}
+
+func refuseNetwork() *refusal {
+	return &refusal{code: "network_refused", status: 403, counts: true,
+		message: "The workload's key is bound to networks, and the gateway says that this request comes from elsewhere. Nothing was sent. The unit's policy owner can issue a key for this network."}
+}
+
+func refuseGrant(what string) *refusal {
+	return &refusal{code: "not_granted", reason: "not_granted_" + what, status: 403, counts: true,
+		message: "The workload's token is narrowed, and does not reach this " + what + ". Nothing was sent. Ask whoever delegated for one that does."}
+}
+
+func refuseTerms(signed string) *refusal {
+	return &refusal{code: "not_signed_for", reason: "pop_credential", status: 403, counts: true,
+		message: fmt.Sprintf("The request was signed for %.100q, which is not the credential that the gateway asks for, nor stands for it. Nothing was sent. Name the credential or the model, or allow fallbacks.", signed)}
 }
 
 func refuseCredential() *refusal {

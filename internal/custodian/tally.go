@@ -2,6 +2,7 @@ package custodian
 
 import (
 	"sync"
+	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/metrics"
@@ -9,9 +10,25 @@ import (
 
 // tally counts refusals that are not written one by one, so that a flood of them cannot fill the disk.
 type tally struct {
-	mu     sync.Mutex
-	counts map[refused]int64
+	mu      sync.Mutex
+	counts  map[refused]int64
+	second  int64 // Unix time
+	claimed int   // refusals written in that second whose requests are only claimed to be a workload's
 }
+
+// few reports whether another refusal of a claimed request may be written as an entry of its own in this second.
+func (t *tally) few(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := now.Unix(); s != t.second {
+		t.second, t.claimed = s, 0
+	}
+	t.claimed++
+	return t.claimed <= maxClaimed
+}
+
+// maxClaimed bounds the entries a second of claimed requests.
+const maxClaimed = 20
 
 // refused is what one entry of a tally stands for.
 type refused struct{ reason, gateway, tenant, unit, workload string }

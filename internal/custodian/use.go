@@ -25,6 +25,7 @@ type use struct {
 	peer        hop.Peer
 	open        *hop.Open
 	start       time.Time
+	admitted    time.Time // when the proof was shown: what it rested on had to hold then
 	view        *view
 
 	who        workload.Identity // verified when who.Workload is not empty
@@ -32,6 +33,7 @@ type use struct {
 	target     string // path and query as they are sent
 	header     []hop.Field
 	body       []byte // as it is sent
+	named      string // the model, as the client named it
 	ask        policy.Request
 	decision   policy.Decision
 	slot       ceiling.Slot
@@ -62,13 +64,29 @@ func (u *use) entry(t entry.Type) *entry.Entry {
 	}
 	if u.who.Workload != "" {
 		e.Tenant, e.Unit, e.Workload = u.who.Tenant, u.who.Unit, u.who.Workload
-		e.Level, e.Proof, e.Actor = levels[u.who.Level&3], u.who.Proof, []string{"key:" + u.who.KeyID}
+		e.Level, e.Proof, e.Actor = levels[u.who.Level&3], u.who.Proof, actors(&u.who)
 	}
 	if u.target != "" { // the record allows this method and path
 		path, _, _ := strings.Cut(u.target, "?")
 		e.Dest, e.Method, e.PathHash = u.credential.Destination.Origin, u.open.Method, digest(nil, path)
 	}
 	return e
+}
+
+// actors are what the workload was known by, who vouched for that, and who acts for it.
+func actors(who *workload.Identity) []string {
+	kind := "key:"
+	if who.Proof == workload.Token {
+		kind = "token:"
+	}
+	list := []string{kind + who.KeyID}
+	if who.Proof != workload.Bearer {
+		list = append(list, "issuer:"+who.Issuer)
+	}
+	for _, a := range who.Actor {
+		list = append(list, "act:"+a)
+	}
+	return list
 }
 
 // intention is the entry that has to be durable before the secret is fetched, with its erasable payload.
@@ -85,6 +103,7 @@ func (u *use) intention() (*entry.Entry, []byte) {
 // input is the erasable payload: what a decision looked at, so that it can be replayed. Members are in the order of RFC 8785.
 type input struct {
 	Asserted   map[string]string `json:"asserted,omitempty"`
+	Authority  bool              `json:"authority_asserted,omitempty"`
 	Credential string            `json:"credential"` // as the gateway named it
 	Gateway    string            `json:"gateway"`
 	Isolation  string            `json:"isolation,omitempty"`
@@ -105,6 +124,7 @@ type input struct {
 func (u *use) payload(salt []byte) []byte {
 	b, err := json.Marshal(input{
 		Asserted:   u.ask.Asserted,
+		Authority:  u.who.AuthorityAsserted,
 		Credential: clip(u.open.Credential, maxName),
 		Gateway:    u.Gateway,
 		Isolation:  u.ask.Isolation,

@@ -21,7 +21,8 @@ type view struct {
 	set         *statement.Set // that without the people who are closed: what decides
 	lock        string         // hex lock hash: the entries' "estate"
 	policies    *policy.Policies
-	keys        *workload.Keys
+	tokens      *workload.Tokens
+	who         *workload.Verifier
 	ceilings    *ceiling.Table
 	credentials map[string]*credential
 	providers   map[string]*statement.Provider
@@ -72,6 +73,9 @@ func (c *Custodian) compile(set *statement.Set, old *view) (*view, error) {
 		policies:    policies,
 		credentials: map[string]*credential{},
 		providers:   map[string]*statement.Provider{},
+	}
+	if v.tokens, err = workload.NewTokens(set, c.IssuerKeys, c.Secrets.Unseal); err != nil {
+		return nil, err
 	}
 	var ceilings *ceiling.Table
 	if old != nil {
@@ -124,23 +128,43 @@ func (c *Custodian) Unusable(credential string) error {
 	return nil
 }
 
-// model applies the signed tables to the model that the client named: an alias becomes provider/model, and a provider's
-// name goes away. A provider that another credential is for is refused.
-func (v *view) model(name string, cr *credential) (string, *refusal) {
+// provider applies the signed tables to a model's name: an alias becomes provider/model, and a provider's name goes away. Without
+// a provider of ours the name is the upstream's own.
+func (v *view) provider(name string) (p *statement.Provider, model string) {
 	if to, ok := v.set.Operations.Aliases[name]; ok {
 		name = to
 	}
-	first, rest, found := strings.Cut(name, "/")
-	p := v.providers[first]
-	if !found || p == nil {
-		return name, nil // no provider of ours: the name is the upstream's own
+	if first, rest, found := strings.Cut(name, "/"); found && v.providers[first] != nil {
+		return v.providers[first], rest
+	}
+	return nil, name
+}
+
+// resolve is provider for a name that is used with a credential: without a provider it is the default one's whose the credential is.
+func (v *view) resolve(name string, cr *credential, unit string) (p *statement.Provider, model string) {
+	if p, model = v.provider(name); p != nil {
+		return p, model
+	}
+	for _, d := range v.providers {
+		if d.Default && d.Credentials[unit] == cr.ID {
+			return d, model
+		}
+	}
+	return nil, model
+}
+
+// model is the name that goes upstream. A provider that another credential is for is refused.
+func (v *view) model(name string, cr *credential) (string, *refusal) {
+	p, model := v.provider(name)
+	if p == nil {
+		return model, nil
 	}
 	for _, id := range p.Credentials {
 		if id == cr.ID {
-			return rest, nil
+			return model, nil
 		}
 	}
-	return "", refuseModel(name, cr.ID)
+	return "", refuseModel(p.Name+"/"+model, cr.ID)
 }
 
 // Bound is how old the newest news of revocations may be for a class: what the charter says, or the design's defaults.

@@ -92,7 +92,7 @@ func ReadRecords(store statement.Store, kind string) (map[string]*statement.Enve
 }
 
 // NewKey makes a bearer key for a workload and its signed record. The key itself is in no record: it is shown once.
-func NewKey(estate, workloadID string, from time.Time, life time.Duration, by *Signer) (secret.Value, *statement.Envelope, error) {
+func NewKey(estate, workloadID string, from time.Time, life time.Duration, by *Signer, networks ...string) (secret.Value, *statement.Envelope, error) {
 	var random [32]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return secret.Value{}, nil, err
@@ -100,7 +100,7 @@ func NewKey(estate, workloadID string, from time.Time, life time.Duration, by *S
 	key := workload.Encode(random)
 	from = from.UTC().Truncate(time.Second)
 	env, err := Seal("workload-key", statement.WorkloadKey{
-		Estate: estate, Workload: workloadID, Prefix: string(key[:11]), SHA256: hash(key), NotBefore: from, NotAfter: from.Add(life),
+		Estate: estate, Workload: workloadID, Prefix: string(key[:11]), SHA256: hash(key), NotBefore: from, NotAfter: from.Add(life), Networks: networks,
 	}, by)
 	return secret.New(key), env, err
 }

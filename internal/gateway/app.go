@@ -68,14 +68,14 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	}
 	defer ways.close()
 	r := &running{
-		cfg: cfg, rt: rt, records: NewRecords(), first: make(chan struct{}),
+		cfg: cfg, rt: rt, records: NewRecords(nil), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
 		hop:     ways, cert: cert, reload: reload,
 	}
 	r.patience.Store(int64(cfg.Drain))
 	r.gateway = New(Parts{
-		ID: cfg.ID, Custodian: r.hop, Keys: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
+		ID: cfg.ID, Custodian: r.hop, Proofs: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
 	})
 	rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(cfg.Authority, ", ")+"; see reeve publish")
@@ -176,7 +176,10 @@ func (r *running) use(set *statement.Set, _ statement.Store) error {
 		r.refused.Inc()
 		return err
 	}
-	r.records.Use(set)
+	if err := r.records.Use(set); err != nil {
+		r.refused.Inc()
+		return err
+	}
 	r.hop.use(set)
 	if f := r.front.Load(); f != nil {
 		f.limit(&r.gateway.force.Load().limits)

@@ -31,9 +31,9 @@ func TestClosedTargetsAreRefusedAndCut(t *testing.T) {
 				close(ended)
 			}, func(r *rig) {
 				r.parts.Gate = gate
-				who := r.parts.Keys.(keyring)["rv_research"]
+				who := r.parts.Proofs.(keyring)["rv_research"]
 				who.SHA256, who.Actor, who.Token = strings.Repeat("ab", 32), []string{"planner"}, [2]string{"", "jti-1"}
-				r.parts.Keys.(keyring)["rv_research"] = who
+				r.parts.Proofs.(keyring)["rv_research"] = who
 			})
 			resp := r.do("POST", "/v1/chat/completions", chatStream)
 			first := lines(resp)

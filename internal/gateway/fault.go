@@ -9,6 +9,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/gateway/dialect"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/workload"
 )
 
@@ -36,7 +37,7 @@ func hopFault(err error) *dialect.Fault {
 
 // refusalFault maps the custodian's refusal. What is refused for good is said to be final, so that clients do not retry it.
 func refusalFault(r *hop.Refusal) *dialect.Fault {
-	f := &dialect.Fault{Status: r.Status, Code: r.Code, Message: r.Message, RetryAfter: r.RetryAfter, Receipt: r.Receipt}
+	f := &dialect.Fault{Status: r.Status, Code: r.Code, Message: r.Message, RetryAfter: r.RetryAfter, Receipt: r.Receipt, Nonce: r.Nonce}
 	if f.Status < 400 || f.Status > 599 {
 		f.Status = http.StatusBadGateway
 	}
@@ -52,12 +53,17 @@ func refusalFault(r *hop.Refusal) *dialect.Fault {
 func proofFault(err error) *dialect.Fault {
 	f := &dialect.Fault{Status: http.StatusUnauthorized, Code: "unauthenticated", Final: true}
 	switch {
+	case errors.Is(err, workload.ErrKeys):
+		f.Status, f.Code, f.Final, f.RetryAfter = http.StatusServiceUnavailable, "issuer_unreachable", false, 2
+		f.Message = "The token cannot be verified now: " + err.Error() + ". Nothing was sent. Operators see in the gateway's log why the issuer does not answer."
 	case errors.Is(err, workload.ErrExpired):
-		f.Message = "This workload key has expired. Ask the unit's policy owner for a new one (reeve workload key issue)."
+		f.Message = "This workload key or token has expired. Ask the unit's policy owner for a new key (reeve workload key issue), or get a new token."
 	case errors.Is(err, workload.ErrRevoked):
 		f.Message = "This workload key was revoked. Ask the unit's policy owner why, and for a new one."
+	case errors.Is(err, workload.ErrBound), errors.Is(err, workload.ErrSignature), errors.Is(err, pop.ErrMalformed), errors.Is(err, pop.ErrTime), errors.Is(err, pop.ErrSignature):
+		f.Message = "The workload's proof was not accepted: " + err.Error() + ". Nothing was sent. docs/formats/proof.md says how a request is signed; reeve sidecar does it."
 	default:
-		f.Message = "Incorrect API key provided: this gateway knows no workload with this key. Workload keys begin with rv_; a provider's own key does not work here."
+		f.Message = "Incorrect API key provided: this gateway knows no workload with this key or token. Workload keys begin with rv_; a token must be of an issuer, audience and subject that the charter names. A provider's own key does not work here."
 	}
 	return f
 }
@@ -93,6 +99,9 @@ func (c *call) refuse(f *dialect.Fault) {
 	if f.Receipt != "" {
 		h.Set(receiptField, f.Receipt)
 		c.receipt = f.Receipt
+	}
+	if f.Nonce != "" {
+		h.Set(nonceField, f.Nonce)
 	}
 	if f.Allow != "" {
 		h.Set("Allow", f.Allow)

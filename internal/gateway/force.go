@@ -142,6 +142,12 @@ func (f *force) models(dialectName string, by caller) []dialect.Model {
 	return list
 }
 
+// mayAny reports whether the credential may be used through the provider for any model that it lists, or for none in particular.
+func (f *force) mayAny(p *statement.Provider, credential string, by caller) bool {
+	return len(p.Models) == 0 && f.may(target{p, credential, ""}, by) ||
+		slices.ContainsFunc(p.Models, func(m string) bool { return f.may(target{p, credential, m}, by) })
+}
+
 // may reports whether custody, operations and policy agree that the model is used, on any path of its dialect. What the
 // gateway cannot know, the custodian's isolation level, is taken at its best: the custodian decides each use.
 func (f *force) may(t target, by caller) bool {
@@ -150,8 +156,17 @@ func (f *force) may(t target, by caller) bool {
 	if !ok || !slices.ContainsFunc(f.set.Custodians(f.gateway.ID, t.credential), open) {
 		return false
 	}
+	full := t.provider.Name + "/" + t.model
+	if !workload.Allows(by.who.Grants, t.credential, func(granted string) bool {
+		if to, isAlias := f.set.Operations.Aliases[granted]; isAlias {
+			granted = to
+		}
+		return granted == full || t.provider.Default && granted == t.model
+	}) {
+		return false
+	}
 	request := policy.Request{
-		Workload: by.who.Workload, Level: by.who.Level, Proof: by.who.Proof, Credential: t.credential, Gateway: f.gateway.ID,
+		Workload: by.who.Workload, Level: by.who.Level, Proof: by.who.Proof, AuthorityAsserted: by.who.AuthorityAsserted, Credential: t.credential, Gateway: f.gateway.ID,
 		Method: "POST", Model: t.model, MaxTokens: -1, Isolation: "host", Time: by.now,
 	}
 	if by.client != "" {

@@ -21,6 +21,7 @@ import (
 	"github.com/reevehq/reeve/internal/gateway/openai"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/scan"
 	"github.com/reevehq/reeve/internal/statement"
@@ -32,16 +33,16 @@ type Custodian interface {
 	Do(ctx context.Context, o *hop.Open) (*hop.Response, error)
 }
 
-// Keys verifies workloads' proofs by the records in force.
-type Keys interface {
-	Verify(p workload.Proof, now time.Time) (workload.Identity, error)
+// Proofs verifies workloads' proofs by the statements and records in force.
+type Proofs interface {
+	Verify(p workload.Proof, r *pop.Request, now time.Time) (workload.Identity, error)
 }
 
 // Parts are what a Gateway is made of.
 type Parts struct {
 	ID        string // in the operations statement
 	Custodian Custodian
-	Keys      Keys
+	Proofs    Proofs
 	Gate      *closing.Gate             // what is closed; by default nothing is
 	Journal   *process.Journal          // a line for each request
 	Accept    func(record []byte) error // takes a signed record that was posted, or says why not; nil takes none
@@ -138,7 +139,7 @@ type call struct {
 	route   *dialect.Route
 	force   *force
 	who     workload.Identity
-	key     string
+	proof   workload.Proof
 	use     closing.Use     // what the request stands or falls with
 	ctx     context.Context // of the request at the custodian: it ends with the client's, and when something of use is closed
 	left    func()          // takes use out of the gate
@@ -201,6 +202,8 @@ func (c *call) serve() *dialect.Fault {
 		return c.list()
 	case dialect.Get:
 		return c.get()
+	case dialect.Me:
+		return c.tell()
 	}
 	return c.forward()
 }
@@ -208,6 +211,10 @@ func (c *call) serve() *dialect.Fault {
 // find finds dialect and route by the exact bytes of the path.
 func (c *call) find() *dialect.Fault {
 	path, _, _ := strings.Cut(c.r.RequestURI, "?")
+	if path == mePath && c.r.Method == http.MethodGet {
+		c.dialect, c.route = c.g.openai, &dialect.Route{Name: mePath, Serve: dialect.Me}
+		return nil
+	}
 	var candidates [2]dialect.Dialect
 	switch rest, prefix := cutPrefix(path); prefix {
 	case "/openai":
@@ -268,21 +275,6 @@ func (c *call) room() *dialect.Fault {
 	return &dialect.Fault{Status: http.StatusServiceUnavailable, Code: code, Message: message, RetryAfter: 1}
 }
 
-// authenticate finds out which workload calls.
-func (c *call) authenticate() *dialect.Fault {
-	k, f := key(c.r.Header)
-	if f != nil {
-		return f
-	}
-	who, err := c.g.cfg.Keys.Verify(workload.Proof{Kind: "bearer", Value: []byte(k)}, c.start)
-	if err != nil {
-		return proofFault(err)
-	}
-	c.who, c.key = who, k
-	c.use = closing.Use{Workload: who.Workload, Tenant: who.Tenant, Units: [2]string{who.Unit}, Gateway: c.g.cfg.ID, Key: who.SHA256, Actors: who.Actor, Tokens: who.Token}
-	return c.live()
-}
-
 // live refuses what is closed, early: the custodian, which decides, would refuse it too.
 func (c *call) live() *dialect.Fault {
 	closed := c.g.cfg.Gate.State().Of(&c.use)
@@ -324,9 +316,9 @@ func (c *call) forward() *dialect.Fault {
 		RequestID: c.id,
 		Method:    c.r.Method,
 		Path:      c.r.RequestURI,
-		URL:       c.force.gateway.URL + c.r.RequestURI,
-		Header:    forward(c.r.Header),
-		Proof:     workload.Proof{Kind: "bearer", Value: []byte(c.key)},
+		URL:       c.url(),
+		Header:    forward(c.r.Header, c.proof.Kind == workload.Pop),
+		Proof:     c.proof,
 	}
 	if c.client != "" {
 		open.Asserted = []hop.Field{{Name: "client_ip", Value: c.client}}

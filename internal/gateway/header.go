@@ -5,11 +5,13 @@ import (
 	"strings"
 
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/pop"
 )
 
 // forward is what of a request's header goes on to the custodian: everything, but for what authenticates the client to the
 // gateway, what belongs to this connection, and what proxies assert. The custodian strips again: it does not rely on this.
-func forward(h http.Header) []hop.Field {
+// A signed request's own fields go on too.
+func forward(h http.Header, signed bool) []hop.Field {
 	var named []string // by Connection, as belonging to this connection
 	for _, v := range h["Connection"] {
 		for name := range strings.SplitSeq(v, ",") {
@@ -18,7 +20,7 @@ func forward(h http.Header) []hop.Field {
 	}
 	out := make([]hop.Field, 0, len(h))
 	for name, values := range h {
-		if stays(name) || contains(named, name) {
+		if stays(name) && !(signed && strings.HasPrefix(name, "Reeve-")) || contains(named, name) {
 			continue
 		}
 		for _, v := range values {
@@ -63,6 +65,7 @@ const (
 	requestID         = "X-Request-Id"
 	upstreamRequestID = "Reeve-Upstream-Request-Id" // what the upstream sent as X-Request-Id
 	receiptField      = "Reeve-Receipt"
+	nonceField        = pop.FieldNonce
 	refusalField      = "Reeve-Refusal" // the stable word of an error that is not the upstream's
 )
 

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/closing"
+	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
+	"github.com/reevehq/reeve/internal/workload/jwks"
 )
 
 // Records are the workload keys that policy owners registered, and what was revoked. The custodian has the same from its own
@@ -17,11 +19,14 @@ type Records struct {
 
 	mu      sync.Mutex // guards what follows
 	set     *statement.Set
+	tokens  *workload.Tokens
 	keys    []*statement.Envelope
 	newest  map[statement.Target]*statement.Revocation
 	changes []change // that the ledger has not been told
 
-	now   atomic.Pointer[workload.Keys]
+	issuers func(issuer string) *jwks.Set // published keys, or nil
+
+	now   atomic.Pointer[workload.Verifier]
 	stale atomic.Bool // now is older than the records
 }
 
@@ -31,17 +36,22 @@ type change struct {
 	record, channel string
 }
 
-// NewRecords returns Records that know no key and close nothing.
-func NewRecords() *Records {
-	return &Records{Gate: closing.NewGate(closing.NewState(0, nil)), newest: map[statement.Target]*statement.Revocation{}}
+// NewRecords returns Records that know no key and close nothing. issuers returns the published keys of an issuer of the charter.
+func NewRecords(issuers func(issuer string) *jwks.Set) *Records {
+	return &Records{issuers: issuers, Gate: closing.NewGate(closing.NewState(0, nil)), newest: map[statement.Target]*statement.Revocation{}}
 }
 
-// Use verifies the records by a new set from now on: keys that it does not allow end.
-func (r *Records) Use(set *statement.Set) {
+// Use verifies proofs and records by a new set from now on: keys and tokens that it does not allow end.
+func (r *Records) Use(set *statement.Set) error {
+	tokens, err := workload.NewTokens(set, r.issuers, nil) // the custodian opens what the authority sealed
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.set = set
+	r.set, r.tokens = set, tokens
 	r.stale.Store(true)
+	return nil
 }
 
 // Take takes a record that the feed has verified. Kinds that say nothing here are passed over.
@@ -80,15 +90,15 @@ func (r *Records) apply(c change) {
 }
 
 // Verify returns who presents the proof.
-func (r *Records) Verify(p workload.Proof, now time.Time) (workload.Identity, error) {
+func (r *Records) Verify(p workload.Proof, request *pop.Request, now time.Time) (workload.Identity, error) {
 	if r.stale.Load() {
 		r.refresh(now)
 	}
-	keys := r.now.Load()
-	if keys == nil {
+	verifier := r.now.Load()
+	if verifier == nil {
 		return workload.Identity{}, workload.ErrUnknown
 	}
-	who, err := keys.Verify(p, now)
+	who, err := verifier.Verify(p, request, now)
 	if err == nil && r.Gate.State().At(statement.Target{Kind: closing.Key, ID: who.SHA256}) != nil {
 		return workload.Identity{}, workload.ErrRevoked
 	}
@@ -109,6 +119,6 @@ func (r *Records) refresh(now time.Time) {
 			records = append(records, k)
 		}
 	}
-	r.now.Store(workload.NewKeys(set, records))
+	r.now.Store(&workload.Verifier{Keys: workload.NewKeys(set, records), Tokens: r.tokens, HeadOnly: true})
 	r.stale.Store(false) // last: until here whoever asks waits for it
 }

@@ -15,9 +15,9 @@ import (
 
 func TestRecords(t *testing.T) {
 	e := estatetest.New(t)
-	r := NewRecords()
+	r := NewRecords(nil)
 	verify := func() error {
-		_, err := r.Verify(e.Proof("research-agent"), e.Now)
+		_, err := r.Verify(e.Proof("research-agent"), nil, e.Now)
 		return err
 	}
 	if err := verify(); !errors.Is(err, workload.ErrUnknown) {
@@ -33,11 +33,11 @@ func TestRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	who, err := r.Verify(e.Proof("research-agent"), e.Now)
+	who, err := r.Verify(e.Proof("research-agent"), nil, e.Now)
 	if err != nil || who.Workload != "research-agent" || who.Unit != "research" || who.Tenant != "acme" {
 		t.Fatalf("%+v %v", who, err)
 	}
-	if _, err := r.Verify(e.Proof("research-agent"), e.Now.Add(48*time.Hour)); !errors.Is(err, workload.ErrExpired) {
+	if _, err := r.Verify(e.Proof("research-agent"), nil, e.Now.Add(48*time.Hour)); !errors.Is(err, workload.ErrExpired) {
 		t.Errorf("two days later: %v", err)
 	}
 
@@ -57,7 +57,7 @@ func TestRecords(t *testing.T) {
 	if err := verify(); !errors.Is(err, workload.ErrRevoked) {
 		t.Errorf("revoked: %v", err)
 	}
-	if _, err := r.Verify(e.Proof("support-agent"), e.Now); err != nil {
+	if _, err := r.Verify(e.Proof("support-agent"), nil, e.Now); err != nil {
 		t.Errorf("another key: %v", err)
 	}
 	revoke(2, true, e.Now.Add(time.Second), e.Ada, e.Cora)
@@ -87,7 +87,7 @@ func TestAllWhoAskAtOnceAreKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 200 {
-		r := NewRecords()
+		r := NewRecords(nil)
 		r.Use(e.Set)
 		for _, env := range envelopes {
 			if err := r.Take(&statement.Record{Kind: "workload-key", Envelope: env}); err != nil {
@@ -98,7 +98,7 @@ func TestAllWhoAskAtOnceAreKnown(t *testing.T) {
 		for range cap(answers) {
 			go func() {
 				<-start
-				_, err := r.Verify(e.Proof("research-agent"), e.Now)
+				_, err := r.Verify(e.Proof("research-agent"), nil, e.Now)
 				answers <- err
 			}()
 		}

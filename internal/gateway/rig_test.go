@@ -22,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
@@ -30,7 +31,7 @@ import (
 // keyring is workload keys in the clear.
 type keyring map[string]workload.Identity
 
-func (k keyring) Verify(p workload.Proof, _ time.Time) (workload.Identity, error) {
+func (k keyring) Verify(p workload.Proof, _ *pop.Request, _ time.Time) (workload.Identity, error) {
 	switch string(p.Value) {
 	case "rv_expired":
 		return workload.Identity{}, workload.ErrExpired
@@ -111,7 +112,7 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 	r := &rig{t: t, script: script}
 	r.parts = Parts{
 		ID: "g1",
-		Keys: keyring{
+		Proofs: keyring{
 			"rv_research": {Workload: "research-agent", Unit: "research", Tenant: "acme", Proof: "bearer", KeyID: "0123456789abcdef"},
 			"rv_support":  {Workload: "support-agent", Unit: "support", Tenant: "acme", Proof: "bearer"},
 		},

@@ -153,13 +153,13 @@ func appendRefusal(b []byte, r *Refusal) []byte {
 	}
 	b = binary.AppendUvarint(append(b, sent), uint64(r.Status))
 	b = binary.AppendUvarint(b, uint64(min(max(r.RetryAfter, 0), maxNumber)))
-	return appendText(b, r.Code, r.Message, r.Receipt)
+	return appendText(b, r.Code, r.Message, r.Receipt, r.Nonce)
 }
 
 func decodeRefusal(p []byte) (*Refusal, error) {
 	d := decoder{rest: string(p)}
 	sent := d.number()
-	r := &Refusal{Sent: sent == 1, Status: d.number(), RetryAfter: d.number(), Code: d.text(), Message: d.text(), Receipt: d.text()}
+	r := &Refusal{Sent: sent == 1, Status: d.number(), RetryAfter: d.number(), Code: d.text(), Message: d.text(), Receipt: d.text(), Nonce: d.text()}
 	d.bad = d.bad || sent > 1 || r.Status < 400 || r.Status > 599
 	return r, d.end()
 }

@@ -45,6 +45,7 @@ type Refusal struct {
 	Message    string // what happened, what it means, what to do: safe to show to the client
 	Receipt    string // Reeve-Receipt of the denial entry, or empty
 	RetryAfter int    // seconds, 0 for none
+	Nonce      string // Reeve-Nonce for the next signed request, or empty
 	Sent       bool   // the request, or a part of it, went to the upstream
 }
 

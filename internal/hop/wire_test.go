@@ -149,7 +149,7 @@ func TestVectors(t *testing.T) {
 		{"HEAD", frameHead, 1, func(b []byte) []byte { return appendHead(b, 200, o.Header) }, "04 000007 00000001 c801 01 01 41 01 62"},
 		{"TRAILER", frameTrailer, 1, func(b []byte) []byte { return appendFields(b, o.Header) }, "05 000005 00000001 01 01 41 01 62"},
 		{"ERROR", frameError, 1, func(b []byte) []byte { return appendRefusal(b, r) },
-			"06 000012 00000001 01 9303 ac02 06 66726f7a656e 02 6e6f 02 7631"},
+			"06 000013 00000001 01 9303 ac02 06 66726f7a656e 02 6e6f 02 7631 00"},
 		{"GOAWAY", frameGoaway, 0, func(b []byte) []byte { return binary.AppendUvarint(b, 300) }, "07 000002 00000000 ac02"},
 		{"BODY", frameBody, 1, func(b []byte) []byte { return append(b, "{}"...) }, "08 000002 00000001 7b7d"},
 		{"END", frameEnd, 1, nil, "09 000000 00000001"},

@@ -15,19 +15,21 @@ import (
 
 // Request is what one decision looks at. Fields under Asserted come from the gateway alone and may only narrow.
 type Request struct {
-	Workload   string
-	Level      int    // 0 to 3: W0 … W3
-	Proof      string // bearer or pop
-	Credential string
-	Gateway    string
-	Method     string
-	Path       string // as it is sent, without the query
-	Model      string // after aliases, without the provider's name; empty when the request has none
-	MaxTokens  int64  // -1 when the request sets none
-	Stream     bool
-	Isolation  string // host, separate-uid, one-uid or none
-	Time       time.Time
-	Asserted   map[string]string // client_ip and spend, as in the schema; others are passed over
+	Workload string
+	Level    int    // 0 to 3: W0 … W3
+	Proof    string // bearer, token or pop
+	// AuthorityAsserted means that nobody but the authority vouches for the workload.
+	AuthorityAsserted bool
+	Credential        string
+	Gateway           string
+	Method            string
+	Path              string // as it is sent, without the query
+	Model             string // after aliases, without the provider's name; empty when the request has none
+	MaxTokens         int64  // -1 when the request sets none
+	Stream            bool
+	Isolation         string // host, separate-uid, one-uid or none
+	Time              time.Time
+	Asserted          map[string]string // client_ip and spend, as in the schema; others are passed over
 }
 
 // Decision is the outcome. "Could not decide" is a denial with a reason, never an error.
@@ -149,6 +151,8 @@ func (r *Request) member(name types.String) types.Value {
 		return cedar.Long(r.Level)
 	case "proof":
 		return cedar.String(r.Proof)
+	case "authority_asserted":
+		return cedar.Boolean(r.AuthorityAsserted)
 	case "isolation":
 		return cedar.String(r.Isolation)
 	case "gateway":

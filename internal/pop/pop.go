@@ -138,11 +138,16 @@ func (p *Proof) parseKey() (err error) {
 // Verify checks the signature's time, the body and the signature itself. The errors are ErrTime, ErrDigest and ErrSignature.
 // Whose key it is, and whether the terms are right, is the caller's to judge.
 func (p *Proof) Verify(now time.Time) error {
-	if p.Created.After(now.Add(Skew)) || !now.Before(p.Expires.Add(Skew)) {
-		return fmt.Errorf("%w: it is good from %s to %s, and it is %s here", ErrTime, clock(p.Created), clock(p.Expires), clock(now))
-	}
 	if got := p.request.Header(FieldDigest); len(got) != 1 || got[0] != Digest(p.request.Body) {
 		return ErrDigest
+	}
+	return p.VerifyHead(now)
+}
+
+// VerifyHead is Verify without the body, for who has not read it yet.
+func (p *Proof) VerifyHead(now time.Time) error {
+	if p.Created.After(now.Add(Skew)) || !now.Before(p.Expires.Add(Skew)) {
+		return fmt.Errorf("%w: it is good from %s to %s, and it is %s here", ErrTime, clock(p.Created), clock(p.Expires), clock(now))
 	}
 	if !verify(p.Key, []byte(p.base), p.signature) {
 		return fmt.Errorf("%w: method, URL, a covered header field or a parameter is not the one that was signed", ErrSignature)

@@ -15,6 +15,7 @@ type Charter struct {
 
 	Workloads   []Workload   `yaml:"workloads"`
 	Issuers     []Issuer     `yaml:"issuers"`
+	Authority   Authority    `yaml:"authority"`
 	ServiceKeys []ServiceKey `yaml:"service_keys"`
 	Witnesses   WitnessRule  `yaml:"witnesses"`
 	Revocation  Bounds       `yaml:"revocation"`
@@ -77,6 +78,13 @@ type Workload struct {
 	ID         string     `yaml:"id"`
 	Unit       string     `yaml:"unit"`
 	Identities []Identity `yaml:"identities"` // how it may prove who it is: by any one of them
+}
+
+// Authority is what the charter says of the authority's tokens.
+type Authority struct {
+	// Issuer is its public URL: the iss of its access tokens, and the audience of tokens that may be exchanged for them and
+	// for nothing else. Empty when there is no token endpoint.
+	Issuer string `yaml:"issuer"`
 }
 
 // ServiceKey is a key that a process signs with. Key is a note verifier key ("name+hash+base64", golang.org/x/mod/sumdb/note).

@@ -93,6 +93,8 @@ func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error
 		return nil, refuse("reference", "the charter has no workload %q", k.Workload)
 	case life <= 0 || life > maxKeyLife || !validHash(k.SHA256) || len(k.Prefix) > 16:
 		return nil, refuse("value", "the key of %s lives %s (at most 30 days) or has no proper hash", k.Workload, life)
+	case !validNetworks(k.Networks):
+		return nil, refuse("value", "the key of %s is bound to %q, which are not networks such as 10.0.0.0/8", k.Workload, k.Networks)
 	case !w.VouchedBy(IssuerReeve):
 		return nil, refuse("right", "the charter does not let reeve vouch for %s", k.Workload)
 	case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore), !s.Charter.anyHolds(by, role{"policy", u.ID}, now):

@@ -101,6 +101,14 @@ func validSubject(pattern string) bool {
 	return true
 }
 
+// validNetworks reports whether each is a network of whole bits.
+func validNetworks(list []string) bool {
+	return !slices.ContainsFunc(list, func(s string) bool {
+		p, err := netip.ParsePrefix(s)
+		return err != nil || p != p.Masked()
+	})
+}
+
 // checkIssuers holds issuers and identities against each other.
 func checkIssuers(c *Charter, d *document) {
 	ids, urls := set{IssuerReeve: true, IssuerAuthority: true}, set{}
@@ -110,6 +118,11 @@ func checkIssuers(c *Charter, d *document) {
 		d.want(!urls[s.Issuer], "value", p+".issuer", "two issuers have the same iss, %q", s.Issuer)
 		urls[s.Issuer] = true
 		checkIssuer(s, p, d)
+	}
+	if a := c.Authority.Issuer; a != "" {
+		u, err := url.Parse(a)
+		ok := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && !strings.ContainsAny(a, "?# \\%")
+		d.want(ok && !urls[a], "value", "$.authority.issuer", "%q is not a public URL, or is that of another issuer", a)
 	}
 	type door struct{ issuer, audience string }
 	exact, patterns := map[door]map[string]string{}, map[door][]string{} // subject to workload; the subjects that are patterns
@@ -161,10 +174,7 @@ func checkIssuer(s *Issuer, p string, d *document) {
 		d.want(err == nil, "key", p+".jwks", "%v", err)
 	}
 	d.want(s.CA == "" || x509.NewCertPool().AppendCertsFromPEM([]byte(s.CA)), "value", p+".ca", "the CA holds no certificate in PEM")
-	for i, n := range s.Networks {
-		x, err := netip.ParsePrefix(n)
-		d.want(err == nil && x == x.Masked(), "value", at(p+".networks", i), "%q is not a network such as 10.0.0.0/8", n)
-	}
+	d.want(validNetworks(s.Networks), "value", p+".networks", "%q are not networks such as 10.0.0.0/8", s.Networks)
 	d.want(len(s.Algorithms) > 0, "value", p, "the issuer %s names no algorithms", s.ID)
 	for i, a := range s.Algorithms {
 		d.oneOf(a, at(p+".algorithms", i), jwks.Algorithms()...)

@@ -31,6 +31,8 @@ type WorkloadKey struct {
 	SHA256    string    `json:"sha256"` // hex, of the whole key
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"` // at most 30 days after NotBefore
+	// Networks bound where the key may be used from, such as 10.0.0.0/8, by what the gateway says; empty for everywhere.
+	Networks []string `json:"networks,omitempty"`
 }
 
 // Revocation closes something. Signed by a person who may close it: an owner closes what is his.

@@ -1,30 +1,44 @@
-// Package workload verifies a workload's proof of who it is.
+// Package workload verifies a workload's proof of who it is: a key of reeve's own (W0), a token of an issuer that the charter
+// names (W1), or a signature over the request itself with a key that a token or an X.509-SVID binds (W2).
 package workload
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"hash/crc32"
-	"maps"
+	"fmt"
+	"net/netip"
 	"time"
 
-	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/pop"
 )
 
-// What Verify returns. ErrRevoked is for the caller that checks the identity against the revocations in force.
+// What Verify returns, besides the errors of package pop. ErrRevoked is for the caller that checks the identity against the
+// revocations in force.
 var (
-	ErrUnknown = errors.New("unknown workload key")
-	ErrExpired = errors.New("workload key expired")
-	ErrRevoked = errors.New("workload key revoked")
+	ErrUnknown = errors.New("unknown workload")
+	ErrExpired = errors.New("proof expired, or not valid yet")
+	ErrRevoked = errors.New("proof revoked")
 	ErrProof   = errors.New("malformed proof")
+	// ErrSignature means that the token's signature does not hold under the issuer's keys as they are known here.
+	ErrSignature = errors.New("token signature does not hold")
+	// ErrBound means that the token is bound to a key and came without a proof of that key, or with that of another.
+	ErrBound = errors.New("the token is bound to a key that did not sign this request")
+	// ErrKeys means that the issuer's keys are not known here: it could not be asked.
+	ErrKeys = errors.New("the issuer's keys are not known")
 )
 
-// Proof is what a workload presents, forwarded unchanged by the gateway.
+// The kinds of proof.
+const (
+	Bearer = "bearer" // W0: a key of reeve's own
+	Token  = "token"  // W1: a JWT
+	Pop    = "pop"    // W2: a signature over the request, with a JWT or an X.509-SVID
+)
+
+// Proof is what a workload presents, forwarded unchanged by the gateway. The signature of a Pop stands in the request's header.
 type Proof struct {
-	Kind  string // bearer
-	Value []byte // the bearer token; not kept after verification
+	Kind  string
+	Value []byte // the key or the token; empty for a Pop by X.509-SVID alone
 }
 
 // Identity is a verified workload.
@@ -32,98 +46,122 @@ type Identity struct {
 	Workload string
 	Unit     string
 	Tenant   string
-	Level    int       // 0 for W0
-	Proof    string    // bearer or pop
-	KeyID    string    // first 16 hex digits of the key's SHA-256: names the key without giving it away
-	SHA256   string    // hex, of the key: what a revocation of kind "key" names
-	Actor    []string  // who acts for the workload, by the token's delegation chain, the nearest first
-	Token    [2]string // hex SHA-256 of the token and its jti, where there is one: what a revocation of kind "token" names
+	Level    int    // 0 for W0
+	Proof    string // kind of proof
+	KeyID    string // first 16 hex digits of SHA256: names the key or token without giving it away
+	SHA256   string // hex, of the key or token, or the RFC 7638 thumbprint of the key that signed the request: what a revocation of kind "key" names
 	NotAfter time.Time
+
+	Issuer string    // id of the charter's issuer who vouched, reeve, or authority
+	Actor  []string  // who acts for the workload, by the token's delegation chain, the nearest first
+	Token  [2]string // hex SHA-256 of the token without its signature, and its jti, where there is one: what a revocation of kind "token" names
+	// Subject is the same of the token that the authority exchanged for this one.
+	Subject [2]string
+	// AuthorityAsserted means that nobody but the authority vouches for the workload.
+	AuthorityAsserted bool
+	Grants            []Grant        // what the token narrows the workload to: one of them must allow; nil for no bound
+	Networks          []netip.Prefix // where a key may be used from, by what the gateway says; nil for everywhere
+	Pop               *pop.Proof     // of a request that was signed: its terms are the custodian's to judge
+	Bound             string         // thumbprint of the key that the token is bound to (cnf.jkt), or empty
 }
 
-// A bearer key is "rv_" and 58 characters: the lower-case base32 of 32 random bytes and their CRC-32 (IEEE, big endian), so
-// that a mistyped or made-up key is told apart from an unknown one without a look-up.
-const (
-	prefix    = "rv_"
-	randBytes = 32
-	length    = len(prefix) + 58
-)
-
-var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-// Encode writes a bearer key from 32 random bytes.
-func Encode(random [randBytes]byte) []byte {
-	raw := make([]byte, randBytes, randBytes+4)
-	copy(raw, random[:])
-	sum := crc32.ChecksumIEEE(raw)
-	raw = append(raw, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
-	return encoding.AppendEncode([]byte(prefix), raw)
+// Verifier verifies proofs of every kind. The zero value knows nobody. Safe for concurrent use.
+type Verifier struct {
+	Keys   *Keys
+	Tokens *Tokens
+	// HeadOnly leaves the body of a signed request to another: the gateway has not read it yet, and the custodian checks it.
+	HeadOnly bool
 }
 
-// wellFormed reports whether b is a bearer key with a right checksum.
-func wellFormed(b []byte) bool {
-	if len(b) != length || string(b[:len(prefix)]) != prefix {
-		return false
+// Verify returns who presents the proof with the request. The request is looked at for a Pop only. Where its signature is what
+// fails, the identity is what the token or the SVID shows by itself.
+func (v *Verifier) Verify(p Proof, r *pop.Request, now time.Time) (who Identity, err error) {
+	if p.Kind != Pop {
+		return v.rests(p, nil, now)
 	}
-	var raw [randBytes + 4]byte
-	if n, err := encoding.Decode(raw[:], b[len(prefix):]); err != nil || n != len(raw) {
-		return false
-	}
-	sum := crc32.ChecksumIEEE(raw[:randBytes])
-	return [4]byte(raw[randBytes:]) == [4]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}
-}
-
-// Keys is an immutable snapshot of the workload keys in force, by hash. Safe for concurrent use.
-type Keys struct {
-	byHash map[[sha256.Size]byte]key
-}
-
-type key struct {
-	identity  Identity
-	notBefore time.Time
-}
-
-// NewKeys takes records that statement.Set.OpenWorkloadKey has verified against the same set. Records of workloads that
-// the set does not have are left out. So is a key that two workloads claim: hashes are public, and a record may be signed over
-// another's. Of two records of one workload's key the later end holds.
-func NewKeys(set *statement.Set, records []*statement.WorkloadKey) *Keys {
-	k := &Keys{byHash: make(map[[sha256.Size]byte]key, len(records))}
-	claimed := map[[sha256.Size]byte]bool{}
-	for _, r := range records {
-		w, unit, ok := set.Workload(r.Workload)
-		raw, err := hex.DecodeString(r.SHA256)
-		if !ok || err != nil || len(raw) != sha256.Size {
-			continue
+	proof, err := pop.Parse(r)
+	if err != nil {
+		if len(p.Value) > 0 {
+			who, _ = v.Tokens.Verify(p.Value, now) // only to say whose request it pretends to be
 		}
-		hash := [sha256.Size]byte(raw)
-		old, twice := k.byHash[hash]
-		claimed[hash] = claimed[hash] || twice && old.identity.Workload != w.ID
-		if twice && !r.NotAfter.After(old.identity.NotAfter) {
-			continue
-		}
-		k.byHash[hash] = key{notBefore: r.NotBefore, identity: Identity{
-			Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Proof: "bearer", KeyID: r.SHA256[:16], SHA256: r.SHA256, NotAfter: r.NotAfter,
-		}}
+		return who, err
 	}
-	maps.DeleteFunc(k.byHash, func(hash [sha256.Size]byte, _ key) bool { return claimed[hash] })
-	return k
+	if who, err = v.rests(p, proof, now); err != nil {
+		return who, err
+	}
+	if v.HeadOnly {
+		err = proof.VerifyHead(now)
+	} else {
+		err = proof.Verify(now)
+	}
+	if err != nil {
+		return who, err
+	}
+	return who.signed(proof)
 }
 
-// Len is the number of keys.
-func (k *Keys) Len() int { return len(k.byHash) }
-
-// Verify returns who presents the proof, or ErrProof, ErrUnknown or ErrExpired. A key is looked up by its SHA-256, so the
-// time taken tells nothing about other keys.
-func (k *Keys) Verify(p Proof, now time.Time) (Identity, error) {
-	if p.Kind != "bearer" || !wellFormed(p.Value) {
-		return Identity{}, ErrProof
+// Again verifies what a proof that was taken rests on once more, by other statements: the key, the token, the SVID.
+func (v *Verifier) Again(p Proof, was *Identity, then time.Time) (Identity, error) {
+	who, err := v.rests(p, was.Pop, then)
+	if err != nil || was.Pop == nil {
+		return who, err
 	}
-	e, ok := k.byHash[sha256.Sum256(p.Value)]
+	return who.signed(was.Pop)
+}
+
+// rests verifies what a proof rests on: the key, the token, or whose key the request was signed with.
+func (v *Verifier) rests(p Proof, signed *pop.Proof, now time.Time) (who Identity, err error) {
+	switch p.Kind {
+	case Bearer:
+		return v.Keys.Verify(p, now)
+	case Token:
+		if who, err = v.Tokens.Verify(p.Value, now); err == nil && who.Bound != "" {
+			err = fmt.Errorf("%w: sign each request (%s)", ErrBound, pop.Tag)
+		}
+		return who, err
+	case Pop:
+	default:
+		return who, fmt.Errorf("%w: of the kind %.20q", ErrProof, p.Kind)
+	}
+	if len(p.Value) > 0 {
+		if who, err = v.Tokens.Verify(p.Value, now); err != nil {
+			return Identity{}, err
+		}
+	}
+	if signed.Chain == nil {
+		if who.Bound == "" || who.Bound != signed.KeyID {
+			err = ErrBound
+		}
+		return who, err
+	}
+	svid, err := v.Tokens.svid(signed.Chain, now)
 	switch {
-	case !ok:
-		return Identity{}, ErrUnknown
-	case now.Before(e.notBefore) || !now.Before(e.identity.NotAfter):
-		return Identity{}, ErrExpired
+	case err != nil:
+		return who, err
+	case len(p.Value) == 0:
+		return svid, nil
+	case svid.Workload != who.Workload || who.Bound != "" && who.Bound != signed.KeyID:
+		return who, fmt.Errorf("%w: the SVID is another's", ErrBound)
 	}
-	return e.identity, nil
+	who.NotAfter = earlier(who.NotAfter, svid.NotAfter)
+	return who, nil
+}
+
+// signed is the identity of who signed a request with its own key.
+func (i Identity) signed(proof *pop.Proof) (Identity, error) {
+	thumbprint, err := base64.RawURLEncoding.DecodeString(proof.KeyID)
+	if err != nil {
+		return Identity{}, err
+	}
+	i.Level, i.Proof, i.Pop = 2, Pop, proof
+	i.SHA256 = hex.EncodeToString(thumbprint)
+	i.KeyID = i.SHA256[:16]
+	return i, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -35,7 +35,7 @@ func open(t *testing.T, dir string) *Gate {
 }
 
 func use() *closing.Use {
-	return &closing.Use{Workload: "w", Tenant: "t", Actors: []string{"a", "other-w"}, Tokens: [2]string{"feed0123", "jti-1"}, Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
+	return &closing.Use{Workload: "w", Tenant: "t", Actors: []string{"a", "other-w"}, Tokens: [4]string{"feed0123", "jti-1"}, Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
 		Cut: func(error) {}}
 }
 

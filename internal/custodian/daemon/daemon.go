@@ -21,6 +21,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/feed"
@@ -38,6 +39,7 @@ const (
 	heartbeat  = 10 * time.Second // between two heartbeat entries
 	outcomes   = time.Second      // for the outcomes of streams that were broken off
 	patience   = 3 * time.Second  // with witnesses that have cosigned nothing yet
+	remembered = 1 << 19          // signed requests in 80 seconds
 )
 
 // App is the custodian as a process.
@@ -176,7 +178,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	}
 	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, book: &book{}, unopened: unopened}
 	h.Custodian = custodian.New(custodian.Parts{
-		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, News: h.age, Dial: dial,
+		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), News: h.age, Dial: dial,
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	return h, nil

@@ -99,6 +99,15 @@ func Open(dir state.Dir, custodian string, key *Key) (*Store, map[string]error, 
 // Get returns what is held for a credential, or nil.
 func (s *Store) Get(credential string) *Held { return (*s.held.Load())[credential] }
 
+// Unseal opens what was encrypted to this custodian, such as the subject token in an access token. It never held a credential's secret.
+func (s *Store) Unseal(ciphertext []byte) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(ciphertext), s.key)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, 64<<10))
+}
+
 // Accept takes a handover that the set's owners signed, with its ciphertext. A version that is not above the one held
 // changes nothing and returns nil: records come again after every restart.
 func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext []byte, now time.Time) (*Held, error) {

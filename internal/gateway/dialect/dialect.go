@@ -36,6 +36,7 @@ const (
 	Forward Serve = iota // hand the request to the custodian
 	List                 // list the models that the workload may use
 	Get                  // describe one of them
+	Me                   // say what the workload may use
 )
 
 // Route is one operation of a client API.
@@ -62,6 +63,7 @@ type Fault struct {
 	RetryAfter int    // seconds; 0 for none
 	Final      bool   // a retry cannot succeed: say so, even where clients retry this status
 	Receipt    string // Reeve-Receipt of the custodian's denial entry, or empty
+	Nonce      string // Reeve-Nonce of the custodian, for the next signed request, or empty
 	Allow      string // methods, for status 405
 }
 

@@ -19,7 +19,7 @@ up: build ## build, then start the demo on this machine (DIR=./demo); Ctrl-C sto
 test: ## all tests that need only Go, Node 20 and a C compiler
 	scripts/test checks unit e2e
 
-test-real: ## the tests that need root, strace or nginx
+test-real: ## the tests that need root, strace, nginx or chromium
 	scripts/test real
 
 drill: build ## take the gateway over and show what it got

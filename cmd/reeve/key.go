@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/estate/passkey"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -23,7 +21,8 @@ func newKeyCmd() *cobra.Command {
 
 func newKeyAddCmd() *cobra.Command {
 	var ssh, out, id, passphrase string
-	var page, fresh, verified, synced bool
+	var page passkeyPage
+	var fresh, verified, synced bool
 	cmd := &cobra.Command{
 		Use:   "add PERSON --ssh FILE|--passkey|--new",
 		Short: "Print the charter's entry for a person's key: an OpenSSH key, a passkey or a new key file",
@@ -47,8 +46,8 @@ func newKeyAddCmd() *cobra.Command {
 				if k.RequireUserVerification = verified; err == nil {
 					err = k.Check()
 				}
-			case page:
-				k, err = (&passkey.Page{Out: os.Stderr, Life: 10 * time.Minute}).Register(person, id, known, synced)
+			case page.asked:
+				k, err = page.serve().Register(person, id, known, synced)
 			default:
 				k, err = newKeyFile(person, id, out, passphrase)
 			}
@@ -66,7 +65,7 @@ func newKeyAddCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&ssh, "ssh", "", "an OpenSSH public key `file`")
-	f.BoolVar(&page, "passkey", false, "make a passkey in a browser on this machine")
+	page.flags(cmd, "make a passkey in a browser on this machine")
 	f.BoolVar(&fresh, "new", false, "make a key file")
 	f.StringVar(&id, "id", "", "the key's `id` in the charter (default PERSON and a number)")
 	f.BoolVar(&verified, "require-user-verification", false, "with --ssh: a PIN or a fingerprint besides the touch of a security key")

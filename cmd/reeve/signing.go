@@ -22,8 +22,22 @@ const withKeys = "You sign with --key FILE, a key file or an OpenSSH key that th
 // signing are the flags of a command that signs.
 type signing struct {
 	as, key, passphrase string
-	passkey             bool
+	page                passkeyPage
 }
+
+// passkeyPage are the flags of a command that may ask for a passkey.
+type passkeyPage struct {
+	asked bool
+	wait  time.Duration
+}
+
+func (p *passkeyPage) flags(cmd *cobra.Command, usage string) {
+	cmd.Flags().BoolVar(&p.asked, "passkey", false, usage)
+	cmd.Flags().DurationVar(&p.wait, "passkey-wait", 10*time.Minute, "how long the page for the passkey waits")
+}
+
+// serve is the page; its address is printed on standard error.
+func (p *passkeyPage) serve() *passkey.Page { return &passkey.Page{Out: os.Stderr, Life: p.wait} }
 
 func (s *signing) flags(cmd *cobra.Command) {
 	s.optional(cmd)
@@ -34,7 +48,7 @@ func (s *signing) flags(cmd *cobra.Command) {
 func (s *signing) optional(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.as, "as", "", "the `person` who signs")
 	cmd.Flags().StringVar(&s.key, "key", "", "that person's key `file`, or OpenSSH key (default DIR/people/PERSON.key, then ssh-agent)")
-	cmd.Flags().BoolVar(&s.passkey, "passkey", false, "sign with a passkey, in a browser on this machine")
+	s.page.flags(cmd, "sign with a passkey, in a browser on this machine")
 	cmd.Flags().StringVar(&s.passphrase, "passphrase-file", "", "`file` with the key file's passphrase, instead of asking on the terminal")
 	cmd.MarkFlagsMutuallyExclusive("key", "passkey")
 }
@@ -52,15 +66,15 @@ func (s *signing) open(d *host.Dir) (*estate.Signer, error) {
 		return nil, err
 	case missing && s.key != "":
 		return nil, fmt.Errorf("there is no key file %s", file)
-	case !s.passkey && !missing && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")):
+	case !s.page.asked && !missing && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")):
 		return s.keyFile(file)
 	}
 	keys, err := estateDir(d).KeysOf(s.as)
 	switch {
 	case err != nil:
 		return nil, err
-	case s.passkey:
-		return passkey.Signer(s.as, keys, &passkey.Page{Out: os.Stderr, Life: 10 * time.Minute})
+	case s.page.asked:
+		return passkey.Signer(s.as, keys, s.page.serve())
 	case s.key != "":
 		return estate.OpenSSH(s.as, keys, file)
 	}

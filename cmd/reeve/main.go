@@ -71,6 +71,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newApproveCmd(),
 		newBackupCmd(),
+		newBreakGlassCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),
 		newDoctorCmd(),

@@ -216,7 +216,7 @@ func call(ts *testscript.TestScript, neg bool, args []string) {
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	var status int
 	var answer []byte
-	for range 300 {
+	for range 600 {
 		if status, answer = send(ts, args[1]); strconv.Itoa(status) == args[0] {
 			fmt.Fprintf(ts.Stdout(), "%s", answer)
 			return

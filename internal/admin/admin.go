@@ -49,6 +49,7 @@ type Status struct {
 	Ledger Ledger `json:"ledger"`
 
 	Closed      []Closed         `json:"closed"`
+	Glass       []Glass          `json:"break_glass,omitempty"`
 	Unsaved     string           `json:"unsaved,omitempty"` // why a closing that is in force is not on disk yet
 	Credentials []Credential     `json:"credentials"`
 	InFlight    int              `json:"in_flight"`
@@ -73,6 +74,23 @@ type Closed struct {
 	Time   time.Time        `json:"time"`
 }
 
+// Glass is one break-glass that was in force.
+type Glass struct {
+	Record     string    `json:"record"`
+	Credential string    `json:"credential"`
+	Workload   string    `json:"workload,omitempty"`
+	Waive      []string  `json:"waive,omitempty"`
+	Recipient  string    `json:"recipient,omitempty"`
+	Reason     string    `json:"reason"`
+	Signers    []string  `json:"signers"`
+	Created    time.Time `json:"created"`
+	Until      time.Time `json:"until"`
+	Running    bool      `json:"running"`
+	Rotate     bool      `json:"rotate"`              // its secret was recovered and has to be rotated
+	Reviewers  []string  `json:"reviewers,omitempty"` // none: the review is open
+	Finding    string    `json:"finding,omitempty"`
+}
+
 // Credential is one credential that the custodian serves.
 type Credential struct {
 	ID          string    `json:"id"`
@@ -91,6 +109,8 @@ type Custodian interface {
 	Freeze(target statement.Target, reason string) (string, error)
 	// Accept takes the file of a signed record.
 	Accept(record []byte) (string, error)
+	// Recovered is the secret that a break-glass recovered, encrypted to the person whom it names.
+	Recovered(record string) ([]byte, error)
 	// Reload reads sets and records again.
 	Reload() (string, error)
 }
@@ -103,8 +123,10 @@ type Freeze struct {
 
 // reply answers everything but status.
 type reply struct {
-	Done  string `json:"done,omitempty"`
-	Error string `json:"error,omitempty"`
+	Done string `json:"done,omitempty"`
+	// Ciphertext is a recovered secret, encrypted with age.
+	Ciphertext []byte `json:"ciphertext,omitempty"`
+	Error      string `json:"error,omitempty"`
 }
 
 // Handler serves a custodian. Who may connect is the listener's affair.
@@ -121,6 +143,14 @@ func Handler(c Custodian) http.Handler {
 		return c.Freeze(f.Target, f.Reason)
 	}))
 	mux.HandleFunc("POST /accept", act(c.Accept))
+	mux.HandleFunc("GET /recovered/{record}", func(w http.ResponseWriter, r *http.Request) {
+		ciphertext, err := c.Recovered(r.PathValue("record"))
+		if err != nil {
+			answer(w, http.StatusNotFound, reply{Error: err.Error()})
+			return
+		}
+		answer(w, http.StatusOK, reply{Ciphertext: ciphertext})
+	})
 	mux.HandleFunc("POST /reload", act(func([]byte) (string, error) { return c.Reload() }))
 	return mux
 }
@@ -134,7 +164,7 @@ func act(do func([]byte) (string, error)) http.HandlerFunc {
 		}
 		done, err := do(body)
 		if err != nil {
-			answer(w, http.StatusUnprocessableEntity, reply{done, err.Error()})
+			answer(w, http.StatusUnprocessableEntity, reply{Done: done, Error: err.Error()})
 			return
 		}
 		answer(w, http.StatusOK, reply{Done: done})
@@ -179,6 +209,16 @@ func (c *Client) Freeze(ctx context.Context, target statement.Target, reason str
 // Accept hands the file of a signed record over: a revocation, or an extension of the witness fuse or the feed bound.
 func (c *Client) Accept(ctx context.Context, record []byte) (string, error) {
 	return c.act(ctx, "/accept", record)
+}
+
+// Recovered fetches the secret that a break-glass recovered, encrypted to the person whom it names.
+func (c *Client) Recovered(ctx context.Context, record string) ([]byte, error) {
+	var r reply
+	err := c.do(ctx, http.MethodGet, "/recovered/"+record, nil, &r)
+	if err == nil && r.Error != "" {
+		err = fmt.Errorf("the custodian: %s", r.Error)
+	}
+	return r.Ciphertext, err
 }
 
 // Reload makes the custodian read sets and records again.

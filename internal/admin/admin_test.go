@@ -22,6 +22,8 @@ func (c *custodian) Status() *Status {
 	return &Status{ID: "c1", Lock: 7, Closed: []Closed{{Target: statement.Target{Kind: "everything"}, By: "admin"}}}
 }
 
+func (c *custodian) Recovered(string) ([]byte, error) { return []byte("age"), nil }
+
 func (c *custodian) Freeze(target statement.Target, reason string) (string, error) {
 	c.told = append(c.told, "freeze "+target.Kind+" "+target.ID+" "+reason)
 	if target.ID == "unsaved" {

@@ -75,7 +75,8 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		}
 	}
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
-	e.Reason = kind + " sha256:" + hex.EncodeToString(sum[:])
+	e.Record = hex.EncodeToString(sum[:])
+	e.Reason = kind + " sha256:" + e.Record
 	e.Actor = signers(&set.Charter, env)
 	if a.epoch() == 0 && !a.entered[sum] { // its holder enters it
 		return nil, ErrStandby
@@ -159,6 +160,11 @@ func describe(set *statement.Set, v any) *entry.Entry {
 	case *statement.Handover:
 		e.Type, e.Credential, e.Lease = entry.Publish, v.Credential, fmt.Sprint(v.Version)
 		_, unit, _ = set.Credential(v.Credential)
+	case *statement.BreakGlass:
+		e.Type, e.Credential, e.Workload = entry.BreakGlass, v.Credential, v.Workload
+		_, unit, _ = set.Credential(v.Credential)
+	case *statement.Review:
+		e.Type = entry.BreakGlass
 	case *statement.Extension:
 		e.Type = entry.BreakGlass
 	default:

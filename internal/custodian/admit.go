@@ -8,6 +8,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/scan"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // admit runs every step that can refuse, in the design's order. What a step finds out is for the steps after it.
@@ -128,6 +129,11 @@ func (c *Custodian) decide(u *use) *refusal {
 		Asserted:          asserted(u.open.Asserted),
 	}
 	u.decision = u.view.policies.Decide(&u.ask)
+	if u.decision.Reason == "no_permit" { // a forbid stands
+		if k := c.broken(u, statement.WaivePolicy); k != nil {
+			u.decision = policy.Decision{Allow: true, Reason: glassReason, Policies: []string{"break-glass:" + k.Record}}
+		}
+	}
 	if !u.decision.Allow {
 		return refusePolicy(u.decision.Reason)
 	}
@@ -159,14 +165,14 @@ func (c *Custodian) live(u *use) *refusal {
 
 func (c *Custodian) informed(u *use) *refusal {
 	u.age = c.News()
-	if (u.age < 0 || u.age > u.credential.bound) && !c.extra.holds(feedBound, u.start) {
+	if (u.age < 0 || u.age > u.credential.bound) && !c.extra.holds(feedBound, u.start) && c.broken(u, statement.WaiveFeed) == nil {
 		return refuseStale(u.age, u.credential.bound)
 	}
 	return nil
 }
 
 func (c *Custodian) cosigned(u *use) *refusal {
-	if lag, _ := c.Ledger.Uncosigned(); lag > Fuse && !c.extra.holds(witnessFuse, u.start) {
+	if lag, _ := c.Ledger.Uncosigned(); lag > Fuse && !c.extra.holds(witnessFuse, u.start) && c.broken(u, statement.WaiveWitness) == nil {
 		return refuseUncosigned(lag)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/glass"
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/replay"
@@ -59,6 +60,8 @@ type Parts struct {
 	Ledger    Ledger
 	Secrets   *sealed.Store
 	Gate      *closed.Gate
+	Glass     *glass.Cabinet
+	Notify    func(*glass.Case, []*statement.Person) // tells people of a break-glass, without waiting
 	Isolation *isolation.Judge
 	News      func() time.Duration // age of the newest news of revocations; negative when unknown
 	Replay    *replay.Guard

@@ -21,6 +21,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/glass"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
@@ -49,6 +50,7 @@ type world struct {
 	age    atomic.Int64 // of the news
 	lag    atomic.Int64 // of the oldest uncosigned entry
 	dir    state.Dir
+	people atomic.Value // []string: who was told of the last break-glass
 	parts  Parts
 	*Custodian
 }
@@ -291,8 +293,10 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	must(t, err)
 	gate, err := closed.Open(dir)
 	must(t, err)
+	cabinet, err := glass.Open(dir)
+	must(t, err)
 	w.parts = Parts{
-		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
+		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: func(k *glass.Case, to []*statement.Person) { w.notified(k, to) }, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
 		News:  func() time.Duration { return time.Duration(w.age.Load()) },
 		Dial:  func(statement.Destination) (Connections, error) { return w.wire, nil },
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },
@@ -316,6 +320,14 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 		}
 	})
 	return w
+}
+
+func (w *world) notified(_ *glass.Case, to []*statement.Person) {
+	var ids []string
+	for _, p := range to {
+		ids = append(ids, p.ID)
+	}
+	w.people.Store(ids)
 }
 
 func (w *world) key() *sealed.Key {

@@ -125,6 +125,10 @@ func (c *Custodian) Take(r *statement.Record) error {
 		c.changing.Lock()
 		defer c.changing.Unlock()
 		c.keyRecords, c.newKeys = append(c.keyRecords, r.Envelope), true
+	case "break-glass":
+		return c.breakGlass(v, r)
+	case "break-glass-review":
+		return c.review(v, r)
 	case "extension":
 		x, err := v.set.OpenExtension(r.Envelope, c.ID, c.Clock())
 		if err != nil {

@@ -122,6 +122,11 @@ func New(o *Order) *Dispatch {
 	return d
 }
 
+// Only waits for those custodians alone whom the record concerns.
+func (d *Dispatch) Only(concerns func(custodian string) bool) {
+	d.seekers = slices.DeleteFunc(d.seekers, func(s *seeker) bool { return !concerns(s.found.ID) })
+}
+
 // Run sends a record's file by all channels at once, again where that fails, and reads the custodians' published logs until each has a
 // cosigned entry of the record or the time is over. It is called once.
 func (d *Dispatch) Run(ctx context.Context, record []byte) *Report {

@@ -57,7 +57,7 @@ func (d Dir) WriteRecord(name string, env *statement.Envelope) error {
 
 // Kind is the kind of record in an envelope, or empty.
 func Kind(env *statement.Envelope) string {
-	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement", "recovery"} {
+	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement", "recovery", "break-glass", "break-glass-review"} {
 		if env.PayloadType == statement.RecordType(kind) {
 			return kind
 		}
@@ -397,6 +397,10 @@ func Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error
 		if err = json.Unmarshal(env.Payload, &h); err == nil {
 			_, err = set.OpenHandover(env, h.Custodian, now)
 		}
+	case "break-glass":
+		_, _, err = set.OpenBreakGlass(env, now)
+	case "break-glass-review":
+		_, _, err = set.OpenReview(env, now)
 	case "extension":
 		var x statement.Extension
 		if err = json.Unmarshal(env.Payload, &x); err == nil {

@@ -144,6 +144,10 @@ func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Tim
 		record, err = set.OpenRetirement(env, now)
 	case "recovery":
 		record, err = set.OpenAnnouncement(env, now)
+	case "break-glass":
+		record, _, err = set.OpenBreakGlass(env, now)
+	case "break-glass-review":
+		record, _, err = set.OpenReview(env, now)
 	case "extension":
 		record, err = set.OpenExtension(env, to.Custodian, now)
 	case "handover":

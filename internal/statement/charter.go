@@ -48,6 +48,10 @@ type Person struct {
 	Keys          []Key     `yaml:"keys"`
 	// Deputies take his roles, the first live one of them, from the instant he stops being live.
 	Deputies []string `yaml:"deputies"`
+	// Recipient is an age X25519 recipient to which a secret may be recovered; empty for nobody who may.
+	Recipient string `yaml:"recipient"`
+	// Notify is an https URL that is told by POST of every break-glass of what he owns; empty for none.
+	Notify string `yaml:"notify"`
 }
 
 // Roles says who holds which owner role. No person and no key may stand in two of the three for the same gateway,

@@ -53,6 +53,8 @@ func checkCharter(c *Charter, d *document) error {
 		for j, dep := range p.Deputies {
 			d.want(people[dep] && dep != p.ID, "reference", at(path+".deputies", j), "%s has the deputy %q: it must be somebody else of the charter", p.ID, dep)
 		}
+		d.want(p.Recipient == "" || validRecipient(p.Recipient), "key", path+".recipient", "%q is not an age X25519 recipient", p.Recipient)
+		d.want(p.Notify == "" || validNotify(p.Notify), "value", path+".notify", "%q is not an https URL, nor an http one of this machine", p.Notify)
 		d.want(len(p.Keys) > 0, "key", path, "%s has no key", p.ID)
 		for j := range p.Keys {
 			k, kp := &p.Keys[j], at(path+".keys", j)
@@ -408,6 +410,16 @@ func isASCII(s string) bool {
 // isToken reports whether s is an HTTP token (RFC 9110, section 5.6.2) or empty.
 func isToken(s string) bool {
 	return isASCII(s) && !strings.ContainsAny(s, `"(),/:;<=>?@[\]{}`)
+}
+
+// validNotify reports whether s is an https URL, or an http one to this machine.
+func validNotify(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && err == nil && addr.IsLoopback()
 }
 
 // validRecipient reports whether s has the form of an age X25519 recipient: "age1" and 58 characters of Bech32.

@@ -30,7 +30,8 @@ func ParseSignatures(data []byte) (sigs []Signature, err error) {
 	return sigs, err
 }
 
-// RecordType is the DSSE payload type of a kind of record: workload-key, revocation, handover, extension, retirement or recovery.
+// RecordType is the DSSE payload type of a kind of record: workload-key, revocation, handover, extension, retirement, recovery,
+// break-glass or break-glass-review.
 func RecordType(kind string) string { return "application/vnd.reeve." + kind + "+json" }
 
 // record is what the types of record have in common.

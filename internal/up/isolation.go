@@ -16,12 +16,18 @@ type Isolation struct {
 	NotHeld []string `json:"not_held"`
 }
 
-// isolationOf is the weakest level at which the custodian sees its gateways. It judges them when they connect and at each use.
-func isolationOf(ctx context.Context, d *host.Dir) Isolation {
-	s, err := admin.New(d.Socket(host.Custodian, "admin")).Status(ctx)
+// ask puts what the custodian says into the status.
+func (s *Status) ask(ctx context.Context, d *host.Dir) {
+	st, err := admin.New(d.Socket(host.Custodian, "admin")).Status(ctx)
 	if err != nil {
-		return Isolation{Holds: "unknown: the custodian cannot be asked"}
+		s.Isolation = Isolation{Holds: "unknown: the custodian cannot be asked"}
+		return
 	}
+	s.Isolation, s.BreakGlass = isolationOf(st), st.Glass
+}
+
+// isolationOf is the weakest level at which the custodian sees its gateways. It judges them when they connect and at each use.
+func isolationOf(s *admin.Status) Isolation {
 	seen := slices.Collect(maps.Values(s.Isolation))
 	for _, i := range levels() {
 		if slices.Contains(seen, i.Level) {

@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/host"
 )
 
@@ -23,6 +25,8 @@ type Status struct {
 	PID       int       `json:"pid,omitempty"` // of reeve up
 	Processes []Process `json:"processes"`
 	Isolation Isolation `json:"isolation"`
+
+	BreakGlass []admin.Glass `json:"break_glass,omitempty"` // every one that was in force at the custodian
 }
 
 // Process is one process's state.
@@ -56,7 +60,7 @@ func Look(ctx context.Context, d *host.Dir) Status {
 		s.Processes = append(s.Processes, p)
 	}
 	if on {
-		s.Isolation = isolationOf(ctx, d)
+		s.ask(ctx, d)
 	}
 	return s
 }
@@ -113,6 +117,17 @@ func (s *Status) print(w io.Writer) error {
 	fmt.Fprintf(w, "\n  Isolation %s: %s.\n", s.Isolation.Level, s.Isolation.Holds)
 	for _, n := range s.Isolation.NotHeld {
 		fmt.Fprintf(w, "  NOT HELD  %s.\n", n)
+	}
+	for _, g := range s.BreakGlass {
+		if g.Running {
+			fmt.Fprintf(w, "  A break-glass is running until %s for %s (%s): %s.\n", g.Until.Format(time.TimeOnly), g.Credential, strings.Join(g.Signers, ", "), g.Reason)
+		}
+		if g.Rotate {
+			fmt.Fprintf(w, "  The secret of %s was recovered by a break-glass: rotate it, or it is closed a day after.\n", g.Credential)
+		}
+		if g.Reviewers == nil {
+			fmt.Fprintf(w, "  The break-glass %.16s waits for its review: reeve break-glass review.\n", g.Record)
+		}
 	}
 	return s.Check()
 }

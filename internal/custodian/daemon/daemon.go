@@ -20,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian"
 	"github.com/reevehq/reeve/internal/custodian/closed"
 	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/glass"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
@@ -176,9 +177,13 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	cabinet, err := glass.Open(dir)
+	if err != nil {
+		return nil, err
+	}
 	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, book: &book{}, unopened: unopened}
 	h.Custodian = custodian.New(custodian.Parts{
-		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), News: h.age, Dial: dial,
+		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), News: h.age, Dial: dial,
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	return h, nil
@@ -360,6 +365,7 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
 		case <-second.C:
 			h.Flush()
+			h.Expire()
 			h.alarms(h.follower.Load().Status(), h.book.log.Load().Status().Disputed)
 			go h.Tell() // ends at once when there is nothing to tell
 		case <-time.After(tick):

@@ -49,11 +49,35 @@ func (o operator) Status() *admin.Status {
 	if err := o.Gate.Flush(); err != nil {
 		s.Unsaved = err.Error()
 	}
+	s.Glass = o.glass(now)
 	if set := o.Set(); set != nil {
 		s.Demo, s.Lock, s.LockHash, s.LockExpires = set.Charter.Demo, set.Lock.Version, hex.EncodeToString(set.LockHash[:]), set.Expires
 		s.Credentials = o.credentials(set)
 	}
 	return s
+}
+
+func (o operator) glass(now time.Time) (list []admin.Glass) {
+	for _, k := range o.Custodian.Glass.List() {
+		g := admin.Glass{
+			Record: k.Record, Credential: k.Credential, Workload: k.Workload, Waive: k.Waive, Recipient: k.Recipient, Reason: k.Reason, Signers: k.Signers,
+			Created: k.Created, Until: k.Until, Running: !k.Ended && now.Before(k.Until), Rotate: k.Recovered != nil && !k.Recovered.Rotated,
+		}
+		if k.Review != nil {
+			g.Reviewers, g.Finding = k.Review.Signers, k.Review.Finding
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// Recovered implements admin.Custodian.
+func (o operator) Recovered(record string) ([]byte, error) {
+	k := o.Custodian.Glass.Find(record)
+	if k == nil || k.Recovered == nil {
+		return nil, fmt.Errorf("no secret was recovered here by the break-glass %.16s", record)
+	}
+	return k.Recovered.Ciphertext, nil
 }
 
 func (o operator) credentials(set *statement.Set) (list []admin.Credential) {

@@ -166,6 +166,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/custodian/closed":    170,
 		"internal/custodian/daemon":    807,
 		"internal/custodian/egress":    850,
+		"internal/custodian/glass":     115,
 		"internal/custodian/guard":     820,
 		"internal/custodian/isolation": 100,
 		"internal/custodian/pin":       520,

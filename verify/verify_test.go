@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
@@ -41,12 +43,22 @@ func newCosigner(t testing.TB, name string) *testWitness {
 	return &testWitness{signer: s, key: vkey}
 }
 
-func (c *testWitness) Cosign(_ context.Context, _ int64, checkpoint []byte, _ []tlog.Hash) ([]byte, error) {
+func (c *testWitness) Cosign(_ context.Context, _ int64, checkpoint []byte, _ []tlog.Hash) ([]note.Signature, error) {
 	if c.away {
 		return nil, errors.New("away")
 	}
 	text, _, _ := strings.Cut(string(checkpoint), "\n\n")
-	return c.signer.Cosign(text + "\n")
+	sig, err := c.signer.Sign([]byte(text + "\n"))
+	sig = append(binary.BigEndian.AppendUint32(nil, c.signer.KeyHash()), sig...)
+	return []note.Signature{{Name: c.signer.Name(), Hash: c.signer.KeyHash(), Base64: base64.StdEncoding.EncodeToString(sig)}}, err
+}
+
+// with is a checkpoint with more cosignatures.
+func with(raw []byte, sigs []note.Signature) []byte {
+	for _, s := range sigs {
+		raw = fmt.Appendf(raw, "— %s %s\n", s.Name, s.Base64)
+	}
+	return raw
 }
 
 // log is a published log with what is needed to verify it.
@@ -311,12 +323,12 @@ func TestDistinctWitnesses(t *testing.T) {
 	trust.Need = 2
 	trust.Witnesses = append(trust.Witnesses, verify.Witness{Name: "w2", Key: w2.key})
 	again, _ := w1.Cosign(context.Background(), 0, raw, nil)
-	c, err := trust.Checkpoint(append(raw, again...))
+	c, err := trust.Checkpoint(with(raw, again))
 	if err == nil && len(c.Cosigners) > 1 {
 		t.Fatalf("one witness counted twice: %v", c.Cosigners)
 	}
 	second, _ := w2.Cosign(context.Background(), 0, raw, nil)
-	if c, err = trust.Checkpoint(append(raw, second...)); err != nil || len(c.Cosigners) != 2 || c.Time.IsZero() {
+	if c, err = trust.Checkpoint(with(raw, second)); err != nil || len(c.Cosigners) != 2 || c.Time.IsZero() {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	// The same key under two names is one witness.

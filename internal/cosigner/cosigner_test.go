@@ -241,11 +241,11 @@ func TestClientAndHandler(t *testing.T) {
 	defer srv.Close()
 	client := &witness.Client{URL: srv.URL + "/prefix/", Keys: keys(t, vkey)}
 
-	line, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil)
-	if err != nil {
-		t.Fatal(err)
+	sigs, err := client.Cosign(t.Context(), 0, l.checkpoint(t, 3), nil)
+	if err != nil || len(sigs) != 1 {
+		t.Fatal(sigs, err)
 	}
-	full := append(l.checkpoint(t, 3), line...)
+	full := fmt.Appendf(l.checkpoint(t, 3), "— %s %s\n", sigs[0].Name, sigs[0].Base64)
 	if n, err := note.Open(full, note.VerifierList(l.key, key)); err != nil || len(n.Sigs) != 2 {
 		t.Errorf("cosigned checkpoint: %v", err)
 	}
@@ -280,8 +280,8 @@ func TestClientTrustsNoAnswer(t *testing.T) {
 		"the log's own line": string(l.checkpoint(t, 1)[bytes.Index(l.checkpoint(t, 1), []byte("\n\n"))+2:]),
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(body)) }))
-		if line, err := (&witness.Client{URL: srv.URL, Keys: keys(t, vkey)}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
-			t.Errorf("%s: got %q", name, line)
+		if sigs, err := (&witness.Client{URL: srv.URL, Keys: keys(t, vkey)}).Cosign(t.Context(), 0, l.checkpoint(t, 1), nil); err == nil {
+			t.Errorf("%s: got %v", name, sigs)
 		}
 		srv.Close()
 	}

@@ -182,6 +182,45 @@ func TestLostFiles(t *testing.T) {
 	}
 }
 
+// TestPrunedLogWithoutCheckpoints: what is left of a log whose beginning was published and removed proves nothing alone.
+func TestPrunedLogWithoutCheckpoints(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentSize, cfg.Interval = 256<<10+2048, time.Millisecond
+	l := open(t, cfg)
+	until(t, func() bool {
+		e := intent()
+		e.Reason = strings.Repeat("x", 4000)
+		if _, err := l.Append(e, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := os.Stat(filepath.Join(cfg.Dir, "0", "wal", segmentName(1)))
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	l.Close()
+	// Also: a byte behind the last record of a segment that is not the last.
+	name := walFiles(t, cfg)[0]
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []byte{1, 0} {
+		b[len(b)-1] = last
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(cfg.Dir, cfg.Key.Verifier(), 0); (err == nil) != (last == 0) {
+			t.Errorf("last byte %d: %v", last, err)
+		}
+	}
+	if err := errors.Join(os.Remove(filepath.Join(cfg.Dir, "0", cosignedFile)), os.RemoveAll(cfg.Tiles)); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamagedError
+	if _, err := Open(context.Background(), cfg); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "begins with entry") {
+		t.Fatal(err)
+	}
+}
+
 func TestSecondProcessIsRefused(t *testing.T) {
 	cfg := testConfig(t)
 	open(t, cfg)

@@ -18,13 +18,16 @@ import (
 type Key struct {
 	name string
 	key  secret.Value // an ed25519.PrivateKey
+	text secret.Value // as it is in its file
 }
 
 // GenerateKey makes a key for an origin such as "reeve/<estate>/<process>".
 func GenerateKey(origin string) (Key, error) {
-	seed := make([]byte, ed25519.SeedSize)
-	rand.Read(seed)
-	return parseKey(encodeKey(origin, seed))
+	skey, _, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return Key{}, err
+	}
+	return parseKey(skey)
 }
 
 // LoadKey reads a note signer key ("PRIVATE+KEY+…", golang.org/x/mod/sumdb/note) from a file that only its owner may read.
@@ -53,7 +56,7 @@ func (k Key) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(encodeKey(k.name, k.private().Seed()) + "\n")
+	_, err = fmt.Fprintf(f, "%s\n", k.text.Reveal())
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -67,24 +70,15 @@ func (k Key) Verifier() string {
 	return v
 }
 
-// forLog is the same key under the origin of a successor log.
-func (k Key) forLog(origin string) Key { return Key{name: origin, key: k.key} }
-
 func (k Key) private() ed25519.PrivateKey { return ed25519.PrivateKey(k.key.Reveal()) }
 
-func (k Key) signer() (note.Signer, error) {
-	return note.NewSigner(encodeKey(k.name, k.private().Seed()))
+// signer is a note.Signer: a key under the origin of its log.
+type signer struct {
+	note.Verifier
+	key Key
 }
 
-// algEd25519 is the note package's algorithm byte.
-const algEd25519 = 1
-
-func encodeKey(name string, seed []byte) string {
-	pub := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
-	vkey, _ := note.NewEd25519VerifierKey(name, pub)
-	hash, _, _ := strings.Cut(strings.TrimPrefix(vkey, name+"+"), "+")
-	return "PRIVATE+KEY+" + name + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{algEd25519}, seed...))
-}
+func (s signer) Sign(text []byte) ([]byte, error) { return ed25519.Sign(s.key.private(), text), nil }
 
 func parseKey(skey string) (Key, error) {
 	s, err := note.NewSigner(skey)
@@ -96,7 +90,7 @@ func parseKey(skey string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return Key{name: s.Name(), key: secret.New(ed25519.NewKeyFromSeed(raw[1:]))}, nil
+	return Key{name: s.Name(), key: secret.New(ed25519.NewKeyFromSeed(raw[1:])), text: secret.New([]byte(skey))}, nil
 }
 
 func (k Key) sign(message []byte) [ed25519.SignatureSize]byte {

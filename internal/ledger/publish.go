@@ -285,8 +285,11 @@ func (p *publisher) sign(l *Log) error {
 	if p.published.Load() == p.Tree.Size {
 		return nil
 	}
+	if p.Tree.Size < p.signed.N {
+		return p.damaged("%d entries are published, %d were signed", p.Tree.Size, p.signed.N)
+	}
 	t := tlog.Tree{N: p.Tree.Size, Hash: p.Tree.root()}
-	raw, err := note.Sign(&note.Note{Text: string(checkpointText(p.v.origin, t))}, p.v.signer)
+	raw, err := note.Sign(&note.Note{Text: string(checkpointText(p.v.origin, t))}, signer{p.v.verifier, p.v.key})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/internal/statement"
@@ -47,7 +48,7 @@ func (m *memory) asks() int {
 	return m.n
 }
 
-func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.Hash) ([]byte, error) {
+func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.Hash) ([]note.Signature, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {
@@ -73,7 +74,7 @@ func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.H
 		m.last = map[string]tlog.Tree{}
 	}
 	m.last[origin] = t
-	return []byte("— " + cmp.Or(m.name, "w1") + " " + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 76)) + "\n"), nil
+	return []note.Signature{{Name: cmp.Or(m.name, "w1"), Hash: 1<<24 | 1<<16 | 1<<8 | 1, Base64: base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 76))}}, nil
 }
 
 func appendN(t testing.TB, l *Log, n int) {

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -23,10 +22,9 @@ import (
 type volume struct {
 	n        int
 	origin   string
-	verifier string // note verifier key
+	verifier note.Verifier
 	id       string // log id
 	key      Key
-	signer   note.Signer
 	disk     disk
 	tiles    string // directory
 
@@ -48,22 +46,18 @@ type volume struct {
 
 // publicVolume is a volume that can be read but not written; verifierKey is the first log's.
 func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
-	if _, err := note.NewVerifier(verifierKey); err != nil {
+	part := strings.SplitN(verifierKey, "+", 3)
+	if n > 0 && len(part) == 3 {
+		part[0] = fmt.Sprintf("%s/%d", part[0], n)
+		if raw, err := base64.StdEncoding.DecodeString(part[2]); err == nil && len(raw) > 0 {
+			verifierKey, _ = note.NewEd25519VerifierKey(part[0], raw[1:]) // of a wrong length: empty, and refused below
+		}
+	}
+	verifier, err := note.NewVerifier(verifierKey)
+	if err != nil {
 		return nil, err
 	}
-	part := strings.SplitN(verifierKey, "+", 3)
-	v := &volume{n: n, origin: part[0], verifier: verifierKey, disk: d}
-	if n > 0 {
-		v.origin = fmt.Sprintf("%s/%d", part[0], n)
-		raw, err := base64.StdEncoding.DecodeString(part[2])
-		if err != nil {
-			return nil, err
-		}
-		if v.verifier, err = note.NewEd25519VerifierKey(v.origin, ed25519.PublicKey(raw[1:])); err != nil {
-			return nil, err
-		}
-	}
-	v.id = entry.LogID(v.verifier)
+	v := &volume{n: n, origin: part[0], verifier: verifier, id: entry.LogID(verifierKey), disk: d}
 	v.state, v.start = firstState(v.origin), firstState(v.origin)
 	v.Number = 0 // of no segment yet
 	return v, nil
@@ -74,13 +68,12 @@ func newVolume(cfg *Config, n int) (*volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.key, v.tiles = cfg.Key.forLog(v.origin), cfg.Tiles
+	v.key, v.tiles = cfg.Key, cfg.Tiles
 	if n > 0 {
 		v.tiles = filepath.Join(cfg.Tiles, strconv.Itoa(n))
 	}
 	v.spares, v.stop = make(chan spare), make(chan struct{})
-	v.signer, err = v.key.signer()
-	return v, err
+	return v, nil
 }
 
 // close lets the files go.
@@ -166,11 +159,7 @@ func (v *volume) readCheckpoint(path string) (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, err
 	}
-	verifier, err := note.NewVerifier(v.verifier)
-	if err != nil {
-		return checkpoint{}, err
-	}
-	n, err := note.Open(raw, note.VerifierList(verifier))
+	n, err := note.Open(raw, note.VerifierList(v.verifier))
 	if err != nil {
 		return checkpoint{}, v.damaged("checkpoint %s: %v", path, err)
 	}

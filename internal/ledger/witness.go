@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -16,10 +15,9 @@ import (
 // Witness cosigns checkpoints (C2SP tlog-witness).
 type Witness interface {
 	// Cosign asks for a cosignature on checkpoint, a signed note. proof shows that it extends the tree of oldSize entries,
-	// the last size that this witness is known to have. It returns the signature lines ("— name base64\n") after it has
-	// verified them. A witness that knows another size answers with a *ConflictError, one that knows another history with
+	// the last size that this witness is known to have. It returns its cosignatures after it has verified them. A witness that knows another size answers with a *ConflictError, one that knows another history with
 	// an error that wraps ErrForked.
-	Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error)
+	Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]note.Signature, error)
 }
 
 // ErrForked means that what a witness has seen of a log is not the beginning of what it was shown.
@@ -45,14 +43,14 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 	ctx, cancel := context.WithTimeout(ctx, cosignTimeout)
 	defer cancel()
 	type answer struct {
-		lines []byte
-		err   error
+		sigs []note.Signature
+		err  error
 	}
 	answers := make(chan answer, n)
 	for i, w := range l.cfg.Witnesses {
 		go func() {
-			lines, err := p.ask(ctx, w, &p.known[i])
-			answers <- answer{lines, err}
+			sigs, err := p.ask(ctx, w, &p.known[i])
+			answers <- answer{sigs, err}
 		}()
 	}
 	raw, keys := p.signed.raw[:len(p.signed.raw):len(p.signed.raw)], map[string]bool{}
@@ -64,10 +62,10 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 		if errors.Is(a.err, ErrRolledBack) {
 			claims++
 		}
-		for line := range strings.Lines(string(a.lines)) {
-			if key := signatureKey(line); key != "" && !keys[key] {
+		for _, sig := range a.sigs {
+			if key := fmt.Sprintf("%s+%08x", sig.Name, sig.Hash); !keys[key] {
 				keys[key] = true
-				raw = append(raw, line...)
+				raw = fmt.Appendf(raw, "— %s %s\n", sig.Name, sig.Base64)
 				break // one for each witness
 			}
 		}
@@ -90,17 +88,17 @@ func (p *publisher) cosign(ctx context.Context, l *Log) error {
 }
 
 // ask gets one witness's cosignature. known is the size that it has; a conflict corrects it once.
-func (p *publisher) ask(ctx context.Context, w Witness, known *int64) ([]byte, error) {
+func (p *publisher) ask(ctx context.Context, w Witness, known *int64) ([]note.Signature, error) {
 	for try := 0; ; try++ {
 		proof, err := p.prove(*known)
 		if err != nil {
 			return nil, err
 		}
-		lines, err := w.Cosign(ctx, *known, p.signed.raw, proof)
+		sigs, err := w.Cosign(ctx, *known, p.signed.raw, proof)
 		var conflict *ConflictError
 		if err == nil {
 			*known = p.signed.N
-			return lines, nil
+			return sigs, nil
 		}
 		isConflict := errors.As(err, &conflict)
 		switch {
@@ -121,21 +119,6 @@ func (p *publisher) prove(old int64) ([]tlog.Hash, error) {
 		return nil, nil
 	}
 	return tlog.ProveTree(p.signed.N, old, tlog.TileHashReader(p.signed.Tree, tileFiles(p.v.tiles)))
-}
-
-// signatureKey is the name and key hash of a note signature line, or "".
-func signatureKey(line string) string {
-	n, err := note.Open([]byte("x\n\n"+line), note.VerifierList())
-	var unverified *note.UnverifiedNoteError
-	if errors.As(err, &unverified) {
-		n = unverified.Note
-	} else if err != nil {
-		return ""
-	}
-	if len(n.UnverifiedSigs) != 1 {
-		return ""
-	}
-	return fmt.Sprintf("%s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
 }
 
 // tileFiles reads published tiles.

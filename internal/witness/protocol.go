@@ -57,8 +57,8 @@ type Client struct {
 }
 
 // Cosign implements ledger.Witness: it submits a signed checkpoint with the consistency proof from oldSize, and returns
-// the witness's verified signature lines, a *ledger.ConflictError or one of this package's errors.
-func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]byte, error) {
+// the witness's verified cosignatures, a *ledger.ConflictError or one of this package's errors.
+func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, proof []tlog.Hash) ([]note.Signature, error) {
 	body := (&Request{oldSize, proof, checkpoint}).Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/add-checkpoint", bytes.NewReader(body))
 	if err != nil {
@@ -86,11 +86,7 @@ func (c *Client) Cosign(ctx context.Context, oldSize int64, checkpoint []byte, p
 	if err != nil {
 		return nil, fmt.Errorf("witness %s: its cosignature does not verify: %w", c.URL, err)
 	}
-	var lines []byte
-	for _, sig := range n.Sigs {
-		lines = fmt.Appendf(lines, "— %s %s\n", sig.Name, sig.Base64)
-	}
-	return lines, nil
+	return n.Sigs, nil
 }
 
 // refusal maps an answer to this package's error.

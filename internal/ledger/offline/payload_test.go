@@ -110,10 +110,17 @@ func TestPayload(t *testing.T) {
 		return errors.Is(err, os.ErrNotExist)
 	})
 	again := add(t, l, "acme", 1)
+	// And once more, of a process that holds the key.
+	if err := RequestErasure(cfg.Dir, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return !ErasureWaits(cfg.Dir) })
+	last := add(t, l, "acme", 1)
 	l.Close()
 	check("erased", one, ErrErased)
 	check("another tenant's", two, nil)
-	check("after the erasure", again, nil)
+	check("erased by a running process", again, ErrErased)
+	check("after the erasures", last, nil)
 	if again[0].Seq != 1401 || again[0].TenantSeq != 701 { // behind the entry of the erasure
 		t.Errorf("entry %d, tenant's %d: no entry tells of the erasure", again[0].Seq, again[0].TenantSeq)
 	}

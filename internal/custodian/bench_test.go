@@ -43,7 +43,7 @@ func BenchmarkServe(b *testing.B) {
 	d.Receipt() // signed once for its group, as in a commit of many
 	w.Custodian.Ledger = instant{d}
 	for _, cr := range w.view.Load().credentials {
-		cr.pool = echo{}
+		cr.link = &link{pool: echo{}}
 	}
 	open := w.chat()
 	b.ReportAllocs()

@@ -654,6 +654,57 @@ func TestAliasAndPrefix(t *testing.T) {
 	}
 }
 
+// TestBytesCutAnAnswer: an answer that goes past the bytes of a minute is cut where it does, and what is left of it is not sent.
+func TestBytesCutAnAnswer(t *testing.T) {
+	w := newWorld(t, edit(func(p *estate.Plan) {
+		p.Policies["research"].Ceilings = []statement.Ceiling{{Workload: "*", Credential: "*", BytesPerMinute: 10_000, OnExcess: "freeze"}}
+	})...)
+	begun, more := make(chan struct{}), strings.Repeat("x", 1000)
+	w.wire.answer = func(ctx context.Context, _ *egress.Request) (*egress.Response, error) {
+		r := stream(ctx, more)
+		r.Body = io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat(more, 50))))
+		close(begun)
+		return r, nil
+	}
+	a := w.do(w.chat())
+	<-begun
+	if a.ended || !strings.Contains(a.broken, "bytes_per_minute") || a.body.Len() > 10_000 {
+		t.Errorf("ended %v, broken off by %q after %d bytes", a.ended, a.broken, a.body.Len())
+	}
+	out := w.ledger.of(entry.Outcome)
+	if len(out) != 1 || out[0].Reason != "ceiling_bytes_per_minute" || out[0].Bytes != int64(a.body.Len()) {
+		t.Errorf("outcome %+v", out)
+	}
+	if alarms := w.ledger.of(entry.Alarm); len(alarms) != 1 || alarms[0].Reason != "ceiling_bytes_per_minute" {
+		t.Errorf("alarms %+v", alarms)
+	}
+	eventually(t, "the freeze is written", func() bool { return len(w.ledger.of(entry.Freeze)) == 1 })
+	if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code != "ceiling" {
+		t.Errorf("afterwards: %+v", a.refusal)
+	}
+}
+
+// TestConnectionsOutliveASet: a new set ends connections only where the destination is another.
+func TestConnectionsOutliveASet(t *testing.T) {
+	w := newWorld(t)
+	w.wire.retired.Store(0)
+	w.estate.Republish(t, nil, "operations")
+	must(t, w.Adopt(w.estate.Set))
+	if n := w.wire.retired.Load(); n != 0 {
+		t.Errorf("%d connections were retired by a set that changes no destination", n)
+	}
+	w.estate.Republish(t, func(p *estate.Plan) { p.Custody["research"].Credentials[0].Destination.Prefix = "/v2" }, "custody-research")
+	must(t, w.Adopt(w.estate.Set))
+	if n := w.wire.retired.Load(); n != 1 {
+		t.Errorf("%d connections were retired for one destination that changed", n)
+	}
+	// What two sets share is closed for both, and opens again for both.
+	w.hangUp(statement.Target{Kind: closing.Everything})
+	if a := w.do(w.chat()); a.refusal != nil && a.refusal.Code != "path_refused" {
+		t.Errorf("after hanging up: %+v", a.refusal)
+	}
+}
+
 // TestRotation: a new version is used from the next request on; the one before ends with its requests.
 func TestRotation(t *testing.T) {
 	const second = "demo-upstream-key-of-research-9999"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/closing"
+	"github.com/reevehq/reeve/internal/custodian/ceiling"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/pin"
@@ -34,11 +35,15 @@ func (c *Custodian) pass(ctx context.Context, u *use, resp *egress.Response, pat
 		return
 	}
 	var closed *closing.Closed
+	var over *overrun
 	message := "The answer broke off: " + err.Error()
 	switch cause := context.Cause(ctx); {
 	case errors.Is(err, guard.ErrReflected): // whatever else ended it
 		u.outcome.reason, message = "reflected", err.Error()
 		c.reflected(u)
+	case errors.As(err, &over):
+		u.outcome.reason = "ceiling_" + over.Bound
+		c.exceed(u, over.Excess)
 	case errors.As(cause, &closed):
 		u.outcome.reason, message = "closed_"+closed.Target.Kind, closed.Error()
 	case errors.Is(cause, closing.ErrCut):
@@ -130,10 +135,19 @@ type passed struct {
 func (p *passed) Write(b []byte) (int, error) {
 	p.stalled.Reset(stall)
 	defer p.stalled.Stop()
+	if x := p.u.slot.Add(int64(len(b)), p.clock()); x != nil {
+		return 0, &overrun{x}
+	}
 	n, err := p.answer.Write(b)
 	p.u.outcome.bytes += int64(n)
-	p.u.slot.Add(int64(n), p.clock())
 	return n, err
+}
+
+// overrun is an answer that went past a bound of the signed policy.
+type overrun struct{ *ceiling.Excess }
+
+func (o *overrun) Error() string {
+	return "the workload has reached its signed ceiling (" + o.Bound + "); wait, or have the unit's policy owner raise it"
 }
 
 // contentType is what the guard takes the body for. An answer to a request for a stream is searched as events, whatever the

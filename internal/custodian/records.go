@@ -53,8 +53,10 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 	if old == nil {
 		return nil
 	}
-	for _, cr := range old.credentials {
-		c.redial(cr, Connections.Retire)
+	for id, cr := range old.credentials {
+		if next := v.credentials[id]; next == nil || next.link != cr.link {
+			c.redial(cr, Connections.Retire)
+		}
 	}
 	c.Log.Info("set in force", "lock", set.Lock.Version, "cut", n)
 	return nil

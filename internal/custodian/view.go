@@ -3,6 +3,7 @@ package custodian
 import (
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -37,26 +38,34 @@ type credential struct {
 	bound                time.Duration // how old the news of revocations may be
 	err                  error         // why its record cannot be used
 
+	link *link // nil when it cannot be used
+}
+
+// link is where a credential's connections are. Successive sets share it for as long as the destination stays the same.
+type link struct {
 	mu   sync.Mutex
 	pool Connections
 }
 
 func (cr *credential) connections() Connections {
-	cr.mu.Lock()
-	defer cr.mu.Unlock()
-	return cr.pool
+	cr.link.mu.Lock()
+	defer cr.link.mu.Unlock()
+	return cr.link.pool
 }
 
 // redial gives the credential new connections and ends the old ones. A credential that cannot be used has none.
 func (c *Custodian) redial(cr *credential, end func(Connections)) {
-	fresh, err := c.Dial(cr.Destination)
-	cr.mu.Lock()
-	defer cr.mu.Unlock()
-	if cr.pool == nil || err != nil { // that its destination can be dialled was found when it was compiled
+	if cr.link == nil {
 		return
 	}
-	end(cr.pool)
-	cr.pool = fresh
+	fresh, err := c.Dial(cr.Destination)
+	if err != nil { // that its destination can be dialled was found when it was compiled
+		return
+	}
+	cr.link.mu.Lock()
+	defer cr.link.mu.Unlock()
+	end(cr.link.pool)
+	cr.link.pool = fresh
 }
 
 // compile makes a set usable. A credential whose record cannot be used refuses its own uses, not the set: what the same set
@@ -88,14 +97,14 @@ func (c *Custodian) compile(set *statement.Set, old *view) (*view, error) {
 	}
 	for _, custody := range set.Custody {
 		for i := range custody.Credentials {
-			cr := c.credential(set, custody.Credentials[i])
+			cr := c.credential(set, custody.Credentials[i], old)
 			v.credentials[cr.ID] = cr
 		}
 	}
 	return v, nil
 }
 
-func (c *Custodian) credential(set *statement.Set, record statement.Credential) *credential {
+func (c *Custodian) credential(set *statement.Set, record statement.Credential, old *view) *credential {
 	_, unit, _ := set.Credential(record.ID)
 	cr := &credential{Credential: record, unit: unit, bound: Bound(set, record.Class), isolation: isolation.Need(&set.Charter, record.AcceptIsolation)}
 	if !set.Serves(c.ID, record.ID) {
@@ -104,12 +113,28 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential) 
 	p, err := pin.Compile(record)
 	if err == nil {
 		cr.pin, cr.Credential = p, p.Credential
-		cr.pool, err = c.Dial(p.Credential.Destination)
+		if cr.link = old.link(cr); cr.link == nil {
+			var pool Connections
+			if pool, err = c.Dial(cr.Destination); err == nil {
+				cr.link = &link{pool: pool}
+			}
+		}
 	}
 	if cr.err = err; err != nil {
 		c.Log.Error("a credential cannot be used as its custody record is written", "credential", record.ID, "error", err)
 	}
 	return cr
+}
+
+// link is that of a credential of an earlier view, when it leads where the new one does.
+func (v *view) link(cr *credential) *link {
+	if v == nil {
+		return nil
+	}
+	if old := v.credentials[cr.ID]; old != nil && old.link != nil && reflect.DeepEqual(old.Destination, cr.Destination) {
+		return old.link
+	}
+	return nil
 }
 
 // Set is the set in force without the people who are closed, or nil before the first.

@@ -129,11 +129,22 @@ func (t *Table) Denied(workload string, counts bool, now time.Time) (x *Excess, 
 	return nil, many
 }
 
-// Add counts bytes of the answer. They are counted as they pass: an answer is not cut for them, the next request is refused.
-func (s Slot) Add(n int64, now time.Time) {
+// Add counts bytes of the answer before they pass. They count also when they break a bound, which the Excess says then: the
+// answer is cut, and the minute is used up.
+func (s Slot) Add(n int64, now time.Time) (x *Excess) {
+	sec := s.t.second(now)
 	s.c.mu.Lock()
-	s.p.bytes.add(s.t.second(now), n)
-	s.c.mu.Unlock()
+	defer s.c.mu.Unlock()
+	s.p.bytes.add(sec, n)
+	for i := range s.p.bounds {
+		if b := &s.p.bounds[i]; b.BytesPerMinute > 0 && s.p.bytes.at(sec) > b.BytesPerMinute {
+			x = x.or(Bytes, b.OnExcess, s.p.bytes.frees(sec))
+		}
+	}
+	if x != nil {
+		s.c.report(x, sec)
+	}
+	return x
 }
 
 // Leave ends the request.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +61,14 @@ func App() process.App[Config] {
 // host is a custodian with what a process adds to it.
 type host struct {
 	*custodian.Custodian
-	cfg      *Config
-	rt       *process.Runtime
-	dir      state.Dir
-	logKey   ledger.Key
+	cfg    *Config
+	rt     *process.Runtime
+	dir    state.Dir
+	logKey ledger.Key
+	early  struct { // extensions that came before the ledger was open
+		mu      sync.Mutex
+		records []*statement.Record
+	}
 	hopKey   *hop.Key // nil without hop.listen
 	book     *book
 	follower atomic.Pointer[feed.Follower]
@@ -210,7 +215,7 @@ func (h *host) follow(ctx context.Context) error {
 	cfg := feed.Config{
 		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter,
 			AllowDemo: h.rt.Demo},
-		Dir: h.dir.Path("estate"), Custodian: h.cfg.ID, OnSet: h.adopt, OnRecord: h.Take, OnHandover: h.Receive, Log: h.rt.Log,
+		Dir: h.dir.Path("estate"), Custodian: h.cfg.ID, OnSet: h.adopt, OnRecord: h.take, OnHandover: h.Receive, Log: h.rt.Log,
 	}
 	if folder, ok := h.cfg.folder(); ok {
 		cfg.Folder = folder
@@ -254,6 +259,34 @@ func errorText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// take takes a record that the follower verified. An extension needs its entry first, so one that comes before the ledger is open
+// waits for it: it may be what the operators send because a part of the start waits.
+func (h *host) take(r *statement.Record) error {
+	if r.Kind != "extension" {
+		return h.Take(r)
+	}
+	h.early.mu.Lock()
+	defer h.early.mu.Unlock()
+	if h.book.log.Load() == nil {
+		h.early.records = append(h.early.records, r)
+		h.Log.Warn("an extension waits until the ledger is open")
+		return nil
+	}
+	return h.Take(r)
+}
+
+// catchUp takes the extensions that came before the ledger was open.
+func (h *host) catchUp() {
+	h.early.mu.Lock()
+	defer h.early.mu.Unlock()
+	for _, r := range h.early.records {
+		if err := h.Take(r); err != nil {
+			h.Log.Error("an extension that waited for the ledger is refused", "error", err)
+		}
+	}
+	h.early.records = nil
 }
 
 // adopt puts a set in force.
@@ -326,6 +359,7 @@ func (h *host) openLedger(ctx context.Context) error {
 	if err := h.book.open(log); err != nil {
 		return err
 	}
+	h.catchUp()
 	h.Tell() // of what was closed before a crash
 	h.rt.Ready.Set("ledger", "")
 	return nil

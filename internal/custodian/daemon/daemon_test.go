@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/cosigner"
+	"github.com/reevehq/reeve/internal/custodian"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
@@ -363,6 +365,29 @@ func hopKey(t *testing.T, dir, name string) *hop.Key {
 	k, err := hop.ReadKey(filepath.Join(dir, name))
 	must(t, err)
 	return k
+}
+
+// TestEarlyExtension: an extension that is there before the ledger is open waits for it, also at the next start.
+func TestEarlyExtension(t *testing.T) {
+	s := newSite(t, binary(t))
+	now := time.Now().UTC().Truncate(time.Second)
+	env, err := estate.Seal("extension", statement.Extension{Estate: s.estate.Pin.Estate, Custodian: "c1", What: "witness", Created: now,
+		Until: now.Add(30 * time.Minute), Reason: "the auditor moves"}, s.estate.Bea, s.estate.Cora)
+	must(t, err)
+	must(t, s.estate.Dir.WriteRecord("witness-c1", env))
+	for range 2 {
+		s.start("--demo")
+		s.ready()
+		eventually(t, "the extension holds", func() bool {
+			status, err := s.admin().Status(context.Background())
+			return err == nil && status.Extensions["witness"] > 0
+		})
+		s.kill()
+	}
+	early := &host{book: &book{}, Custodian: &custodian.Custodian{Parts: custodian.Parts{Log: slog.New(slog.DiscardHandler)}}}
+	if err := early.take(&statement.Record{Kind: "extension", Envelope: env}); err != nil || len(early.early.records) != 1 {
+		t.Errorf("before the ledger is open: %v, %d kept", err, len(early.early.records))
+	}
 }
 
 // TestRefusesToStart: a custodian that could not protect or account does not begin.

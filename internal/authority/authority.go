@@ -20,10 +20,12 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/authority/store"
+	"github.com/reevehq/reeve/internal/authority/token"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload/jwks"
 )
 
 // id is the SHA-256 of a record's file or of a lock's manifest.
@@ -48,6 +50,10 @@ type Authority struct {
 	log    *slog.Logger
 	count  *counters
 
+	tokens     *token.Endpoint // nil without a token key
+	refusals   refusals
+	issuerKeys func(issuer string) *jwks.Set // of the charter's issuers with discovery
+
 	admit    sync.Mutex // held while a set or record goes from verified to published; guards what follows
 	ledger   Ledger     // nil until the ledger is open
 	line     int64      // of the store's journal, the last one read
@@ -65,6 +71,7 @@ type Authority struct {
 	records   map[id]*record
 	handed    map[string]string // SHA-256 of the ciphertext of each published handover, by feed.SealedPath
 	sums      feed.Records      // of the records that heartbeats count
+	issue     issuing           // what tokens are judged by
 	number    int64             // of the newest heartbeat
 	followers map[*follower]bool
 	refusal   string // why what lies in the signed store is not published; empty when it is
@@ -323,6 +330,7 @@ func (a *Authority) putInForce(e *edition) error {
 	if a.set = e; a.leading {
 		a.broadcast(e.line, "")
 	}
+	a.issue.view, a.issue.tokens = nil, nil
 	a.count.published.Inc()
 	a.log.Info("statement set in force", "lock", e.Lock.Version)
 	return nil

@@ -35,8 +35,9 @@ type Config struct {
 	Estate      string `yaml:"estate"` // the signed store (estate/.signed); only read
 	EstateTrust Trust  `yaml:"estate_trust"`
 
-	FeedKey   string    `yaml:"feed_key"` // file with the note signer key of heartbeats, mode 0600
-	LogKey    string    `yaml:"log_key"`  // file with the ledger's note signer key, mode 0600
+	FeedKey   string    `yaml:"feed_key"`            // file with the note signer key of heartbeats, mode 0600
+	TokenKey  string    `yaml:"token_key,omitempty"` // file with the note signer key of access tokens, mode 0600; without it none are issued
+	LogKey    string    `yaml:"log_key"`             // file with the ledger's note signer key, mode 0600
 	Witnesses []Witness `yaml:"witnesses"`
 
 	Followers int `yaml:"followers"` // streams at once; more get 503

@@ -75,6 +75,9 @@ func (a *Authority) Handler() http.Handler {
 		a.post(w, frame)
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, a.Status()) })
+	if a.tokens != nil {
+		a.tokens.Register(mux)
+	}
 	return process.Access(a.log, mux)
 }
 

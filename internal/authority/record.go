@@ -77,7 +77,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
 	e.Record = hex.EncodeToString(sum[:])
 	e.Reason = kind + " sha256:" + e.Record
-	e.Actor = signers(&set.Charter, env)
+	if e.Actor = signers(&set.Charter, env); len(e.Actor) == 0 { // an authority that closes a token
+		e.Actor = []string{v.(*statement.Revocation).Signer}
+	}
 	if a.epoch() == 0 && !a.entered[sum] { // its holder enters it
 		return nil, ErrStandby
 	}
@@ -92,6 +94,7 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	} else {
 		a.handed[r.path] = r.sealed
 	}
+	a.judgeBy(v)
 	a.broadcast(r.line, r.custodian)
 	a.count.published.Inc()
 	return r, nil

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/reevehq/reeve/internal/authority/token"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
@@ -49,6 +50,17 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	a, err := open(cfg, cfg.pin(rt.Demo), db, signer, rt.Log, rt.Metrics)
 	if err != nil {
 		return err
+	}
+	if cfg.TokenKey != "" {
+		key, err := secret.ReadFile(cfg.TokenKey)
+		if err != nil {
+			return fmt.Errorf("token key: %w", err)
+		}
+		signs, err := token.ParseKey(key)
+		if err != nil {
+			return fmt.Errorf("token key %s: %w", cfg.TokenKey, err)
+		}
+		a.serveTokens(signs)
 	}
 	cert := new(process.Certificate)
 	if err := cert.Load(cfg.TLS); err != nil {
@@ -136,6 +148,7 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listen
 	go func() { failed <- server.Serve(l) }()
 	rt.Ready.Set("listener", "")
 	go a.beats(streams)
+	go a.tell(streams)
 	led := make(chan struct{})
 	go func() { defer close(led); a.lead(streams) }()
 	defer func() { stop(); <-led }()
@@ -173,6 +186,20 @@ func (a *Authority) beats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// tell enters refusals once a second until ctx ends.
+func (a *Authority) tell(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.refusals.flush()
 		}
 	}
 }

@@ -39,17 +39,26 @@ func Check(plaintext []byte) error {
 	return nil
 }
 
-// Seal encrypts plaintext to an age recipient ("age1…"), as the custody statement names it. The caller wipes plaintext.
+// Seal encrypts a secret to an age recipient ("age1…"), as the custody statement names it. The caller wipes plaintext.
 func Seal(recipient string, plaintext []byte) ([]byte, error) {
 	if err := Check(plaintext); err != nil {
 		return nil, err
 	}
-	r, err := age.ParseX25519Recipient(recipient)
-	if err != nil {
-		return nil, fmt.Errorf("reading the custodian's recipient: %w", err)
+	return Encrypt(plaintext, recipient)
+}
+
+// Encrypt encrypts what is not injected anywhere, such as a workload's token, to any of several recipients.
+func Encrypt(plaintext []byte, recipients ...string) ([]byte, error) {
+	var to []age.Recipient
+	for _, name := range recipients {
+		r, err := age.ParseX25519Recipient(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the custodian's recipient: %w", err)
+		}
+		to = append(to, r)
 	}
 	var out bytes.Buffer
-	w, err := age.Encrypt(&out, r)
+	w, err := age.Encrypt(&out, to...)
 	if err != nil {
 		return nil, fmt.Errorf("sealing: %w", err)
 	}

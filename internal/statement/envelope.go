@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -105,10 +106,13 @@ func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error
 }
 
 // OpenRevocation verifies a revocation record. Who owns the target closes it alone. Two people who hold two different owner
-// roles for it close anything, everything too; to reopen, one of the two must be its owner.
+// roles for it close anything, everything too; to reopen, one of the two must be its owner. An authority closes tokens.
 func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) {
 	r := new(Revocation)
 	by, err := s.open(env, r, now)
+	if e := new(Error); errors.As(err, &e) && e.Rule == "signature" && s.closesToken(env, r, now) { // no person signed
+		return r, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +130,17 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 		return nil, e
 	}
 	return r, nil
+}
+
+// closesToken reports whether the record is an authority's own and closes a token, as whoever has the token may ask it to
+// (RFC 7009): its signer is the authority, whose token key signed. It opens nothing.
+func (s *Set) closesToken(env *Envelope, r *Revocation, now time.Time) bool {
+	if r.Target.Kind != "token" || r.Open || r.Number < 1 || !validName(r.Target.ID) || len(env.Signatures) != 1 {
+		return false
+	}
+	return slices.ContainsFunc(s.ServiceKeys("token", now), func(k ServiceKey) bool {
+		return k.Process == r.Signer && VerifyService(k, env.PayloadType, env.Payload, env.Signatures[0].Sig)
+	})
 }
 
 // owns reports whether the person is an owner of the target at t, which unit the target belongs to, if one, and whether the

@@ -40,12 +40,13 @@ type Estate struct {
 type Option func(*options)
 
 type options struct {
-	now   time.Time
-	demo  estate.Demo
-	with  []*estate.Signer
-	edits []func(*estate.Plan)
-	log   map[string]string
-	lives estate.Lives
+	services [][2]string
+	now      time.Time
+	demo     estate.Demo
+	with     []*estate.Signer
+	edits    []func(*estate.Plan)
+	log      map[string]string
+	lives    estate.Lives
 }
 
 // Upstream points every credential at an origin, such as that of an httptest TLS server, with its CA in PEM.
@@ -78,6 +79,11 @@ func ServiceKey(use, process, vkey string) Option {
 	return func(o *options) { o.log[use+" "+process] = vkey }
 }
 
+// Service adds a service key, such as ("token", "a1") or ("log", "a2").
+func Service(use, process string) Option {
+	return func(o *options) { o.services = append(o.services, [2]string{use, process}) }
+}
+
 // New makes, signs and publishes an estate in a temporary folder, and fails the test when it is refused.
 func New(t testing.TB, opts ...Option) *Estate {
 	t.Helper()
@@ -104,8 +110,8 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 	must(t, err)
 	o.demo.Policy, o.demo.Operations, o.demo.Lifecycle = e.Ada, e.Bea, e.Cora
 	o.demo.Recipient, o.demo.Until = e.Identity.Recipient().String(), o.now.Add(30*24*time.Hour)
-	for _, k := range []struct{ use, process string }{{"log", "g1"}, {"log", "c1"}, {"log", "a1"}, {"feed", "a1"}, {"witness", "w1"}} {
-		e.addService(t, o, k.use, k.process)
+	for _, k := range append([][2]string{{"log", "g1"}, {"log", "c1"}, {"log", "a1"}, {"feed", "a1"}, {"witness", "w1"}}, o.services...) {
+		e.addService(t, o, k[0], k[1])
 	}
 	e.Plan, e.with = o.demo.Plan(), o.with
 	for _, s := range o.with {

@@ -71,6 +71,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	defer l.Close()
+	rt.Log.Info("listening", "address", l.Addr().String())
 	if err := a.awaitSet(ctx, rt); err != nil {
 		return err
 	}

@@ -1,0 +1,270 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/internal/authority/store/postgrestest"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// replica is one of several authorities over one database.
+type replica struct {
+	testing.TB
+	id     string
+	dir    string
+	config map[string]any
+	url    string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	log strings.Builder
+}
+
+// pair starts an estate with two authorities over one PostgreSQL.
+func pair(t testing.TB) (*estatetest.Estate, []*replica) {
+	t.Helper()
+	server := postgrestest.Start(t)
+	e := estatetest.New(t, estatetest.Service("log", "a2"), estatetest.Service("feed", "a2"))
+	connection := server.Database(t, "reeve")
+	var all []*replica
+	for _, id := range []string{"a1", "a2"} {
+		r := &replica{TB: t, id: id, dir: t.TempDir()}
+		r.config = map[string]any{
+			"id": id, "listen": "127.0.0.1:0", "state_dir": filepath.Join(r.dir, "state"), "tiles_dir": filepath.Join(r.dir, "tiles"),
+			"database": map[string]string{"connection": connection}, "estate": e.Dir.Signed(),
+			"estate_trust": map[string]any{"estate": e.Pin.Estate, "charter_sha256": e.Pin.CharterSHA256, "root_keys": e.Pin.RootKeys},
+			"feed_key":     r.file("feed.key", e.Signer("feed", id)), "log_key": r.file("log.key", e.Signer("log", id)),
+			"witnesses": []map[string]string{{"id": "w1", "url": "http://127.0.0.1:1"}}, // nobody: the fuse is the custodians' business
+		}
+		r.start()
+		all = append(all, r)
+	}
+	return e, all
+}
+
+func (r *replica) file(name, content string) string {
+	path := filepath.Join(r.dir, name)
+	if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
+		r.Fatal(err)
+	}
+	return path
+}
+
+// start starts the process, which keeps the port that it got the first time.
+func (r *replica) start() {
+	r.Helper()
+	config, err := json.Marshal(r.config) // JSON is YAML
+	if err != nil {
+		r.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(bin, "reeve-authority"), "--demo", "--config", r.file("authority.yaml", string(config)))
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.mu.Lock()
+	r.cmd = cmd
+	r.mu.Unlock()
+	listening := make(chan string, 1)
+	go func() {
+		defer close(listening)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			r.mu.Lock()
+			fmt.Fprintln(&r.log, lines.Text())
+			r.mu.Unlock()
+			var said struct{ Msg, Address string }
+			if json.Unmarshal(lines.Bytes(), &said) == nil && said.Msg == "listening" {
+				listening <- said.Address
+			}
+		}
+	}()
+	r.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.Failed() {
+			r.Logf("%s said:\n%s", r.id, r.log.String())
+			r.log.Reset()
+		}
+	})
+	address, ok := <-listening
+	if !ok {
+		r.Fatalf("%s did not start", r.id)
+	}
+	r.config["listen"], r.url = address, "http://"+address
+}
+
+func (r *replica) signal(s os.Signal) {
+	r.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		r.Fatal(err)
+	}
+	if s == syscall.SIGKILL {
+		r.cmd.Wait()
+	}
+}
+
+// status is what the authority says of itself; nil when it does not answer.
+func (r *replica) status() (s *struct {
+	Leading bool
+	Holder  string
+	Epoch   int64
+	Records int
+}) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", r.url+"/v1/status", nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	if json.NewDecoder(resp.Body).Decode(&s) != nil {
+		return nil
+	}
+	return s
+}
+
+// until waits for a condition, for a minute at most.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for start := time.Now(); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("waited a minute for: %s", what)
+		}
+	}
+}
+
+// leader waits for the one that publishes.
+func leader(t testing.TB, all []*replica) (leads, stands *replica) {
+	t.Helper()
+	until(t, "one authority publishes", func() bool {
+		for i, r := range all {
+			if s := r.status(); s != nil && s.Leading {
+				leads, stands = r, all[1-i]
+				return true
+			}
+		}
+		return false
+	})
+	return leads, stands
+}
+
+// gap breaks the holder and returns how old the news became before the other authority's heartbeat counted.
+func gap(t testing.TB, f *feed.Follower, fault func()) (oldest time.Duration) {
+	t.Helper()
+	epoch := f.Status().Epoch
+	fault()
+	until(t, "a heartbeat of the next epoch", func() bool {
+		oldest = max(oldest, f.Age())
+		return f.Status().Epoch > epoch
+	})
+	return oldest
+}
+
+// TestFailover kills the authority that holds the lease, and stops one that comes back later: the other one takes over, nothing
+// that was published is lost or entered twice, and an old holder is silent. The gaps are printed.
+func TestFailover(t *testing.T) {
+	e, all := pair(t)
+	heard := make(chan string, 100)
+	f, err := feed.Follow(t.Context(), feed.Config{
+		URLs: []string{all[0].url, all[1].url}, Dir: t.TempDir(), Pin: e.Pin, Skew: time.Minute,
+		OnRecord: func(r *statement.Record) error { heard <- r.Kind; return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first heartbeat", func() bool { return f.Age() != feed.Unknown })
+	for range 2 { // the two keys
+		<-heard
+	}
+	var killed []time.Duration
+	for number := int64(1); number <= 5; number++ {
+		leads, stands := leader(t, all)
+		if s := stands.status(); s == nil || s.Leading || s.Holder != leads.id {
+			t.Fatalf("%s stands by for %s and says %+v", stands.id, leads.id, s)
+		}
+		killed = append(killed, gap(t, f, func() { leads.signal(syscall.SIGKILL) }))
+		if s := stands.status(); s == nil || !s.Leading || s.Records != 2+int(number-1) {
+			t.Fatalf("after the takeover: %+v", s)
+		}
+		revoke(t, e, stands, number)
+		<-heard
+		leads.start()
+		until(t, "the killed one stands by with everything", func() bool {
+			s := leads.status()
+			return s != nil && !s.Leading && s.Holder == stands.id && s.Records == 2+int(number)
+		})
+	}
+	slices.Sort(killed)
+	t.Logf("kill -9 of the holder, %d times: the news was at most %v old", len(killed), killed)
+
+	// A closing that comes to the one that stands by is the holder's to publish.
+	leads, stands := leader(t, all)
+	revoke(t, e, stands, 6)
+	<-heard
+
+	// One that is stopped and goes on later finds itself without the lease and says nothing.
+	stopped := gap(t, f, func() { leads.signal(syscall.SIGSTOP) })
+	t.Logf("SIGSTOP of the holder: the news was at most %v old", stopped)
+	leads.signal(syscall.SIGCONT)
+	until(t, "the old holder knows the new one", func() bool {
+		s := leads.status()
+		return s != nil && !s.Leading && s.Epoch == 0 && s.Holder == stands.id
+	})
+	if s := f.Status(); s.Records != 8 || s.Withheld != 0 || len(s.Gaps) != 0 {
+		t.Errorf("the follower has %+v", s)
+	}
+	for _, g := range append(killed, stopped) {
+		if g > 5*time.Second {
+			t.Errorf("the news was %v old: the default bound is 5 s", g)
+		}
+	}
+}
+
+// revoke sends the number-th revocation of ada's.
+func revoke(t testing.TB, e *estatetest.Estate, to *replica, number int64) {
+	t.Helper()
+	env, err := estate.Seal("revocation", statement.Revocation{
+		Estate: e.Set.Charter.Estate, Signer: "ada", Number: number, Target: statement.Target{Kind: "token", ID: fmt.Sprint(number)}, Reason: "test", Time: e.Now,
+	}, e.Ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post(to.url+"/v1/records", "application/json", strings.NewReader(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 {
+		t.Fatalf("%s answered %s: %s", to.id, resp.Status, text)
+	}
+}

@@ -53,6 +53,11 @@ func pair(t testing.TB) (*estatetest.Estate, []*replica) {
 			"feed_key":     r.file("feed.key", e.Signer("feed", id)), "log_key": r.file("log.key", e.Signer("log", id)),
 			"witnesses": []map[string]string{{"id": "w1", "url": "http://127.0.0.1:1"}}, // nobody: the fuse is the custodians' business
 		}
+		for _, d := range []string{"state", "tiles"} {
+			if err := os.Mkdir(filepath.Join(r.dir, d), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
 		r.start()
 		all = append(all, r)
 	}

@@ -112,11 +112,11 @@ func (c *Config) pin(demo bool) statement.Pin {
 
 // openStore opens the database that the configuration names.
 func (c *Config) openStore(ctx context.Context) (*store.Store, error) {
-	if c.Database.Connection != "" {
-		return store.OpenServer(ctx, store.Server(c.Database))
-	}
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return nil, err
+	}
+	if c.Database.Connection != "" {
+		return store.OpenServer(ctx, store.Server(c.Database))
 	}
 	return store.OpenFile(ctx, filepath.Join(c.StateDir, "authority.db"))
 }

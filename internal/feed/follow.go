@@ -234,7 +234,7 @@ func (f *Follower) stream(ctx context.Context) error {
 	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: f.cfg.stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
 		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, DisableKeepAlives: true}
 	if len(f.cfg.URLs) > 1 {
-		transport.ResponseHeaderTimeout = f.cfg.stall // of one that hangs
+		transport.ResponseHeaderTimeout = f.cfg.stall / 2 // one that hangs is tried in vain before the one that took over
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URLs[f.at], "/")+Path+"?"+f.have().Encode(), nil)
 	if err != nil {

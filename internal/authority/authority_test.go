@@ -98,6 +98,9 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if e.Service["token a1"] != nil {
+		r.serveTokens(tokenKey(t, e))
+	}
 	if err := r.Reload(true); err != nil && !strings.Contains(err.Error(), "ledger is not open") {
 		t.Fatal(err)
 	}

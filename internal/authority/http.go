@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
+	"github.com/goccy/go-yaml"
+
+	"github.com/reevehq/reeve/docs/openapi"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
@@ -50,35 +54,61 @@ type Accepted struct {
 // bodyTimeout bounds the reading of a record.
 const bodyTimeout = 10 * time.Second
 
-// Handler serves the stream, records and status.
+// Handler serves what docs/openapi/authority.yaml describes.
 func (a *Authority) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+feed.Path, a.stream)
-	mux.HandleFunc("POST /v1/records", func(w http.ResponseWriter, r *http.Request) {
-		if b, ok := body(w, r, feed.MaxRecord); ok {
-			a.post(w, &feed.Frame{Record: b})
-		}
-	})
-	mux.HandleFunc("POST /v1/handovers", func(w http.ResponseWriter, r *http.Request) {
-		b, ok := body(w, r, 2*(feed.MaxRecord+feed.MaxSealed))
-		if !ok {
-			return
-		}
-		frame, err := feed.ParseFrame(b)
-		if err == nil && frame.Record == nil {
-			err = feed.ErrFrame
-		}
-		if err != nil {
-			fault(w, http.StatusBadRequest, "want {\"record\": …, \"sealed\": …}, each base64", err)
-			return
-		}
-		a.post(w, frame)
-	})
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, http.StatusOK, a.Status()) })
-	if a.tokens != nil {
-		a.tokens.Register(mux)
+	for pattern, handle := range a.routes() {
+		mux.HandleFunc(pattern, handle)
 	}
 	return process.Access(a.log, mux)
+}
+
+// routes are the handlers by method and path.
+func (a *Authority) routes() map[string]http.HandlerFunc {
+	all := map[string]http.HandlerFunc{
+		"GET " + feed.Path:     a.stream,
+		"POST /v1/records":     a.takeRecord,
+		"POST /v1/handovers":   a.takeHandover,
+		"GET /v1/status":       func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.Status()) },
+		"GET /v1/openapi.json": describeAPI,
+	}
+	if a.tokens != nil {
+		maps.Copy(all, a.tokens.Routes())
+	}
+	return all
+}
+
+// describeAPI serves the description as JSON.
+func describeAPI(w http.ResponseWriter, _ *http.Request) {
+	b, err := yaml.YAMLToJSON(openapi.Authority)
+	if err != nil {
+		fault(w, http.StatusInternalServerError, "the description cannot be read", err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(b)
+}
+
+func (a *Authority) takeRecord(w http.ResponseWriter, r *http.Request) {
+	if b, ok := body(w, r, feed.MaxRecord); ok {
+		a.post(w, &feed.Frame{Record: b})
+	}
+}
+
+func (a *Authority) takeHandover(w http.ResponseWriter, r *http.Request) {
+	b, ok := body(w, r, 2*(feed.MaxRecord+feed.MaxSealed))
+	if !ok {
+		return
+	}
+	frame, err := feed.ParseFrame(b)
+	if err == nil && frame.Record == nil {
+		err = feed.ErrFrame
+	}
+	if err != nil {
+		fault(w, http.StatusBadRequest, "want {\"record\": …, \"sealed\": …}, each base64", err)
+		return
+	}
+	a.post(w, frame)
 }
 
 func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {

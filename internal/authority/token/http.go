@@ -51,13 +51,15 @@ func refusedAs(kind entry.Type) string {
 	return "invalid_grant"
 }
 
-// Register adds the endpoint's handlers.
-func (e *Endpoint) Register(mux *http.ServeMux) {
-	mux.HandleFunc("POST "+Path, e.posted(e.token))
-	mux.HandleFunc("POST "+IntrospectPath, e.posted(e.introspect))
-	mux.HandleFunc("POST "+RevokePath, e.posted(e.revoke))
-	mux.HandleFunc("GET "+KeysPath, e.keys)
-	mux.HandleFunc("GET "+MetadataPath, e.metadata)
+// Routes are the endpoint's handlers by method and path.
+func (e *Endpoint) Routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"POST " + Path:           e.posted(e.token),
+		"POST " + IntrospectPath: e.posted(e.introspect),
+		"POST " + RevokePath:     e.posted(e.revoke),
+		"GET " + KeysPath:        e.keys,
+		"GET " + MetadataPath:    e.metadata,
+	}
 }
 
 // posted reads a form for a handler, and answers what it returns.

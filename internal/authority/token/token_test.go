@@ -122,7 +122,9 @@ func newRig(t testing.TB) *rig {
 		},
 	}}
 	mux := http.NewServeMux()
-	r.Register(mux)
+	for pattern, handle := range r.Routes() {
+		mux.HandleFunc(pattern, handle)
+	}
 	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
 	srv.Start()
 	t.Cleanup(srv.Close)
@@ -703,7 +705,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add(seed, seed)
 	}
 	mux := http.NewServeMux()
-	r.Register(mux)
+	for pattern, handle := range r.Routes() {
+		mux.HandleFunc(pattern, handle)
+	}
 	f.Fuzz(func(t *testing.T, body, proof string) {
 		for _, path := range []string{Path, RevokePath, IntrospectPath} {
 			req := httptest.NewRequest("POST", path, strings.NewReader(body))

@@ -3,15 +3,18 @@ package authority
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,10 +23,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/authority/token"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/feed"
@@ -162,7 +166,7 @@ func (h heard) want(t testing.TB, want ...string) {
 	}
 	slices.Sort(got)
 	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
 	}
 }
@@ -271,7 +275,7 @@ func TestPublishes(t *testing.T) {
 		Type: entry.Revoke, Workload: "research-agent", Unit: "research", Tenant: e.Tenant, Actor: []string{"ada"}, Proof: "post",
 		Reason: "revocation sha256:" + hex.EncodeToString(sum[:]), Estate: e.Estate,
 	}
-	if diff := cmp.Diff(want, e); diff != "" || e.Tenant == "" || len(e.Estate) != 64 {
+	if diff := gocmp.Diff(want, e); diff != "" || e.Tenant == "" || len(e.Estate) != 64 {
 		t.Error(diff)
 	}
 
@@ -471,7 +475,7 @@ func TestSlowFollowerIsDropped(t *testing.T) {
 		}
 		<-quick.lines
 	}
-	if diff := cmp.Diff([]string{"slow"}, dropped); diff != "" || r.Status().Followers != 1 || r.count.dropped.Value() != 1 {
+	if diff := gocmp.Diff([]string{"slow"}, dropped); diff != "" || r.Status().Followers != 1 || r.count.dropped.Value() != 1 {
 		t.Errorf("%s %+v", diff, r.Status())
 	}
 }
@@ -589,4 +593,88 @@ func measure(b *testing.B, r *rig, all []heard) {
 	slices.Sort(last)
 	b.ReportMetric(float64(median[len(median)/2].Microseconds())/1000, "ms-median-follower")
 	b.ReportMetric(float64(last[len(last)/2].Microseconds())/1000, "ms-last-follower")
+}
+
+// Who has a token closes it: every follower hears of it, in the authority's own name, with its entry, and after a restart too.
+func TestGivenUpToken(t *testing.T) {
+	e := estatetest.New(t, estatetest.Service("token", "a1"), estatetest.Edit(func(p *estate.Plan) {
+		p.Charter.Authority.Issuer = "https://authority.example"
+		for i := range p.Charter.Workloads {
+			p.Charter.Workloads[i].Identities = append(p.Charter.Workloads[i].Identities, statement.Identity{Issuer: statement.IssuerAuthority})
+		}
+	}))
+	state := t.TempDir()
+	r := newRig(t, e, state)
+	_, h := r.follow(t, "c1")
+	h.want(t, "set 1", "workload-key", "workload-key")
+	post := func(path string, params ...string) map[string]any {
+		t.Helper()
+		f := url.Values{}
+		for i := 0; i < len(params); i += 2 {
+			f.Set(params[i], params[i+1])
+		}
+		resp, err := http.PostForm(r.url+path, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var v map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&v); err != nil && err != io.EOF || resp.StatusCode != 200 {
+			t.Fatalf("%s: %v %v", resp.Status, v, err)
+		}
+		return v
+	}
+	for number := range 3 {
+		got := post(token.Path, "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange",
+			"subject_token", string(e.Keys["research-agent"].Reveal()), "subject_token_type", "urn:reeve:params:oauth:token-type:workload-key")
+		for range 2 { // again: nothing happens
+			post(token.RevokePath, "token", got["access_token"].(string))
+		}
+		h.want(t, "revocation")
+		issued, closed := r.book.entries[len(r.book.entries)-2], r.book.entries[len(r.book.entries)-1]
+		if issued.Type != entry.Exchange || closed.Type != entry.Revoke || !slices.Equal(closed.Actor, []string{"a1"}) {
+			t.Errorf("entered %+v, %+v", issued, closed)
+		}
+		r.mu.Lock()
+		record := r.issue.closed[statement.Target{Kind: "token", ID: issued.Lease}]
+		r.mu.Unlock()
+		if record == nil || record.Signer != "a1" || record.Number != int64(number+1) {
+			t.Errorf("closed by %+v", record)
+		}
+	}
+	again := newRig(t, e, state)
+	if n := again.issue.numbers["a1"]; n != 3 || len(again.issue.closed) != 3 {
+		t.Errorf("after a restart the last number is %d", n)
+	}
+}
+
+// Refusals of who proved nothing are one entry a second, the same refusal of one workload too.
+func TestRefusalsAreTogether(t *testing.T) {
+	var got []entry.Entry
+	r := refusals{enter: func(e *entry.Entry) { got = append(got, *e) }}
+	for range 5 {
+		r.take(&entry.Entry{Type: entry.Deny, Reason: "token: invalid_client", Count: 1})
+		r.take(&entry.Entry{Type: entry.Deny, Workload: "w", Reason: "token: closed"})
+	}
+	r.flush()
+	r.flush()
+	slices.SortFunc(got, func(a, b entry.Entry) int {
+		return cmp.Or(strings.Compare(a.Workload, b.Workload), int(a.Count-b.Count))
+	})
+	want := []entry.Entry{
+		{Type: entry.Deny, Reason: "token: invalid_client", Count: 5},
+		{Type: entry.Deny, Workload: "w", Reason: "token: closed"},
+		{Type: entry.Deny, Workload: "w", Reason: "token: closed", Count: 4},
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	got = nil
+	for i := range 10 * maxKinds {
+		r.take(&entry.Entry{Type: entry.Deny, Workload: fmt.Sprint(i), Reason: "x"})
+	}
+	r.flush()
+	if len(got) > maxKinds+1 {
+		t.Errorf("%d entries in a second", len(got))
+	}
 }

@@ -2,13 +2,11 @@ package authority
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/authority/token"
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/feed"
@@ -156,7 +154,7 @@ func (a *Authority) closeToken(key token.Key, jti, reason string) error {
 		a.issue.number(a.id, number) // also while the record is left to another authority
 		a.mu.Unlock()
 	}
-	if errors.Is(err, store.ErrLost) || errors.Is(err, ErrStandby) {
+	if err != nil {
 		err = fmt.Errorf("%w: %w", token.ErrAway, err)
 	}
 	return err

@@ -207,11 +207,11 @@ func TestDescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const client = "https://agents.example/research"
+	const client = "https://agents.example/support"
 	e := estatetest.New(t, estatetest.Service("token", "a1"), estatetest.Edit(func(p *estate.Plan) {
 		p.Charter.Authority.Issuer = issuer
 		p.Charter.Issuers = []statement.Issuer{{ID: "own", Issuer: client, JWKS: string(set), Algorithms: []string{"EdDSA"}}}
-		p.Charter.Workloads[0].Identities = append(p.Charter.Workloads[0].Identities, statement.Identity{Issuer: "own", Audience: issuer, Subject: client})
+		p.Charter.Workloads[1].Identities = append(p.Charter.Workloads[1].Identities, statement.Identity{Issuer: "own", Audience: issuer, Subject: client})
 	}))
 	r := newRig(t, e, t.TempDir())
 	bare := newRig(t, estatetest.New(t, estatetest.Service("token", "a1")), t.TempDir()) // its charter names no issuer
@@ -292,8 +292,9 @@ func TestDescription(t *testing.T) {
 	var got struct {
 		Token string `json:"access_token"`
 	}
-	if err := json.NewDecoder(p.form(r.url, token.Path, grant()...).Body).Decode(&got); err != nil || got.Token == "" {
-		t.Fatal(err)
+	first := p.form(r.url, token.Path, grant()...)
+	if text, err := io.ReadAll(first.Body); err != nil || json.Unmarshal(text, &got) != nil || got.Token == "" {
+		t.Fatalf("%s %v", text, err)
 	}
 	p.form(r.url, token.IntrospectPath, append(auth(), "token", got.Token)...)
 	p.form(r.url, token.IntrospectPath, append(auth(), "token", "x")...)

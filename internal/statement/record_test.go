@@ -343,3 +343,42 @@ func FuzzCanonical(f *testing.F) {
 		}
 	})
 }
+
+// An authority closes tokens, by its token key and in its own name, and does nothing else.
+func TestAuthorityClosesTokens(t *testing.T) {
+	e := estatetest.New(t, estatetest.Service("token", "a1"), estatetest.Service("token", "a2"))
+	good := statement.Revocation{Estate: "demo", Signer: "a1", Number: 1, Target: statement.Target{Kind: "token", ID: "jti"}, Reason: "given up", Time: e.Now}
+	open := func(r statement.Revocation, use, process string) error {
+		payload, err := statement.Canonical(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := statement.RecordType("revocation")
+		env := &statement.Envelope{PayloadType: kind, Payload: payload, Signatures: []statement.Signature{{KeyID: "k", Sig: e.Sign(use, process, kind, payload)}}}
+		_, err = e.Set.OpenRevocation(env, e.Now)
+		return err
+	}
+	if err := open(good, "token", "a1"); err != nil {
+		t.Fatal(err)
+	}
+	change := func(f func(*statement.Revocation)) statement.Revocation { r := good; f(&r); return r }
+	for name, c := range map[string]struct {
+		r            statement.Revocation
+		use, process string
+	}{
+		"by the feed key":    {good, "feed", "a1"},
+		"by another's key":   {good, "token", "a2"},
+		"in a person's name": {change(func(r *statement.Revocation) { r.Signer = "ada" }), "token", "a1"},
+		"of a workload":      {change(func(r *statement.Revocation) { r.Target = statement.Target{Kind: "workload", ID: "research-agent"} }), "token", "a1"},
+		"of everything":      {change(func(r *statement.Revocation) { r.Target = statement.Target{Kind: "everything"} }), "token", "a1"},
+		"opening":            {change(func(r *statement.Revocation) { r.Open = true }), "token", "a1"},
+		"without a number":   {change(func(r *statement.Revocation) { r.Number = 0 }), "token", "a1"},
+		"of another estate":  {change(func(r *statement.Revocation) { r.Estate = "other" }), "token", "a1"},
+		"from the future":    {change(func(r *statement.Revocation) { r.Time = e.Now.Add(time.Hour) }), "token", "a1"},
+		"of a token unnamed": {change(func(r *statement.Revocation) { r.Target.ID = "" }), "token", "a1"},
+	} {
+		if err := open(c.r, c.use, c.process); !errors.Is(err, statement.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -15,7 +15,7 @@ func AccessAudience(estate string) string { return "reeve:" + estate }
 // AccessLife is the longest life of an access token in seconds.
 const AccessLife = 15 * 60
 
-// Access are the claims of an access token that the authority issues. docs/formats/proof.md has the format; a token with other
+// Access are the claims of an access token that the authority issues. docs/formats/token.md has the format; a token with other
 // members is refused.
 type Access struct {
 	Issuer   string `json:"iss"` // the charter's authority.issuer
@@ -29,6 +29,7 @@ type Access struct {
 	Confirmation *Confirmation `json:"cnf,omitempty"`                   // equal to the subject token's, if there is one
 	Actor        *Actor        `json:"act,omitempty"`                   // RFC 8693 section 4.1
 	Grants       []Grant       `json:"authorization_details,omitempty"` // RFC 9396
+	Key          string        `json:"key,omitempty"`                   // hex SHA-256 of the W0 key that it was exchanged for: it is W0 too, and closed with the key
 	SubjectToken string        `json:"subject_token,omitempty"`         // of the issuer that the charter names for the workload, sealed to the custodians
 }
 

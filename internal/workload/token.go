@@ -2,6 +2,7 @@ package workload
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -142,8 +143,9 @@ func (t *Tokens) Verify(token []byte, now time.Time) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	v.SHA256 = signedPart(token)
-	v.KeyID, v.Token[0] = v.SHA256[:16], v.SHA256
+	v.Token[0] = signedPart(token)
+	v.SHA256 = cmp.Or(v.SHA256, v.Token[0]) // a W0 key's token is closed with the key
+	v.KeyID = v.SHA256[:16]
 	t.remember(hash, v)
 	return v.at(now)
 }
@@ -393,6 +395,12 @@ func (t *Tokens) access(token string, now time.Time) (*verified, error) {
 	}
 	if slices.ContainsFunc(a.Grants, func(g Grant) bool { return g.Type != GrantType }) || a.Confirmation != nil && v.Bound == "" {
 		return nil, fmt.Errorf("%w: authorization details of another type, or a confirmation without jkt", ErrProof)
+	}
+	if a.Key != "" {
+		if raw, err := hex.DecodeString(a.Key); err != nil || len(raw) != sha256.Size || a.SubjectToken != "" || v.Bound != "" {
+			return nil, fmt.Errorf("%w: a key's token with another hash, subject or binding", ErrProof)
+		}
+		v.Level, v.SHA256 = 0, a.Key // an exchange raises no level
 	}
 	return v, t.vouched(v, &a, now)
 }

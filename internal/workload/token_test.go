@@ -313,7 +313,15 @@ func TestAccessTokens(t *testing.T) {
 		}, func(i workload.Identity) bool {
 			return len(i.Grants) == 1 && i.Grants[0].Credentials[0] == "support-openai"
 		}, nil},
+		{"for a W0 key", func(a *workload.Access) { a.Key = strings.Repeat("0a", 32) }, func(i workload.Identity) bool {
+			return i.Level == 0 && i.SHA256 == strings.Repeat("0a", 32) && i.AuthorityAsserted && i.Token[1] == "at-1" && len(i.Token[0]) == 64
+		}, nil},
 
+		{"for a W0 key that is none", func(a *workload.Access) { a.Key = "0a" }, nil, workload.ErrProof},
+		{"for a W0 key and a subject token", func(a *workload.Access) {
+			research(subject(nil))(a)
+			a.Key = strings.Repeat("0a", 32)
+		}, nil, workload.ErrProof},
 		{"a workload of another issuer", func(a *workload.Access) { a.Subject = "research-agent" }, nil, workload.ErrUnknown},
 		{"another's subject token", func(a *workload.Access) { a.SubjectToken = subject(nil) }, nil, workload.ErrUnknown},
 		{"a subject token that has expired", research(subject(anyMap{"exp": w.Now.Add(-time.Minute).Unix()})), nil, workload.ErrExpired},

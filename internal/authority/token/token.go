@@ -190,11 +190,12 @@ func chain(a *workload.Actor) (names []string) {
 
 // closed is what closes the subject or who acts for it, or nil.
 func (e *Endpoint) closed(v *View, s *subject, actor *workload.Actor) error {
-	for _, tokens := range [][2]string{s.Token, s.Subject} {
-		use := closing.Use{Workload: s.Workload, Tenant: s.Tenant, Units: [2]string{s.Unit, s.Unit}, Key: s.key, Actors: chain(actor), Tokens: tokens}
-		if c := v.Closed.Of(&use); c != nil {
-			return c
-		}
+	use := closing.Use{
+		Workload: s.Workload, Tenant: s.Tenant, Units: [2]string{s.Unit, s.Unit}, Key: s.key, Actors: chain(actor),
+		Tokens: [4]string{s.Token[0], s.Token[1], s.Subject[0], s.Subject[1]},
+	}
+	if c := v.Closed.Of(&use); c != nil {
+		return c
 	}
 	return nil
 }

@@ -273,7 +273,7 @@ func TestPublishes(t *testing.T) {
 	sum := sha256.Sum256(revoke)
 	want := entry.Entry{
 		Type: entry.Revoke, Workload: "research-agent", Unit: "research", Tenant: e.Tenant, Actor: []string{"ada"}, Proof: "post",
-		Reason: "revocation sha256:" + hex.EncodeToString(sum[:]), Estate: e.Estate,
+		Reason: "revocation sha256:" + hex.EncodeToString(sum[:]), Record: hex.EncodeToString(sum[:]), Estate: e.Estate,
 	}
 	if diff := gocmp.Diff(want, e); diff != "" || e.Tenant == "" || len(e.Estate) != 64 {
 		t.Error(diff)

@@ -77,8 +77,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
 	e.Record = hex.EncodeToString(sum[:])
 	e.Reason = kind + " sha256:" + e.Record
-	if e.Actor = signers(&set.Charter, env); len(e.Actor) == 0 { // an authority that closes a token
-		e.Actor = []string{v.(*statement.Revocation).Signer}
+	e.Actor = signers(&set.Charter, env)
+	if r, ok := v.(*statement.Revocation); ok && len(e.Actor) == 0 { // an authority that closes a token
+		e.Actor = []string{r.Signer}
 	}
 	if a.epoch() == 0 && !a.entered[sum] { // its holder enters it
 		return nil, ErrStandby

@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/reevehq/reeve/internal/process.Version=$(VERSION)
 BINARIES := reeve reeve-gateway reeve-custodian reeve-authority reeve-auditor
 
-.PHONY: help build up test test-real drill bench lint clean
+.PHONY: help build up test test-real drill bench bench-revocation lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ drill: build ## take the gateway over and show what it got
 
 bench: build ## measure reeve against a plain proxy and nginx; docs/benchmarks.md has a run
 	go run ./bench
+
+bench-revocation: build ## revoke keys under use over 3 custodians, 10 gateways and 1,000 subscribers; partition; restarts
+	go run ./bench -revocation -subscribers 1000 -trials 100
 
 lint: ## staticcheck and govulncheck, at the versions that CI uses
 	scripts/lint

@@ -3,6 +3,7 @@
 // in turns within one run, because machines are shared: read the ratios.
 //
 //	go run ./bench -bin bin
+//	go run ./bench -bin bin -revocation -subscribers 1000 -trials 100
 package main
 
 import (
@@ -46,9 +47,20 @@ func main() {
 	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
 	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler")
 	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
+	var d drill
+	revoking := flag.Bool("revocation", false, "measure revocation instead: a fleet of processes, keys revoked under use, partition, restarts")
+	flag.IntVar(&d.custodians, "custodians", 3, "custodians, with -revocation")
+	flag.IntVar(&d.gateways, "gateways", 10, "gateways, with -revocation")
+	flag.IntVar(&d.subscribers, "subscribers", 100, "followers of the feed, with -revocation")
+	flag.IntVar(&d.trials, "trials", 10, "keys that are revoked, with -revocation")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *revoking {
+		d.bin, d.out = o.bin, o.out
+		fail(revocation(ctx, d))
+		return
+	}
 	fail(run(ctx, o))
 }
 

@@ -1,0 +1,516 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	demo "github.com/reevehq/reeve/internal/demo/upstream"
+	"github.com/reevehq/reeve/internal/dispatch"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// drill sizes the measurement of revocation.
+type drill struct {
+	bin, out                                  string
+	custodians, gateways, subscribers, trials int
+}
+
+const (
+	warm    = 60 * time.Millisecond // of use before a key is revoked
+	streams = 1                     // open streams at each gateway in each trial
+)
+
+// uses is an upstream that remembers for each trial, which the body names, when a request last reached it.
+type uses struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (u *uses) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	at := time.Now()
+	body, _ := io.ReadAll(r.Body)
+	trial, _, _ := strings.Cut(strings.TrimPrefix(string(body), `{"user":"`), `"`)
+	trial, kind, _ := strings.Cut(trial, " ")
+	u.mu.Lock()
+	if at.After(u.last[trial]) {
+		u.last[trial] = at
+	}
+	u.mu.Unlock()
+	if kind == "stream" {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil {
+			io.WriteString(w, event)
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	io.WriteString(w, jsonAnswer)
+}
+
+func (u *uses) of(trial string) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.last[trial]
+}
+
+// revocation measures how long what was revoked is used.
+func revocation(ctx context.Context, o drill) error {
+	base, err := os.MkdirTemp("/tmp", "reeve-fleet-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base)
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		return err
+	}
+	ca, err := demo.OpenCA(filepath.Join(base, "ca"))
+	if err != nil {
+		return err
+	}
+	cert, err := ca.Leaf(time.Now())
+	if err != nil {
+		return err
+	}
+	u := &uses{last: map[string]time.Time{}}
+	upstream := httptest.NewUnstartedServer(u)
+	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	upstream.Config.ErrorLog = log.New(io.Discard, "", 0)
+	upstream.StartTLS()
+	defer upstream.CloseClientConnections()
+	f, err := newFleet(base, bin, upstream.URL, ca, o.custodians, o.gateways, o.trials+2)
+	if err != nil {
+		return err
+	}
+	defer f.stop()
+	if err := f.start(ctx); err != nil {
+		return err
+	}
+	out := io.Writer(os.Stdout)
+	if o.out != "" {
+		w, err := os.Create(o.out)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		out = io.MultiWriter(out, w)
+	}
+	fmt.Fprintf(out, "Measured %s on %s/%s, %d CPUs (%s), kernel %s: %d custodians, %d gateways, an authority and an auditor as processes; %d subscribers with the real follower, clients and upstream in the measuring process.\n\n",
+		time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel(), kernel(), o.custodians, o.gateways, o.subscribers)
+	subscribers, err := subscribe(ctx, f, o.subscribers)
+	if err != nil {
+		return err
+	}
+	defer subscribers.stop()
+	r := &revoker{drill: o, fleet: f, uses: u, subscribers: subscribers, out: out}
+	for _, part := range []func(context.Context) error{r.trialsOf, r.partition, r.restarts} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subscribers follow the feed, each with a connection, a verified set and records of its own.
+type subscribers struct {
+	cancel context.CancelFunc
+	all    []*feed.Follower
+	dir    string
+	mu     sync.Mutex
+	heard  map[string][]time.Time // by record
+}
+
+func subscribe(ctx context.Context, f *fleet, n int) (*subscribers, error) {
+	dir := ""
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		dir = "/dev/shm" // their own copies, which each syncs, must not slow the ledgers' disk down
+	}
+	dir, err := os.MkdirTemp(dir, "reeve-subscribers-")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &subscribers{cancel: cancel, dir: dir, heard: map[string][]time.Time{}}
+	for i := range n {
+		one, err := feed.Follow(ctx, feed.Config{URLs: []string{f.authority}, Dir: filepath.Join(dir, fmt.Sprint(i)), Pin: f.pin, OnRecord: s.hear, Skew: 30 * time.Second})
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.all = append(s.all, one)
+	}
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		following := 0
+		for _, one := range s.all {
+			if age := one.Age(); age >= 0 && age < time.Second {
+				following++
+			}
+		}
+		if following == n {
+			return s, nil
+		}
+		if time.Now().After(end) {
+			s.stop()
+			return nil, fmt.Errorf("only %d of %d subscribers follow", following, n)
+		}
+	}
+}
+
+func (s *subscribers) hear(r *statement.Record) error {
+	if r.Kind == "revocation" {
+		at := time.Now()
+		s.mu.Lock()
+		s.heard[r.SHA256] = append(s.heard[r.SHA256], at)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *subscribers) of(record string) []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.heard[record])
+}
+
+func (s *subscribers) stop() {
+	s.cancel()
+	for _, one := range s.all {
+		one.Wait()
+	}
+	os.RemoveAll(s.dir)
+}
+
+// revoker makes the trials.
+type revoker struct {
+	drill
+	fleet       *fleet
+	uses        *uses
+	subscribers *subscribers
+	out         io.Writer
+	number      int64
+}
+
+// revoke signs a revocation of a key.
+func (r *revoker) revoke(key []byte) ([]byte, string, error) {
+	r.number++
+	sum := sha256.Sum256(key)
+	env, err := estate.Seal("revocation", &statement.Revocation{Estate: "demo", Signer: r.fleet.ada.Person, Number: r.number,
+		Target: statement.Target{Kind: "key", ID: hex.EncodeToString(sum[:])}, Reason: "measured", Time: time.Now().UTC().Truncate(time.Microsecond)}, r.fleet.ada)
+	if err != nil {
+		return nil, "", err
+	}
+	file, err := statement.Canonical(env)
+	id := sha256.Sum256(file)
+	return file, hex.EncodeToString(id[:]), err
+}
+
+// channels are all ways but admin sockets.
+func (r *revoker) channels(all bool) []dispatch.Channel {
+	ways := []dispatch.Channel{dispatch.Post("authority", r.fleet.authority+"/v1/records")}
+	if all {
+		ways = append(ways, dispatch.Post("auditor", r.fleet.auditor+"/v1/records"))
+		for _, g := range r.fleet.gateways {
+			ways = append(ways, dispatch.Post("gateway", g+"/v1/reeve/records"))
+		}
+	}
+	return ways
+}
+
+// trial is one revocation under use.
+type trial struct {
+	use, cut    time.Duration // from sending to the last use and to the last stream's end; use is negative when none came after it
+	subscribers []time.Duration
+}
+
+// trialsOf revokes a key under use, again and again: half of the times by the authority alone.
+func (r *revoker) trialsOf(ctx context.Context) error {
+	results := map[bool][]trial{}
+	for n := range r.trials {
+		all := n%2 == 1
+		t, err := r.trial(ctx, n, all)
+		if err != nil {
+			return fmt.Errorf("trial %d: %w", n, err)
+		}
+		results[all] = append(results[all], t)
+	}
+	fmt.Fprintf(r.out, "## Revocation under use\n\nMilliseconds from sending the record, %d trials; each: two callers and an open stream at every gateway, one W0 key.\n\n", r.trials)
+	fmt.Fprintf(r.out, "| sent by | what | p50 | p99 | max |\n|---|---|---|---|---|\n")
+	for _, all := range []bool{false, true} {
+		name := "the authority alone"
+		if all {
+			name = "authority, auditor and gateways"
+		}
+		var use, cut, heard []time.Duration
+		for _, t := range results[all] {
+			use, cut, heard = append(use, max(t.use, 0)), append(cut, t.cut), append(heard, t.subscribers...)
+		}
+		for _, row := range []struct {
+			what string
+			all  []time.Duration
+		}{{"last use at the upstream", use}, {"last stream ended", cut}, {"a subscriber has it", heard}} {
+			fmt.Fprintf(r.out, "| %s | %s | %s |\n", name, row.what, quantiles(row.all))
+		}
+	}
+	fmt.Fprintln(r.out)
+	return nil
+}
+
+func quantiles(all []time.Duration) string {
+	if len(all) == 0 {
+		return "– | – | –"
+	}
+	slices.Sort(all)
+	at := func(q float64) string {
+		return fmt.Sprintf("%.1f", float64(all[min(int(q*float64(len(all))), len(all)-1)].Microseconds())/1000)
+	}
+	return at(0.5) + " | " + at(0.99) + " | " + at(1)
+}
+
+func (r *revoker) trial(ctx context.Context, n int, all bool) (trial, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	key, name := r.fleet.keys[n], fmt.Sprintf("t%d", n)
+	file, record, err := r.revoke(key)
+	if err != nil {
+		return trial{}, err
+	}
+	var callers sync.WaitGroup
+	var mu sync.Mutex
+	var cut time.Time
+	var failed atomic.Pointer[error]
+	var revoked atomic.Bool
+	begun := make(chan bool, r.gateways*streams)
+	for _, g := range r.fleet.gateways {
+		for range 2 {
+			callers.Go(func() {
+				for ctx.Err() == nil {
+					status, err := post(ctx, g, key, name+" use", nil)
+					if status == http.StatusUnauthorized || status == http.StatusForbidden {
+						return
+					}
+					if (err != nil || status != http.StatusOK) && !revoked.Load() { // afterwards one may be cut in the middle
+						err = fmt.Errorf("%s: status %d: %w", g, status, err)
+						failed.Store(&err)
+						return
+					}
+				}
+			})
+		}
+		for range streams {
+			callers.Go(func() {
+				_, _ = post(ctx, g, key, name+" stream", func() { begun <- true }) // ends with the cut
+				at := time.Now()
+				mu.Lock()
+				defer mu.Unlock()
+				if at.After(cut) {
+					cut = at
+				}
+			})
+		}
+	}
+	for range r.gateways * streams {
+		select {
+		case <-begun:
+		case <-ctx.Done():
+			return trial{}, errors.New("the streams did not begin")
+		}
+	}
+	time.Sleep(warm)
+	if err := failed.Load(); err != nil {
+		return trial{}, fmt.Errorf("before anything was revoked: %w", *err)
+	}
+	revoked.Store(true)
+	start := time.Now()
+	var sending sync.WaitGroup
+	for _, c := range r.channels(all) {
+		sending.Go(func() {
+			if err := c.Send(ctx, file); err != nil {
+				err = fmt.Errorf("sending by %s: %w", c.Name, err)
+				failed.Store(&err)
+			}
+		})
+	}
+	sending.Wait()
+	callers.Wait()
+	if ctx.Err() != nil {
+		return trial{}, errors.New("it was still used after 20 s")
+	}
+	for len(r.subscribers.of(record)) < len(r.subscribers.all) && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if err := failed.Load(); err != nil {
+		return trial{}, *err
+	}
+	t := trial{use: r.uses.of(name).Sub(start), cut: cut.Sub(start)}
+	for _, at := range r.subscribers.of(record) {
+		t.subscribers = append(t.subscribers, at.Sub(start))
+	}
+	return t, nil
+}
+
+// post makes one call and returns the answer's status; a stream is read to its end, which is an error when it was cut.
+func post(ctx context.Context, url string, key []byte, user string, began func()) (int, error) {
+	body := fmt.Sprintf(`{"user":%q,"model":"openai/demo-small"%s,"messages":[]}`, user, map[bool]string{true: `,"stream":true`}[began != nil])
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+string(key))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := caller.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	if began != nil {
+		_, err = lines.ReadSlice('\n')
+		began()
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, lines)
+	}
+	return resp.StatusCode, err
+}
+
+// caller is every caller's.
+var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext}}
+
+// partition stops authority and auditor in the middle of use: nothing tells the custodians anything any more.
+func (r *revoker) partition(ctx context.Context) error {
+	const bound = 2 * time.Second
+	key := r.fleet.keys[r.trials]
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	var callers sync.WaitGroup
+	for _, g := range r.fleet.gateways {
+		callers.Go(func() {
+			for loading.Err() == nil {
+				if status, _ := post(loading, g, key, "partition use", nil); status != http.StatusOK {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	start := time.Now()
+	for _, id := range []string{"a1", "w1"} {
+		r.fleet.processes[id].signal(syscall.SIGSTOP)
+	}
+	time.Sleep(bound + 3*time.Second)
+	last := r.uses.of("partition").Sub(start)
+	for _, id := range []string{"w1", "a1"} {
+		r.fleet.processes[id].signal(syscall.SIGCONT)
+	}
+	back := time.Now()
+	for time.Since(back) < 30*time.Second && !r.uses.of("partition").After(back) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	again := r.uses.of("partition").Sub(back)
+	stop()
+	callers.Wait()
+	fmt.Fprintf(r.out, "## Partition\n\nAuthority and auditor stopped under use (the charter's bound is %s): the last use came %.0f ms after that; use came back %.0f ms after they did.\n\n",
+		bound, float64(last.Milliseconds()), float64(again.Milliseconds()))
+	if last > bound+100*time.Millisecond {
+		return fmt.Errorf("use went on for %s under partition, the bound is %s", last, bound)
+	}
+	return r.fleet.ready(ctx)
+}
+
+// restarts ends each kind of process under load, and starts it again.
+func (r *revoker) restarts(ctx context.Context) error {
+	fmt.Fprintf(r.out, "## Restarts under load\n\nSIGTERM and a new start, one process in turn; %d callers over all gateways, who go to the next gateway when one is not there.\n\n", r.gateways)
+	fmt.Fprintf(r.out, "| process | away | requests | failed | what failed |\n|---|---|---|---|---|\n")
+	key := r.fleet.keys[r.trials+1]
+	for _, id := range []string{"g1", "c1", "a1", "w1"} {
+		row, err := r.restart(ctx, id, key)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(r.out, row)
+	}
+	fmt.Fprintln(r.out)
+	return nil
+}
+
+func (r *revoker) restart(ctx context.Context, id string, key []byte) (string, error) {
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	var callers sync.WaitGroup
+	var made, moved atomic.Int64
+	var mu sync.Mutex
+	kinds := map[string]int{}
+	for i := range r.fleet.gateways {
+		callers.Go(func() {
+			for loading.Err() == nil {
+				status, err := post(context.Background(), r.fleet.gateways[i], key, "restart use", nil)
+				made.Add(1)
+				switch {
+				case errors.Is(err, syscall.ECONNREFUSED): // nobody took it: as a load balancer would
+					moved.Add(1)
+					i = (i + 1) % len(r.fleet.gateways)
+				case err != nil:
+					mu.Lock()
+					kinds["broken connection"]++
+					mu.Unlock()
+				case status != http.StatusOK:
+					mu.Lock()
+					kinds[fmt.Sprintf("status %d", status)]++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	p, start := r.fleet.processes[id], time.Now()
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	if err := p.start(r.fleet.at(id, "log")); err != nil {
+		return "", err
+	}
+	if err := r.fleet.await(ctx, id); err != nil {
+		return "", err
+	}
+	away := time.Since(start)
+	time.Sleep(time.Second)
+	stop()
+	callers.Wait()
+	failed := 0
+	var what bytes.Buffer
+	for kind, n := range kinds {
+		failed += n
+		fmt.Fprintf(&what, "%d %s; ", n, kind)
+	}
+	if n := moved.Load(); n > 0 {
+		fmt.Fprintf(&what, "%d refused connections, made again elsewhere", n)
+	}
+	names := map[byte]string{'g': "a gateway", 'c': "a custodian", 'a': "the authority", 'w': "the auditor"}
+	return fmt.Sprintf("| %s | %d ms | %d | %d | %s |\n", names[id[0]], away.Milliseconds(), made.Load(), failed, strings.TrimSuffix(what.String(), "; ")), nil
+}

@@ -73,7 +73,7 @@ func fail(err error) {
 
 // run starts everything, measures, and prints.
 func run(ctx context.Context, o options) error {
-	base, err := os.MkdirTemp("/tmp", "reeve-bench-")
+	base, err := os.MkdirTemp("/var/tmp", "reeve-bench-")
 	if err != nil {
 		return err
 	}

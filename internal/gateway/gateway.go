@@ -153,7 +153,8 @@ type call struct {
 	in, out int64         // body bytes
 	first   time.Duration // to the first byte of the answer's body, or to its head
 	receipt string
-	code    string // of a refusal
+	code    string    // of a refusal
+	writeBy time.Time // the deadline of writing to the client
 }
 
 // ServeHTTP serves one request.

@@ -52,11 +52,12 @@ func (r *rawConn) written() int64 { return r.sent.Load() }
 
 // conn is one connection of a pool. It carries one request at a time.
 type conn struct {
-	pool  *Pool
-	raw   *rawConn
-	tls   *tls.Conn
-	in    *bufio.Reader
-	since time.Time // unused since then; under pool.mu
+	pool   *Pool
+	raw    *rawConn
+	tls    *tls.Conn
+	in     *bufio.Reader
+	readBy time.Time // the deadline of reading
+	since  time.Time // unused since then; under pool.mu
 }
 
 // dial connects to a checked address, through the proxy if there is one, and speaks TLS with the origin.
@@ -188,7 +189,8 @@ func (c *conn) close() {
 func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
 	cfg := &c.pool.cfg
 	c.raw.sent.Store(0)
-	c.raw.SetDeadline(time.Now().Add(cfg.HeaderTimeout))
+	c.readBy = time.Now().Add(cfg.HeaderTimeout)
+	c.raw.SetDeadline(c.readBy)
 	b := &body{c: c, stop: context.AfterFunc(ctx, func() { c.raw.Close() })}
 	rest, err := c.writeHead(r)
 	if err == nil && len(rest) > 0 {

@@ -620,3 +620,50 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// deadlines counts what is set, and remembers the last.
+type deadlines struct {
+	net.Conn
+	n    int
+	last time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.n, d.last = d.n+1, t
+	return nil
+}
+
+// A piece has the idle time, or seven eighths of it: the deadline moves on with the pieces, but not with each.
+func TestPatience(t *testing.T) {
+	const idle = 8 * time.Hour
+	for name, c := range map[string]struct {
+		left    time.Duration // of the deadline in force
+		body    int64
+		ready   bool // something was read ahead
+		renewed bool
+	}{
+		"the header's, later":          {left: 9 * time.Hour, body: chunked, renewed: true},
+		"the header's, sooner":         {left: time.Hour, body: chunked, renewed: true},
+		"just set":                     {left: idle - time.Minute, body: chunked},
+		"an eighth is gone":            {left: 7*time.Hour - time.Minute, body: chunked, renewed: true},
+		"run out":                      {left: -time.Minute, body: toClose, renewed: true},
+		"nothing to wait for":          {left: time.Minute, body: 1, ready: true},
+		"a chunk may be cut in pieces": {left: time.Minute, body: chunked, ready: true, renewed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &deadlines{}
+			in := bufio.NewReader(strings.NewReader("x"))
+			if c.ready {
+				in.Peek(1)
+			}
+			b := &body{c: &conn{pool: &Pool{cfg: Config{IdleTimeout: idle}}, raw: &rawConn{Conn: d}, in: in, readBy: time.Now().Add(c.left)}, left: c.body}
+			b.patience()
+			if (d.n == 1) != c.renewed {
+				t.Errorf("the deadline was set %d times", d.n)
+			}
+			if left := time.Until(d.last); c.renewed && (left > idle || left < idle-time.Hour) {
+				t.Errorf("it is in %s", left)
+			}
+		})
+	}
+}

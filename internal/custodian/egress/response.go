@@ -184,7 +184,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.c.raw.SetReadDeadline(time.Now().Add(b.c.pool.cfg.IdleTimeout))
+	b.patience()
 	switch {
 	case len(p) == 0:
 		b.c.in.Peek(1) // an error comes with the next Read
@@ -213,6 +213,19 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.end(fmt.Errorf("reading the answer: %w", err), false)
 	}
 	return n, b.err
+}
+
+// patience gives the upstream the idle time, or seven eighths of it at least, for its next piece: setting a deadline for every
+// piece costs more than reading it.
+func (b *body) patience() {
+	if b.left >= 0 && b.c.in.Buffered() > 0 {
+		return // nothing to wait for
+	}
+	idle := b.c.pool.cfg.IdleTimeout
+	if left := time.Until(b.c.readBy); left > idle || left < idle-idle/8 {
+		b.c.readBy = time.Now().Add(idle)
+		b.c.raw.SetReadDeadline(b.c.readBy)
+	}
 }
 
 func (b *body) readTrailer() error {

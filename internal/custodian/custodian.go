@@ -65,8 +65,8 @@ type Parts struct {
 	Isolation *isolation.Judge
 	News      func() time.Duration // age of the newest news of revocations; negative when unknown
 	Replay    *replay.Guard
-	// IssuerKeys are the published keys of an issuer of the charter, by its id, or nil.
-	IssuerKeys func(issuer string) *jwks.Set
+	// IssuerKeys are the published keys of an issuer of the charter, by its id, or nil; kid is what a token asks for.
+	IssuerKeys func(issuer, kid string) *jwks.Set
 	Dial       func(statement.Destination) (Connections, error)
 	Clock      func() time.Time
 	Log        *slog.Logger

@@ -20,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
+	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
 // App is the gateway as a process.
@@ -43,6 +44,7 @@ type running struct {
 	rt       *process.Runtime
 	gateway  *Gateway
 	records  *Records
+	issuers  *issuer.Book
 	hop      *custodians
 	ledger   *ledger.Log
 	follower *feed.Follower
@@ -68,12 +70,14 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	}
 	defer ways.close()
 	r := &running{
-		cfg: cfg, rt: rt, records: NewRecords(nil), first: make(chan struct{}),
+		cfg: cfg, rt: rt, issuers: issuer.NewBook(issuer.Config{Log: rt.Log}), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
 		hop:     ways, cert: cert, reload: reload,
 	}
 	r.patience.Store(int64(cfg.Drain))
+	r.records = NewRecords(r.issuers.Keys)
+	defer r.issuers.Close()
 	r.gateway = New(Parts{
 		ID: cfg.ID, Custodian: r.hop, Proofs: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
 		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
@@ -179,6 +183,9 @@ func (r *running) use(set *statement.Set, _ statement.Store) error {
 	if err := r.records.Use(set); err != nil {
 		r.refused.Inc()
 		return err
+	}
+	if err := r.issuers.Use(set); err != nil {
+		r.rt.Log.Error("the keys of token issuers cannot be fetched", "error", err)
 	}
 	r.hop.use(set)
 	if f := r.front.Load(); f != nil {

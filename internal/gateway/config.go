@@ -33,6 +33,10 @@ type Config struct {
 
 	Hop Hop `yaml:"hop"`
 
+	// IssuerPorts are the TCP ports at which token issuers with discovery are asked for their keys, such as 443: once it is confined
+	// the gateway connects to no others.
+	IssuerPorts []uint16 `yaml:"issuer_ports"`
+
 	LogKey    string    `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600
 	Witnesses []Witness `yaml:"witnesses"` // those that its checkpoints are pushed to
 
@@ -164,6 +168,8 @@ func (c *Config) confine() confine.Profile {
 			p.Datagrams = p.Datagrams || named(host)
 		}
 	}
+	p.Connect = append(p.Connect, c.IssuerPorts...)
+	p.Datagrams = p.Datagrams || len(c.IssuerPorts) > 0 // issuers have names
 	if path, isUnix := strings.CutPrefix(c.Listen, "unix:"); isUnix {
 		p.ReadWrite = append(p.ReadWrite, filepath.Dir(path))
 	}

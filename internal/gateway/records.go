@@ -24,7 +24,7 @@ type Records struct {
 	newest  map[statement.Target]*statement.Revocation
 	changes []change // that the ledger has not been told
 
-	issuers func(issuer string) *jwks.Set // published keys, or nil
+	issuers func(issuer, kid string) *jwks.Set // published keys, or nil
 
 	now   atomic.Pointer[workload.Verifier]
 	stale atomic.Bool // now is older than the records
@@ -37,7 +37,7 @@ type change struct {
 }
 
 // NewRecords returns Records that know no key and close nothing. issuers returns the published keys of an issuer of the charter.
-func NewRecords(issuers func(issuer string) *jwks.Set) *Records {
+func NewRecords(issuers func(issuer, kid string) *jwks.Set) *Records {
 	return &Records{issuers: issuers, Gate: closing.NewGate(closing.NewState(0, nil)), newest: map[statement.Target]*statement.Revocation{}}
 }
 

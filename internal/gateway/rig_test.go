@@ -81,6 +81,7 @@ type rig struct {
 	t       testing.TB
 	parts   Parts
 	edit    func(*estate.Plan) // of the estate before it is signed
+	estate  *estatetest.Estate // instead, one that is signed already
 	script  hop.Handler        // the custodian
 	gateway *Gateway
 	server  *httptest.Server
@@ -140,6 +141,9 @@ func newRig(t testing.TB, script hop.Handler, change ...func(*rig)) *rig {
 
 // set is the estate's. The one that is not edited is signed once for all tests.
 func (r *rig) set() *statement.Set {
+	if r.estate != nil {
+		return r.estate.Set
+	}
 	if r.edit != nil {
 		return estatetest.New(r.t, estatetest.Edit(plan), estatetest.Edit(r.edit)).Set
 	}

@@ -29,7 +29,7 @@ func (t *Tokens) svid(chain []*x509.Certificate, now time.Time) (Identity, error
 	if !ok || s == nil {
 		return Identity{}, fmt.Errorf("%w: the charter has no trust domain for %.100q", ErrUnknown, id)
 	}
-	keys := t.published(s)
+	keys := t.published(s, "")
 	if keys == nil || len(keys.Roots) == 0 {
 		return Identity{}, fmt.Errorf("%w: the bundle of %s has no roots for X.509-SVIDs", ErrKeys, s.ID)
 	}

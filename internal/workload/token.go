@@ -30,7 +30,7 @@ const (
 type Tokens struct {
 	set     *statement.Set
 	issuers map[string]*issuer // by iss
-	keys    func(issuer string) *jwks.Set
+	keys    func(issuer, kid string) *jwks.Set
 	open    func(sealed []byte) ([]byte, error)
 
 	mu    sync.Mutex
@@ -64,10 +64,10 @@ type signature struct {
 	keys   *jwks.Set
 }
 
-// NewTokens prepares a set. keys returns the published keys of an issuer by its id, or nil; it is asked for issuers with
-// discovery only. open opens the subject token that is sealed in an access token; without it, at a gateway, the authority's word
+// NewTokens prepares a set. keys returns the published keys of an issuer by its id, or nil, for a token that names the key kid; it
+// is asked for issuers with discovery only. open opens the subject token that is sealed in an access token; without it, at a gateway, the authority's word
 // is taken.
-func NewTokens(set *statement.Set, keys func(issuer string) *jwks.Set, open func(sealed []byte) ([]byte, error)) (*Tokens, error) {
+func NewTokens(set *statement.Set, keys func(issuer, kid string) *jwks.Set, open func(sealed []byte) ([]byte, error)) (*Tokens, error) {
 	t := &Tokens{set: set, issuers: map[string]*issuer{}, keys: keys, open: open, cache: map[[sha256.Size]byte]*verified{}}
 	byID := map[string]*issuer{}
 	for i := range set.Charter.Issuers {
@@ -119,12 +119,12 @@ func (d *door) of(subject string) string {
 	return ""
 }
 
-// published are the issuer's keys of this moment, or nil.
-func (t *Tokens) published(s *issuer) *jwks.Set {
+// published are the issuer's keys of this moment, or nil; kid is what a token asks for.
+func (t *Tokens) published(s *issuer, kid string) *jwks.Set {
 	if s.static != nil || t.keys == nil {
 		return s.static
 	}
-	return t.keys(s.ID)
+	return t.keys(s.ID, kid)
 }
 
 // Verify returns whom a token vouches for. Whether it is bound to a key is the Verifier's to check.
@@ -166,7 +166,7 @@ func (t *Tokens) remembered(hash [sha256.Size]byte) *verified {
 		return nil
 	}
 	for _, s := range v.by {
-		if t.published(s.issuer) != s.keys {
+		if t.published(s.issuer, "") != s.keys {
 			delete(t.cache, hash)
 			return nil
 		}
@@ -270,7 +270,7 @@ func (t *Tokens) external(jws *jose.JSONWebSignature, kind string, c *claims, no
 	if !slices.Contains(s.Algorithms, header.Algorithm) {
 		return nil, fmt.Errorf("%w: the charter does not have %.20q among the algorithms of %s", ErrSignature, header.Algorithm, s.ID)
 	}
-	keys := t.published(s)
+	keys := t.published(s, header.KeyID)
 	if keys == nil {
 		return nil, fmt.Errorf("%w: %s", ErrKeys, s.ID)
 	}

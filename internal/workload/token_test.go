@@ -229,7 +229,7 @@ func TestRemembered(t *testing.T) {
 	w.Republish(t, func(p *estate.Plan) {
 		p.Charter.Issuers[0].JWKS, p.Charter.Issuers[0].Discovery = "", true
 	}, "charter")
-	tokens, err := workload.NewTokens(w.Set, func(id string) *jwks.Set { asked++; return keys }, open)
+	tokens, err := workload.NewTokens(w.Set, func(_, _ string) *jwks.Set { asked++; return keys }, open)
 	if err != nil {
 		t.Fatal(err)
 	}

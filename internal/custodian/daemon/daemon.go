@@ -33,6 +33,7 @@ import (
 	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
+	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
 const (
@@ -72,6 +73,7 @@ type host struct {
 	hopKey   *hop.Key // nil without hop.listen
 	book     *book
 	follower atomic.Pointer[feed.Follower]
+	issuers  *issuer.Book
 	confined confine.Report
 	seen     feed.Status      // what alarms were written for
 	disputed int              // witnesses that disputed the log then
@@ -109,6 +111,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	h.Isolation.Undumpable = h.confined.NotDumpable
 	go admins.Serve(hop.Own(operators)) // closing works from the start; ends with Close
 
+	defer h.issuers.Close()
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop() // after the streams: they need its news
 	if err := h.follow(following); err != nil {
@@ -187,8 +190,9 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 		return nil, err
 	}
 	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, book: &book{}, unopened: unopened}
+	h.issuers = issuer.NewBook(issuer.Config{Log: rt.Log})
 	h.Custodian = custodian.New(custodian.Parts{
-		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), News: h.age, Dial: dial,
+		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	return h, nil
@@ -296,6 +300,9 @@ func (h *host) adopt(set *statement.Set, _ statement.Store) error {
 	}
 	if err := h.Adopt(set); err != nil {
 		return err
+	}
+	if err := h.issuers.Use(set); err != nil {
+		h.Log.Error("the keys of token issuers cannot be fetched", "error", err)
 	}
 	h.ownPeer(set)
 	return nil

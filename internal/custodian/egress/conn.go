@@ -67,13 +67,13 @@ func (p *Pool) dial(ctx context.Context) (*conn, error) {
 	to, g := p.origin, &p.guard
 	if p.proxy.host != "" {
 		if a, err := netip.ParseAddr(to.host); err == nil { // a name is resolved by the proxy alone
-			if err := p.guard.check(a); err != nil {
+			if err := p.guard.Check(a); err != nil {
 				return nil, err
 			}
 		}
 		to, g = p.proxy, &p.proxyGuard
 	}
-	nc, err := p.connect(ctx, to, g)
+	nc, err := g.Dial(ctx, p.cfg.Resolve, to.host, to.port)
 	if err != nil {
 		return nil, err
 	}
@@ -108,32 +108,6 @@ func (p *Pool) add(c *conn) error {
 	}
 	p.conns[c] = struct{}{}
 	return nil
-}
-
-// connect resolves a host once, checks every address and dials those very addresses in turn.
-func (p *Pool) connect(ctx context.Context, to place, g *guard) (net.Conn, error) {
-	var addrs []netip.Addr
-	a, err := netip.ParseAddr(to.host)
-	if err == nil {
-		addrs = []netip.Addr{a}
-	} else if addrs, err = p.cfg.Resolve(ctx, to.host); err != nil {
-		return nil, fmt.Errorf("resolving %s: %w", to.host, err)
-	}
-	for _, a := range addrs {
-		if err := g.check(a); err != nil {
-			return nil, fmt.Errorf("%s: %w", to.host, err)
-		}
-	}
-	err = fmt.Errorf("%s has no address", to.host)
-	deadline, _ := ctx.Deadline()
-	for i, a := range addrs {
-		d := net.Dialer{Timeout: time.Until(deadline) / time.Duration(min(len(addrs)-i, 3))}
-		var nc net.Conn
-		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), to.port).String()); err == nil {
-			return nc, nil
-		}
-	}
-	return nil, err
 }
 
 // tunnel asks the proxy for the origin. TLS inside it is still the origin's.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/netguard"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -27,7 +27,7 @@ var (
 	// ErrSent means that a part of the request may have left, or all of it: the upstream may have acted on it.
 	ErrSent = errors.New("sent, answer unknown")
 	// ErrAddress means that the name led to an address that may not be dialled. ErrNotSent holds too.
-	ErrAddress = errors.New("address refused")
+	ErrAddress = netguard.ErrAddress
 	// ErrResponse means that the upstream's answer is not well-formed HTTP/1.1, or could be read in two ways.
 	ErrResponse = errors.New("malformed answer of the upstream")
 	// ErrClosed means that the pool was closed: frozen, rotated or shutting down.
@@ -82,7 +82,7 @@ type Pool struct {
 	proxy  place // without host if there is none
 	tls    *tls.Config
 
-	guard, proxyGuard guard
+	guard, proxyGuard netguard.Guard
 	buffers           sync.Pool // *[]byte for requests' headers, wiped
 
 	mu     sync.Mutex
@@ -101,11 +101,6 @@ func New(cfg Config) (*Pool, error) {
 	set(&cfg.IdleConns, 64)
 	set(&cfg.HeaderBytes, 64<<10)
 	set(&cfg.Fields, 256)
-	if cfg.Resolve == nil {
-		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
-	}
 	p := &Pool{cfg: cfg, conns: map[*conn]struct{}{}}
 	p.buffers.New = func() any { b := make([]byte, 0, inline); return &b }
 	d := &cfg.Destination
@@ -118,10 +113,10 @@ func New(cfg Config) (*Pool, error) {
 			return nil, fmt.Errorf("proxy: %w", err)
 		}
 	}
-	if p.guard, err = newGuard(d.Networks); err != nil {
+	if p.guard, err = netguard.New(d.Networks); err != nil {
 		return nil, fmt.Errorf("networks: %w", err)
 	}
-	if p.proxyGuard, err = newGuard(d.ProxyNetworks); err != nil {
+	if p.proxyGuard, err = netguard.New(d.ProxyNetworks); err != nil {
 		return nil, fmt.Errorf("proxy_networks: %w", err)
 	}
 	p.tls = &tls.Config{

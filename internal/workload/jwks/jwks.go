@@ -55,6 +55,11 @@ func (s *Set) Find(kid, algorithm string) []Key {
 	return found
 }
 
+// Has reports whether the set has a key of that name.
+func (s *Set) Has(kid string) bool {
+	return slices.ContainsFunc(s.Keys, func(k Key) bool { return k.ID == kid })
+}
+
 // Parse reads a set. Keys for other uses, of other types, or too weak are left out, as RFC 7517 section 5 asks; a set that
 // leaves none is an error, and so is one that holds a private or a shared key: whoever published that has lost it.
 func Parse(text []byte) (*Set, error) {

@@ -1,9 +1,18 @@
-package egress
+// Package netguard decides which addresses may be dialled by who must not be led into a private network: public ones, and those that
+// a signed record allows.
+package netguard
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"time"
 )
+
+// ErrAddress means that a name led to an address that may not be dialled.
+var ErrAddress = errors.New("address refused")
 
 // metadata are the addresses of cloud instance services, which hand out credentials to whoever asks. No record can allow
 // them. Sources: the providers' documentation of AWS (EC2, ECS, EKS), Google Cloud, Azure, Oracle and Alibaba.
@@ -29,15 +38,16 @@ var special4 = [...]string{
 // What is outside 2000::/3 is not public at all.
 var special6 = [...]string{"2001::/23", "2001:db8::/32", "3fff::/20"}
 
-// guard decides which addresses may be dialled.
-type guard struct {
+// Guard decides which addresses may be dialled. The zero value allows none.
+type Guard struct {
 	allowed []netip.Prefix // private networks of the record
 	special []netip.Prefix
 	global  netip.Prefix // 2000::/3
 }
 
-func newGuard(networks []string) (guard, error) {
-	g := guard{global: netip.MustParsePrefix("2000::/3")}
+// New returns a guard that allows public addresses and, besides, the private networks of a record, such as 10.1.0.0/16.
+func New(networks []string) (Guard, error) {
+	g := Guard{global: netip.MustParsePrefix("2000::/3")}
 	for _, s := range special4 {
 		g.special = append(g.special, netip.MustParsePrefix(s))
 	}
@@ -47,18 +57,18 @@ func newGuard(networks []string) (guard, error) {
 	for _, s := range networks {
 		p, err := netip.ParsePrefix(s)
 		if err != nil || p != p.Masked() {
-			return guard{}, fmt.Errorf("network %q is not a CIDR block such as 10.1.0.0/16", s)
+			return Guard{}, fmt.Errorf("network %q is not a CIDR block such as 10.1.0.0/16", s)
 		}
 		g.allowed = append(g.allowed, p)
 	}
 	return g, nil
 }
 
-// check refuses an address that is not public, unless the record allows its network, and metadata addresses always. An
+// Check refuses an address that is not public, unless the record allows its network, and metadata addresses always. An
 // IPv4 address inside an IPv6 one (mapped, compatible, NAT64, 6to4) counts as itself.
-func (g *guard) check(a netip.Addr) error {
-	if !a.IsValid() {
-		return fmt.Errorf("%w: none", ErrAddress)
+func (g *Guard) Check(a netip.Addr) error {
+	if !a.IsValid() || g.special == nil {
+		return fmt.Errorf("%w: none is allowed", ErrAddress)
 	}
 	a = a.Unmap()
 	inner := embedded(a)
@@ -85,6 +95,40 @@ func (g *guard) check(a netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// Dial resolves a host once, checks every address and dials those very addresses in turn. A nil resolve is the system's.
+func (g *Guard) Dial(ctx context.Context, resolve func(ctx context.Context, host string) ([]netip.Addr, error), host string, port uint16) (net.Conn, error) {
+	if resolve == nil {
+		resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	var addrs []netip.Addr
+	a, err := netip.ParseAddr(host)
+	if err == nil {
+		addrs = []netip.Addr{a}
+	} else if addrs, err = resolve(ctx, host); err != nil {
+		return nil, fmt.Errorf("resolving %s: %w", host, err)
+	}
+	for _, a := range addrs {
+		if err := g.Check(a); err != nil {
+			return nil, fmt.Errorf("%s: %w", host, err)
+		}
+	}
+	err = fmt.Errorf("%s has no address", host)
+	deadline, bounded := ctx.Deadline()
+	for i, a := range addrs {
+		var d net.Dialer
+		if bounded {
+			d.Timeout = time.Until(deadline) / time.Duration(min(len(addrs)-i, 3))
+		}
+		var nc net.Conn
+		if nc, err = d.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), port).String()); err == nil {
+			return nc, nil
+		}
+	}
+	return nil, err
 }
 
 // embedded returns the IPv4 address inside a, or the zero Addr: NAT64 (RFC 6052 and 8215, /96 form), 6to4 (RFC 3056),

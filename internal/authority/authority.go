@@ -52,7 +52,7 @@ type Authority struct {
 
 	tokens     *token.Endpoint // nil without a token key
 	refusals   refusals
-	issuerKeys func(issuer string) *jwks.Set // of the charter's issuers with discovery
+	issuerKeys func(issuer, kid string) *jwks.Set // of the charter's issuers with discovery
 
 	admit    sync.Mutex // held while a set or record goes from verified to published; guards what follows
 	ledger   Ledger     // nil until the ledger is open

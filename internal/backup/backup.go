@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger/offline"
 )
@@ -23,6 +24,9 @@ import (
 // beside it, <process>/ledger/… and <process>/tiles/….
 const state = "state"
 
+// database is the authority's own, which is copied while it is written to.
+const database = "authority.db"
+
 // Kept lists, by process and file below its folder, what an archive never has.
 func Kept(process string) []string {
 	common := []string{process + ".yaml", "log", "log.1", "log.key", "hop.key"}
@@ -30,7 +34,7 @@ func Kept(process string) []string {
 	case host.Custodian:
 		return append(common, "identity.age")
 	case host.Authority:
-		return append(common, "feed.key")
+		return append(common, "feed.key", "token.key", "authority.db-wal", "authority.db-shm")
 	}
 	return common
 }
@@ -87,7 +91,11 @@ func writeState(t *tar.Writer, d *host.Dir, process string) error {
 		case !e.Type().IsRegular() || slices.Contains(kept, name):
 			return nil
 		}
-		b, err := os.ReadFile(d.Join(process, name))
+		read := os.ReadFile
+		if process == host.Authority && name == database {
+			read = store.Copy
+		}
+		b, err := read(d.Join(process, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -64,7 +64,7 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	plan := estate.Demo{
 		Estate: ID, Policy: signers[0], Operations: signers[1], Lifecycle: signers[2],
 		ServiceKeys: public.ServiceKeys, Recipient: public.Recipient, Gateway: public.Gateway, Custodian: public.Custodian,
-		GatewayURL: "http://" + host.Local(d.Run.Ports.Gateway), Origin: "https://" + host.Local(d.Run.Ports.Upstream),
+		GatewayURL: "http://" + host.Local(d.Run.Ports.Gateway), Authority: "http://" + host.Local(d.Run.Ports.Authority), Origin: "https://" + host.Local(d.Run.Ports.Upstream),
 		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), Until: now.Add(attested),
 	}.Plan()
 	dir := estate.Dir(d.Join("estate"))

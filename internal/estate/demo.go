@@ -38,6 +38,7 @@ type Demo struct {
 	Gateway     string                 // peer key of g1 on the hop between machines; may be empty
 	Custodian   string                 // peer key of c1; may be empty
 	GatewayURL  string                 // such as http://127.0.0.1:7800
+	Authority   string                 // public URL of a1, the issuer of access tokens; empty for none
 	Origin      string                 // of the upstream, such as https://127.0.0.1:7809
 	Networks    []string               // private networks that the origin may be in
 	CA          string                 // PEM
@@ -63,7 +64,7 @@ func (o Demo) Plan() *Plan {
 	roles := statement.UnitRoles{Policy: []string{ada.Person}, Lifecycle: []string{cora.Person}}
 	p := &Plan{
 		Charter: statement.Charter{
-			Estate: id, Demo: true, Tenants: []string{"acme"},
+			Estate: id, Demo: true, Tenants: []string{"acme"}, Authority: statement.Authority{Issuer: o.Authority},
 			Units:       []statement.Unit{{ID: "research", Tenant: "acme"}, {ID: "support", Tenant: "acme"}},
 			People:      []statement.Person{person(ada, "Ada", bea), person(bea, "Bea", cora), person(cora, "Cora", ada)},
 			Roles:       statement.Roles{Root: []string{ada.Person, bea.Person, cora.Person}, Operations: []string{bea.Person}, Units: map[string]statement.UnitRoles{"research": roles, "support": roles}},

@@ -56,6 +56,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 			yaml.MapItem{Key: "listen", Value: Local(d.Run.Ports.Authority)},
 			yaml.MapItem{Key: "estate", Value: d.Join("estate", ".signed")},
 			yaml.MapItem{Key: "feed_key", Value: d.Join(Authority, "feed.key")},
+			yaml.MapItem{Key: "token_key", Value: d.Join(Authority, "token.key")},
 			yaml.MapItem{Key: "log_key", Value: d.Join(Authority, "log.key")},
 			yaml.MapItem{Key: "witnesses", Value: []witness{{ID: e.IDs.Auditor, URL: witnesses[0].URL}}}),
 	}

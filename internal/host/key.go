@@ -37,7 +37,7 @@ func (d *Dir) MakeKeys(estateID string, ids IDs, now time.Time) (*Public, error)
 	for _, k := range []struct{ process, file, use, id string }{
 		{Gateway, "log.key", "log", ids.Gateway}, {Custodian, "log.key", "log", ids.Custodian},
 		{Authority, "log.key", "log", ids.Authority}, {Authority, "feed.key", "feed", ids.Authority},
-		{Auditor, "witness.key", "witness", ids.Auditor},
+		{Auditor, "witness.key", "witness", ids.Auditor}, {Authority, "token.key", "token", ids.Authority},
 	} {
 		vkey, err := makeNoteKey(d.Join(k.process, k.file), estateID, k.use, k.id)
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"embed"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -19,7 +21,7 @@ import (
 // OpenFile opens a SQLite file, made when it is not there, and brings its tables up to date. Every write is synced.
 func OpenFile(ctx context.Context, path string) (*Store, error) {
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)"}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String())
+	db, err := sql.Open("sqlite", location(path, pragmas))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
@@ -30,6 +32,33 @@ func OpenFile(ctx context.Context, path string) (*Store, error) {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// Copy returns a SQLite file as it is at one moment, also while an authority writes to it.
+func Copy(path string) ([]byte, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "reeve-copy-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	db, err := sql.Open("sqlite", location(path, url.Values{"_pragma": {"busy_timeout(5000)"}}))
+	if err != nil {
+		return nil, fmt.Errorf("copying %s: %w", path, err)
+	}
+	defer db.Close()
+	to := filepath.Join(dir, "copy")
+	if _, err := db.Exec(`VACUUM INTO $1`, to); err != nil {
+		return nil, fmt.Errorf("copying %s: %w", path, err)
+	}
+	return os.ReadFile(to)
+}
+
+// location is a file as the driver names it.
+func location(path string, query url.Values) string {
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
 }
 
 // Server says where a PostgreSQL database is.

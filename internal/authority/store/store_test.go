@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -300,5 +301,39 @@ func TestNoPasswordInTheConfiguration(t *testing.T) {
 		} else if err != nil && strings.Contains(err.Error(), "demo-database-word") {
 			t.Errorf("the refusal repeats the password: %v", err)
 		}
+	}
+}
+
+// A copy that is made while a store is open and written to is whole.
+func TestCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	s, err := store.OpenFile(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 20 {
+		if err := s.Append(t.Context(), 0, line(store.Received, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+		b, err := store.Copy(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(t.TempDir(), "b.db")
+		if err := os.WriteFile(to, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := store.OpenFile(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := read(t, c, 0); len(got) != i+1 {
+			t.Fatalf("%d lines of %d", len(got), i+1)
+		}
+		c.Close()
+	}
+	if _, err := store.Copy(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a copy of nothing: %v", err)
 	}
 }

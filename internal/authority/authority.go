@@ -25,7 +25,7 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/statement"
-	"github.com/reevehq/reeve/internal/workload/jwks"
+	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
 // id is the SHA-256 of a record's file or of a lock's manifest.
@@ -50,9 +50,9 @@ type Authority struct {
 	log    *slog.Logger
 	count  *counters
 
-	tokens     *token.Endpoint // nil without a token key
-	refusals   refusals
-	issuerKeys func(issuer, kid string) *jwks.Set // of the charter's issuers with discovery
+	tokens   *token.Endpoint // nil without a token key
+	refusals refusals
+	issuers  *issuer.Book // the published keys of issuers; nil without a token key
 
 	admit    sync.Mutex // held while a set or record goes from verified to published; guards what follows
 	ledger   Ledger     // nil until the ledger is open
@@ -321,6 +321,11 @@ func (a *Authority) putInForce(e *edition) error {
 	if a.epoch() != 0 {
 		if err := a.enterSet(e); err != nil {
 			return err
+		}
+	}
+	if a.issuers != nil {
+		if err := a.issuers.Use(e.Set); err != nil {
+			a.log.Error("the keys of an issuer cannot be fetched: its tokens are not exchanged", "error", err)
 		}
 	}
 	a.pin.LastLock = e.Locked()

@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
+	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
 // issuing is what tokens are judged by: the records that were published, and what follows from them and the set in force.
@@ -65,7 +66,7 @@ func (a *Authority) view() *token.View {
 	}
 	if x.tokens == nil {
 		var err error
-		if x.tokens, err = workload.NewTokens(a.set.Set, a.issuerKeys, nil); err != nil {
+		if x.tokens, err = workload.NewTokens(a.set.Set, a.issuers.Keys, nil); err != nil {
 			a.log.Error("no tokens are issued under this set", "error", err)
 			return nil
 		}
@@ -82,6 +83,7 @@ func (a *Authority) view() *token.View {
 
 // serveTokens makes the token endpoint over a key. It is called before Handler.
 func (a *Authority) serveTokens(key token.Key) {
+	a.issuers = issuer.NewBook(issuer.Config{Log: a.log})
 	a.refusals.enter = func(e *entry.Entry) {
 		if err := a.ledger.Enqueue(e, false); err != nil {
 			a.log.Error("a refusal has no entry", "workload", e.Workload, "reason", e.Reason, "error", err)

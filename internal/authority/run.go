@@ -61,6 +61,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 			return fmt.Errorf("token key %s: %w", cfg.TokenKey, err)
 		}
 		a.serveTokens(signs)
+		defer a.issuers.Close()
 	}
 	cert := new(process.Certificate)
 	if err := cert.Load(cfg.TLS); err != nil {

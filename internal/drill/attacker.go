@@ -159,9 +159,16 @@ func (a *Answer) fields(needles []loot.Needle, fields []hop.Field) {
 	}
 }
 
+// look searches b as it came, and without its line ends, written out or escaped.
 func (a *Answer) look(needles []loot.Needle, b []byte) {
-	a.Found = append(a.Found, loot.Find(needles, b)...)
+	found := loot.Find(needles, b)
+	if len(found) == 0 {
+		found = loot.Find(needles, lineEnds.ReplaceAll(b, nil))
+	}
+	a.Found = append(a.Found, found...)
 }
+
+var lineEnds = regexp.MustCompile(`[\r\n]|\\[rn]`)
 
 // deltas are the text pieces of a streamed answer in both dialects.
 var deltas = regexp.MustCompile(`"(?:content|delta|text|partial_json|arguments|thinking)":("(?:[^"\\]|\\.)*")`)

@@ -73,7 +73,8 @@ type field struct {
 	pids    map[string]int          // reeve's processes by name
 	keys    map[string]secret.Value // the upstream's key of each credential: only the drill's own process has them all
 	needles []loot.Needle
-	clients []client // one for each workload
+	escaped []loot.Needle // that only answers are searched for
+	clients []client      // one for each workload
 }
 
 // make creates the estate with keys that the drill knows.
@@ -88,6 +89,7 @@ func (f *field) make(dir string) error {
 		kept := secret.New(append([]byte(nil), key.Reveal()...))
 		f.keys[credential] = kept
 		f.needles = append(f.needles, loot.Needles(credential, kept.Reveal())...)
+		f.escaped = append(f.escaped, loot.Escaped(credential, kept.Reveal())...)
 		return key
 	})
 }

@@ -67,6 +67,15 @@ func TestReflectionsAreTheUpstreams(t *testing.T) {
 	}
 }
 
+func TestLookOverLineEnds(t *testing.T) {
+	for _, text := range []string{"abc\r\ndefgh", `abc\r\ndefgh`, "abcdefgh"} {
+		var a Answer
+		if a.look(loot.Needles("s", []byte("abcdefgh")), []byte("x "+text+" y")); len(a.Found) != 1 {
+			t.Errorf("%q: %v", text, a.Found)
+		}
+	}
+}
+
 func TestJoinDeltas(t *testing.T) {
 	body := `data: {"choices":[{"delta":{"content":"a\u0062"}}]}` + "\n\n" + `data: {"delta":{"text":"c\"d"}}` + "\n\n"
 	if got := string(joinDeltas([]byte(body))); got != `abc"d` {

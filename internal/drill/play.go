@@ -142,7 +142,7 @@ func (f *field) forgeries(c string, own, other client) []Forgery {
 		o := good
 		o.Header = slices.Clone(good.Header)
 		change(&o)
-		return Forgery{Name: name, Socket: f.dir.Hop(), Open: o, Needles: f.needles}
+		return Forgery{Name: name, Socket: f.dir.Hop(), Open: o, Needles: slices.Concat(f.needles, f.escaped)}
 	}
 	proof := func(kind, value string) func(*hop.Open) {
 		return func(o *hop.Open) { o.Proof = workload.Proof{Kind: kind, Value: []byte(value)} }
@@ -350,11 +350,11 @@ func (f *field) reflect(ctx context.Context, s *Scenario, d *doubled, own client
 // every content coding.
 func reflections() []string {
 	var all []string
-	for _, place := range []string{"body", "header", "header-name", "trailer", "location", "error", "sse", "sse-delta", "onebyte"} {
+	for _, place := range []string{"body", "header", "header-name", "trailer", "location", "error", "sse", "sse-delta", "ndjson", "onebyte"} {
 		all = append(all, place+",raw")
 	}
-	for _, encoding := range []string{"base64", "base64-1", "base64-2", "base64url", "hex", "hex-upper", "url", "json"} {
-		all = append(all, "body,"+encoding, "onebyte,"+encoding, "sse-delta,"+encoding, "header,"+encoding)
+	for _, encoding := range []string{"base64", "base64-1", "base64-2", "base64url", "base64-wrapped", "hex", "hex-upper", "url", "json", "html", "html-hex"} {
+		all = append(all, "body,"+encoding, "onebyte,"+encoding, "sse-delta,"+encoding, "ndjson,"+encoding, "header,"+encoding)
 	}
 	for _, coding := range []string{"gzip", "deflate", "deflate-raw", "br"} {
 		all = append(all, "body,raw,"+coding)

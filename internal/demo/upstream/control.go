@@ -28,7 +28,8 @@ or, where a client cannot set headers, by the model's name: demo-break, demo-bre
 demo-break-stall, demo-slow, demo-error-<status>, demo-html, demo-reflect-<form>, demo-missing (404). Every other name is a model.
 
 Forms of reflection. Where: body (default), header, header-name, trailer, location, error, sse, sse-delta (a character an
-event), onebyte (a byte a write). How: raw (default), base64, base64-1, base64-2, base64url, hex, hex-upper, url, json.
+event), ndjson (a character a line), onebyte (a byte a write). How: raw (default), base64, base64-1, base64-2, base64url,
+base64-wrapped, hex, hex-upper, url, json, html, html-hex.
 Content coding: gzip, deflate, deflate-raw, br (declared only).
 `
 

@@ -21,8 +21,8 @@ type reflection struct {
 }
 
 var (
-	places    = []string{"body", "header", "header-name", "trailer", "location", "error", "sse", "sse-delta", "onebyte"}
-	encodings = []string{"raw", "base64", "base64-1", "base64-2", "base64url", "hex", "hex-upper", "url", "json"}
+	places    = []string{"body", "header", "header-name", "trailer", "location", "error", "sse", "sse-delta", "ndjson", "onebyte"}
+	encodings = []string{"raw", "base64", "base64-1", "base64-2", "base64url", "base64-wrapped", "hex", "hex-upper", "url", "json", "html", "html-hex"}
 	codings   = []string{"gzip", "deflate", "deflate-raw", "br"}
 )
 
@@ -57,6 +57,12 @@ func (r *reflection) encode(key string) string {
 		return base64.StdEncoding.EncodeToString([]byte(".." + key))
 	case "base64url":
 		return base64.RawURLEncoding.EncodeToString([]byte(key))
+	case "base64-wrapped": // broken as in a PEM file, wherever the key lies in its lines
+		text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat(".", 39) + key))
+		for at := 64; at < len(text); at += 64 + len(`\r\n`) {
+			text = text[:at] + `\r\n` + text[at:]
+		}
+		return text
 	case "hex":
 		return hex.EncodeToString([]byte(key))
 	case "hex-upper":
@@ -65,6 +71,10 @@ func (r *reflection) encode(key string) string {
 		return each(key, "%%%02X")
 	case "json":
 		return each(key, `\u%04x`)
+	case "html":
+		return each(key, "&#%d;")
+	case "html-hex":
+		return each(key, "&#x%X;")
 	}
 	return key
 }
@@ -102,6 +112,8 @@ func (c *call) reflect() {
 		c.reflectStream([]string{"You sent ", key, "."})
 	case "sse-delta":
 		c.reflectStream(strings.Split(key, ""))
+	case "ndjson":
+		c.reflectLines(strings.Split(key, ""))
 	case "onebyte":
 		c.reflectSlowly(key)
 	default:
@@ -149,6 +161,15 @@ func compressor(w io.Writer, coding string) io.WriteCloser {
 		return zw
 	}
 	return plain{w}
+}
+
+// reflectLines sends the pieces as lines of JSON, as Ollama's own API does.
+func (c *call) reflectLines(pieces []string) {
+	c.w.Header().Set("Content-Type", "application/x-ndjson")
+	for _, piece := range pieces {
+		fmt.Fprintf(c.w, `{"message":{"role":"assistant","content":%q},"done":false}`+"\n", piece)
+		http.NewResponseController(c.w).Flush()
+	}
 }
 
 // reflectSlowly writes one byte at a time, each in a chunk of its own.

@@ -275,6 +275,7 @@ func TestReflection(t *testing.T) {
 		"base64url": base64.RawURLEncoding.EncodeToString([]byte(openAIKey)), "hex": hex.EncodeToString([]byte(openAIKey)),
 		"hex-upper": strings.ToUpper(hex.EncodeToString([]byte(openAIKey))),
 		"url":       each(openAIKey, "%%%02X"), "json": each(openAIKey, `\u%04x`),
+		"html": each(openAIKey, "&#%d;"), "html-hex": each(openAIKey, "&#x%X;"),
 	}
 	for form, want := range encoded {
 		body := r.read(r.do("POST", "/v1/chat/completions", chatHi, "X-Demo-Reflect: "+form))
@@ -291,7 +292,7 @@ func TestReflection(t *testing.T) {
 		var all bytes.Buffer
 		res.Header.Write(&all)
 		res.Trailer.Write(&all)
-		if place == "sse-delta" {
+		if place == "sse-delta" || place == "ndjson" {
 			body = joined(body)
 		}
 		found := strings.Contains(body+all.String(), openAIKey)
@@ -320,11 +321,13 @@ func joined(stream string) string {
 	for line := range strings.SplitSeq(stream, "\n") {
 		var chunk struct {
 			Choices []struct{ Delta struct{ Content string } }
+			Message struct{ Content string }
 		}
 		json.Unmarshal([]byte(strings.TrimPrefix(line, "data: ")), &chunk)
 		for _, c := range chunk.Choices {
 			out.WriteString(c.Delta.Content)
 		}
+		out.WriteString(chunk.Message.Content)
 	}
 	return out.String()
 }

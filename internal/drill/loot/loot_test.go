@@ -32,13 +32,21 @@ func forms(found []Needle) map[string]bool {
 
 func TestFindEveryForm(t *testing.T) {
 	secret := planted()
-	needles := Needles("s", secret)
+	needles := append(Needles("s", secret), Escaped("s", secret)...)
 	noise := make([]byte, 5000)
 	rand.New(rand.NewSource(1)).Read(noise)
 	if found := Find(needles, noise); len(found) != 0 {
 		t.Fatalf("found %v in noise", found)
 	}
+	each := func(format string) string {
+		var b strings.Builder
+		for _, c := range secret {
+			fmt.Fprintf(&b, format, c)
+		}
+		return b.String()
+	}
 	for form, text := range map[string]string{
+		"json": each(`\u%04x`), "html": each("&#%d;"), "html hex": each("&#x%X;"),
 		"raw":       string(secret),
 		"hex":       hex.EncodeToString(secret),
 		"url":       url.QueryEscape(string(secret)),

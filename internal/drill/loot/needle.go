@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"net/url"
 	"strings"
 )
@@ -20,11 +21,27 @@ type Needle struct {
 	Sum    [32]byte `json:"sum"`    // SHA-256 of the bytes
 }
 
+// Escaped returns the forms in which every character of a secret is escaped, as an answer may hold it.
+func Escaped(name string, secret []byte) (needles []Needle) {
+	for form, format := range map[string]string{"url": "%%%02X", "json": `\u%04x`, "html": "&#%d;", "html hex": "&#x%X;"} {
+		var text []byte
+		for _, c := range secret {
+			text = fmt.Appendf(text, format, c)
+		}
+		needles = append(needles, needle(name, form, text))
+	}
+	return needles
+}
+
+func needle(name, form string, text []byte) Needle {
+	return Needle{Secret: name, Form: form, Length: len(text), Roll: rollOf(text), Sum: sha256.Sum256(text)}
+}
+
 // Needles returns the forms of a secret that a memory, a file or an answer may hold.
 func Needles(name string, secret []byte) []Needle {
 	var needles []Needle
 	add := func(form string, text []byte) {
-		n := Needle{Secret: name, Form: form, Length: len(text), Roll: rollOf(text), Sum: sha256.Sum256(text)}
+		n := needle(name, form, text)
 		for _, have := range needles {
 			if have.Sum == n.Sum {
 				return

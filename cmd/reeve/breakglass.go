@@ -67,10 +67,10 @@ func (o *glassOrder) record(d *host.Dir, set *statement.Set, b *statement.BreakG
 			return nil, err
 		}
 		env, err := statement.ParseEnvelope(bytes.TrimSpace(raw))
-		if err == nil {
-			estate.Countersign(env, signers...)
+		if err != nil {
+			return nil, err
 		}
-		return env, err
+		return env, estate.Countersign(env, signers...)
 	}
 	if strings.TrimSpace(o.reason) == "" {
 		return nil, errors.New("say why, with --reason: it is what the review will ask")

@@ -70,12 +70,12 @@ func printEstate(cmd *cobra.Command, r *estate.Report) error {
 			version, expires = fmt.Sprint(s.Version.Version), s.Expires.Format(time.DateOnly)
 		}
 		if s.Pending != nil {
-			next = fmt.Sprintf("version %d waits, signed by %s", s.Pending.Version, strings.Join(s.Pending.Keys, ", "))
+			next = fmt.Sprintf("version %d waits, signed by %s", s.Pending.Version.Version, s.Pending.By())
 		}
 		if s.Changed {
 			next = strings.TrimPrefix(next+"; the files were changed since", "; ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Statement, version, expires, strings.Join(s.Keys, ", "), next)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Statement, version, expires, s.By(), next)
 	}
 	if err := t.Flush(); err != nil {
 		return err

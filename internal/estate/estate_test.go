@@ -101,7 +101,7 @@ func TestSignApprovePublish(t *testing.T) {
 				text += " changed"
 			}
 			if s.Pending != nil {
-				text += fmt.Sprintf(" pending %d by %s", s.Pending.Version, strings.Join(s.Pending.Keys, " "))
+				text += fmt.Sprintf(" pending %d by %s", s.Pending.Version.Version, s.Pending.By())
 			}
 			m[s.Statement] = text
 		}

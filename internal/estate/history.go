@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -15,6 +16,18 @@ type Signed struct {
 	Version
 	Approvals []statement.Approval `json:"approvals"` // signatures that hold, each under the newest charter that has its key
 	Void      []string             `json:"void"`      // key ids of signatures that hold under no charter of the store
+}
+
+// By lists the keys whose signatures hold, and marks those whose do not.
+func (s *Signed) By() string {
+	var list []string
+	for _, a := range s.Approvals {
+		list = append(list, a.KeyID)
+	}
+	for _, id := range s.Void {
+		list = append(list, id+" (void)")
+	}
+	return strings.Join(list, ", ")
 }
 
 // History is Log with the signatures verified. Keys are those of the charter in set and of the charters before it, of which each
@@ -30,36 +43,45 @@ func History(store statement.Store, set *statement.Set, name string) ([]Signed, 
 	}
 	var list []Signed
 	for _, v := range log {
-		dir := fmt.Sprintf("%s/%d/", name, v.Version)
-		raw, err := store.ReadFile(dir + "manifest.json")
+		one, err := signed(store, charters, v)
 		if err != nil {
 			return nil, err
-		}
-		b, err := store.ReadFile(dir + "signatures.json")
-		if err != nil {
-			return nil, err
-		}
-		sigs, err := statement.ParseSignatures(b)
-		if err != nil {
-			return nil, err
-		}
-		one := Signed{Version: v, Approvals: []statement.Approval{}, Void: []string{}}
-		seen := map[string]bool{}
-		for _, c := range charters {
-			for _, a := range c.Approvals(statement.PayloadType, raw, sigs) {
-				if !seen[a.KeyID] {
-					seen[a.KeyID], one.Approvals = true, append(one.Approvals, a)
-				}
-			}
-		}
-		for _, id := range v.Keys {
-			if !seen[id] && !slices.Contains(one.Void, id) {
-				one.Void = append(one.Void, id)
-			}
 		}
 		list = append(list, one)
 	}
 	return list, nil
+}
+
+// signed verifies the signatures of one version with the keys of the charters, the newest of which comes first.
+func signed(store statement.Store, charters []*statement.Charter, v Version) (s Signed, err error) {
+	dir := fmt.Sprintf("%s/%d/", v.Statement, v.Version)
+	raw, err := store.ReadFile(dir + "manifest.json")
+	if err != nil {
+		return s, err
+	}
+	b, err := store.ReadFile(dir + "signatures.json")
+	if err != nil {
+		return s, err
+	}
+	sigs, err := statement.ParseSignatures(b)
+	if err != nil {
+		return s, err
+	}
+	s = Signed{Version: v, Approvals: []statement.Approval{}, Void: []string{}}
+	seen := map[string]bool{}
+	for _, c := range charters {
+		for _, a := range c.Approvals(statement.PayloadType, raw, sigs) {
+			if !seen[a.KeyID] {
+				seen[a.KeyID], s.Approvals = true, append(s.Approvals, a)
+			}
+		}
+	}
+	for _, id := range v.Keys {
+		if !seen[id] && !slices.Contains(s.Void, id) {
+			s.Void = append(s.Void, id)
+		}
+	}
+	return s, nil
 }
 
 // charters are the set's charter and those before it, the newest first, as far as the store reaches back. One that this release no

@@ -154,8 +154,8 @@ func (d Dir) Keys(set *statement.Set, now time.Time) ([]KeyState, error) {
 	for _, name := range slices.Sorted(maps.Keys(records)) {
 		env := records[name]
 		one := KeyState{State: "valid"}
-		for _, s := range env.Signatures {
-			one.Signers = append(one.Signers, s.KeyID)
+		for _, a := range set.Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
+			one.Signers = append(one.Signers, a.KeyID)
 		}
 		k, err := set.OpenWorkloadKey(env, now)
 		switch {

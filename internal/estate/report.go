@@ -23,9 +23,9 @@ type Report struct {
 
 // Statement is one statement's state: its newest published version, and what waits.
 type Statement struct {
-	Version
-	Changed bool     `json:"changed"` // the owners' files differ from the newest version, published or pending
-	Pending *Version `json:"pending,omitempty"`
+	Signed
+	Changed bool    `json:"changed"` // the owners' files differ from the newest version, published or pending
+	Pending *Signed `json:"pending,omitempty"`
 }
 
 // Names are the statements of a charter in the order in which they are signed, the lock last.
@@ -40,11 +40,15 @@ func Names(c *statement.Charter) []string {
 // Report verifies what is published, and compares it with the owners' files and the drafts.
 func (d Dir) Report(pin statement.Pin, now time.Time) (*Report, error) {
 	r := &Report{Estate: pin.Estate, Warnings: []string{}}
+	var known []*statement.Charter // by which signatures are verified
 	set, err := statement.Load(d.Store(), pin, nil, now)
 	if err != nil {
 		r.Refused = err.Error()
 	} else {
 		r.Lock, r.Expires, r.Warnings = set.Lock.Version, set.Expires, append(r.Warnings, Warnings(set, now)...)
+		if known, err = charters(d.Store(), set); err != nil {
+			return nil, err
+		}
 	}
 	draft, err := d.Check()
 	switch {
@@ -52,12 +56,13 @@ func (d Dir) Report(pin statement.Pin, now time.Time) (*Report, error) {
 		r.Draft = err.Error()
 	default:
 		set = draft // the owners' files name the statements that there should be
+		known = append([]*statement.Charter{&draft.Charter}, known...)
 	}
 	if set == nil {
 		return r, nil
 	}
 	for _, name := range Names(&set.Charter) {
-		s, err := d.statement(name)
+		s, err := d.statement(name, known)
 		if err != nil {
 			return nil, err
 		}
@@ -66,19 +71,24 @@ func (d Dir) Report(pin statement.Pin, now time.Time) (*Report, error) {
 	return r, nil
 }
 
-func (d Dir) statement(name string) (s Statement, err error) {
-	s.Statement = name
+func (d Dir) statement(name string, known []*statement.Charter) (s Statement, err error) {
+	s.Signed.Statement = name
 	for _, store := range []statement.Dir{statement.Dir(d.Signed()), statement.Dir(d.pending())} {
 		versions, err := Log(store, name)
 		if err != nil {
 			return s, err
 		}
-		switch {
-		case len(versions) == 0:
-		case string(store) == d.Signed():
-			s.Version = versions[0]
-		default:
-			s.Pending = &versions[0]
+		if len(versions) == 0 {
+			continue
+		}
+		newest, err := signed(store, known, versions[0])
+		if err != nil {
+			return s, err
+		}
+		if string(store) == d.Signed() {
+			s.Signed = newest
+		} else {
+			s.Pending = &newest
 		}
 	}
 	if name == "lock" {
@@ -90,7 +100,7 @@ func (d Dir) statement(name string) (s Statement, err error) {
 	}
 	newest := s.Version.Version
 	if s.Pending != nil {
-		newest = s.Pending.Version
+		newest = s.Pending.Version.Version
 	}
 	for _, f := range slices.Sorted(maps.Keys(files)) {
 		b, err := d.Drafts().ReadFile(fmt.Sprintf("%s/%d/%s", name, newest, f))

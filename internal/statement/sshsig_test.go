@@ -37,6 +37,7 @@ type sshBlob struct {
 	version                   uint32
 	namespace, reserved, hash string
 	message                   string
+	pae                       []byte // instead of that of message
 	format                    string
 	flags                     byte // of a security key
 	counter                   uint32
@@ -102,7 +103,10 @@ func (s sshBlob) sign(t testing.TB) []byte {
 		return a
 	}
 	namespace, hash := or(s.namespace, statement.Namespace), or(s.hash, "sha512")
-	message := statement.PAE("t", []byte(s.message))
+	message := s.pae
+	if message == nil {
+		message = statement.PAE("t", []byte(s.message))
+	}
 	sum := sha512.Sum512(message)
 	digest := sum[:]
 	if hash == "sha256" {

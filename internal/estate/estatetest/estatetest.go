@@ -47,6 +47,7 @@ type options struct {
 	edits    []func(*estate.Plan)
 	log      map[string]string
 	lives    estate.Lives
+	people   map[string]*estate.Signer
 }
 
 // Upstream points every credential at an origin, such as that of an httptest TLS server, with its CA in PEM.
@@ -70,6 +71,9 @@ func With(people ...*estate.Signer) Option {
 
 // Lives sets how long statements and lock are valid.
 func Lives(l estate.Lives) Option { return func(o *options) { o.lives = l } }
+
+// Person has ada, bea or cora sign with another key than a key file.
+func Person(s *estate.Signer) Option { return func(o *options) { o.people[s.Person] = s } }
 
 // At sets the time of signing.
 func At(t time.Time) Option { return func(o *options) { o.now = t } }
@@ -95,7 +99,7 @@ func New(t testing.TB, opts ...Option) *Estate {
 // Try is New for estates that may be refused: the error is that of publishing.
 func Try(t testing.TB, opts ...Option) (*Estate, error) {
 	t.Helper()
-	o := &options{now: time.Now().UTC().Truncate(time.Second), log: map[string]string{}, lives: estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour}}
+	o := &options{now: time.Now().UTC().Truncate(time.Second), log: map[string]string{}, people: map[string]*estate.Signer{}, lives: estate.Lives{Statements: 24 * time.Hour, Lock: 24 * time.Hour}}
 	o.demo = estate.Demo{GatewayURL: "http://127.0.0.1:7800", Origin: "https://127.0.0.1:7809", Networks: []string{"127.0.0.1/32", "::1/128"}}
 	for _, f := range opts {
 		f(o)
@@ -103,8 +107,10 @@ func Try(t testing.TB, opts ...Option) (*Estate, error) {
 	e := &Estate{Dir: estate.Dir(filepath.Join(t.TempDir(), "estate")), Now: o.now, Lives: o.lives, Keys: map[string]secret.Value{}, Service: map[string]ed25519.PrivateKey{}}
 	var err error
 	for person, to := range map[string]**estate.Signer{"ada": &e.Ada, "bea": &e.Bea, "cora": &e.Cora} {
-		*to, err = estate.NewSigner(person)
-		must(t, err)
+		if *to = o.people[person]; *to == nil {
+			*to, err = estate.NewSigner(person)
+			must(t, err)
+		}
 	}
 	e.Identity, err = age.GenerateX25519Identity()
 	must(t, err)

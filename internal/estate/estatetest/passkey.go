@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -87,4 +88,25 @@ func (p *Passkey) Sign(t testing.TB, keyID string, c *Ceremony) statement.Signat
 	sig, err := p.private.Sign(rand.Reader, message, opts)
 	must(t, err)
 	return statement.Signature{KeyID: keyID, Sig: sig, WebAuthn: a}
+}
+
+// Signer is a person who signs with the passkey; edit, if not nil, changes each ceremony.
+func (p *Passkey) Signer(t testing.TB, person string, edit func(*Ceremony)) *estate.Signer {
+	t.Helper()
+	k := p.Key(t, person+"-1")
+	return &estate.Signer{Person: person, Keys: []statement.Key{k}, Hand: passkeyHand{t, p, edit}}
+}
+
+type passkeyHand struct {
+	t    testing.TB
+	p    *Passkey
+	edit func(*Ceremony)
+}
+
+func (h passkeyHand) Sign(m *estate.Message) (statement.Signature, error) {
+	c := NewCeremony(statement.Challenge(m.PayloadType, m.Payload))
+	if h.edit != nil {
+		h.edit(c)
+	}
+	return h.p.Sign(h.t, "", c), nil
 }

@@ -12,7 +12,7 @@ import (
 func newWorkloadCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "workload", Short: "Issue and list the keys that workloads call the gateway with"}
 	key := &cobra.Command{Use: "key", Short: "Issue and list the keys that workloads call the gateway with"}
-	key.AddCommand(newKeyIssueCmd(), newKeyListCmd())
+	key.AddCommand(newKeyIssueCmd(), newKeyRotateCmd(), newKeyListCmd())
 	cmd.AddCommand(key)
 	return cmd
 }
@@ -20,6 +20,7 @@ func newWorkloadCmd() *cobra.Command {
 func newKeyIssueCmd() *cobra.Command {
 	var s signing
 	var life time.Duration
+	var networks []string
 	cmd := &cobra.Command{
 		Use:   "issue WORKLOAD",
 		Short: "Make a key for a workload; it is shown once",
@@ -36,7 +37,7 @@ func newKeyIssueCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			key, record, err := estateDir(d).IssueKey(set, args[0], time.Now(), life, signer)
+			key, record, err := estateDir(d).IssueKey(set, args[0], time.Now(), life, signer, networks...)
 			if err != nil {
 				return failed(err)
 			}
@@ -47,7 +48,53 @@ func newKeyIssueCmd() *cobra.Command {
 		},
 	}
 	s.flags(cmd)
-	cmd.Flags().DurationVar(&life, "for", 30*24*time.Hour, "how long the key is valid, at most 720h")
+	keyFlags(cmd, &life, &networks)
+	return cmd
+}
+
+func keyFlags(cmd *cobra.Command, life *time.Duration, networks *[]string) {
+	cmd.Flags().DurationVar(life, "for", 30*24*time.Hour, "how long the key is valid, at most 720h")
+	cmd.Flags().StringSliceVar(networks, "network", nil, "where it may be used from, such as 10.0.0.0/8, by what the gateway says")
+}
+
+func newKeyRotateCmd() *cobra.Command {
+	var s signing
+	var life, overlap time.Duration
+	var networks []string
+	cmd := &cobra.Command{
+		Use:   "rotate WORKLOAD",
+		Short: "Make a new key for a workload and let its others end after an overlap",
+		Long: "Make a new key for a workload and print it on standard output, once. The workload's other keys are good for the overlap and end\n" +
+			"then, by records that a policy owner of its unit signs. For a key that was stolen use reeve revoke key: it ends at once.",
+		Example: "  reeve workload key rotate research-agent --as ada --overlap 1h > research-agent.key",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, set, err := openSet(cmd)
+			if err != nil {
+				return err
+			}
+			signer, err := s.open(d)
+			if err != nil {
+				return failed(err)
+			}
+			key, record, cut, err := estateDir(d).RotateKey(set, args[0], time.Now(), life, overlap, signer, networks...)
+			defer key.Wipe()
+			if record != nil { // it is good whatever became of the others
+				fmt.Fprintf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\n", key.Reveal())
+			}
+			for _, old := range cut {
+				fmt.Fprintf(cmd.ErrOrStderr(), "The key %s ends at %s.\n", old.SHA256[:16], old.NotAfter.Format(time.RFC3339))
+			}
+			if err != nil {
+				return failed(err)
+			}
+			return nil
+		},
+	}
+	s.flags(cmd)
+	keyFlags(cmd, &life, &networks)
+	cmd.Flags().DurationVar(&overlap, "overlap", time.Hour, "how long the other keys stay good")
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
 )
 
 func TestKeyFile(t *testing.T) {
@@ -338,5 +339,46 @@ func TestWarnings(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nmisses %q", got, want)
 		}
+	}
+}
+
+// A rotation leaves the old keys good for the overlap; whoever holds the role now may cut short what another issued.
+func TestRotateKey(t *testing.T) {
+	e := estatetest.New(t)
+	later := e.Now.Add(2 * time.Hour)
+	key, record, cut, err := e.Dir.RotateKey(e.Set, "research-agent", later, time.Hour, 10*time.Minute, e.Ada, "10.0.0.0/8")
+	if err != nil || len(cut) != 1 || !cut[0].NotAfter.Equal(later.Add(10*time.Minute)) || len(record.Networks) != 1 {
+		t.Fatalf("%+v, %+v, %v", record, cut, err)
+	}
+	records, err := estate.ReadRecords(e.Dir.Store(), "workload-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := e.KeyRecords // what a custodian has had from the start
+	for _, env := range records {
+		k, err := e.Set.OpenWorkloadKey(env, later)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened = append(opened, k)
+	}
+	keys := workload.NewKeys(e.Set, opened)
+	for _, c := range []struct {
+		key   []byte
+		after time.Duration
+		err   error
+	}{
+		{e.Keys["research-agent"].Reveal(), 0, nil}, {e.Keys["research-agent"].Reveal(), 10*time.Minute - 1, nil}, {e.Keys["research-agent"].Reveal(), 10 * time.Minute, workload.ErrExpired},
+		{key.Reveal(), 0, nil}, {key.Reveal(), 10 * time.Minute, nil}, {e.Keys["support-agent"].Reveal(), 10 * time.Minute, nil},
+	} {
+		if _, err := keys.Verify(workload.Proof{Kind: workload.Bearer, Value: c.key}, later.Add(c.after)); !errors.Is(err, c.err) || c.err == nil && err != nil {
+			t.Errorf("after %s: %v, want %v", c.after, err, c.err)
+		}
+	}
+	if _, _, cut, err := e.Dir.RotateKey(e.Set, "research-agent", later, time.Hour, time.Hour, e.Ada); err != nil || len(cut) != 0 {
+		t.Errorf("again: %+v, %v", cut, err) // nothing is drawn out
+	}
+	if _, _, _, err := e.Dir.RotateKey(e.Set, "research-agent", later, time.Hour, 0, e.Bea); !errors.Is(err, statement.ErrRefused) {
+		t.Errorf("by an owner of another role: %v", err)
 	}
 }

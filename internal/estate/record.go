@@ -116,20 +116,59 @@ func KeyName(env *statement.Envelope) (string, error) {
 
 // IssueKey makes a key for a workload, verifies its record against the set as a custodian would, and writes the record into
 // the store.
-func (d Dir) IssueKey(set *statement.Set, workloadID string, now time.Time, life time.Duration, by *Signer) (secret.Value, *statement.WorkloadKey, error) {
-	key, env, err := NewKey(set.Charter.Estate, workloadID, now, life, by)
+func (d Dir) IssueKey(set *statement.Set, workloadID string, now time.Time, life time.Duration, by *Signer, networks ...string) (secret.Value, *statement.WorkloadKey, error) {
+	key, env, err := NewKey(set.Charter.Estate, workloadID, now, life, by, networks...)
 	if err != nil {
 		return secret.Value{}, nil, err
 	}
+	k, err := d.writeKey(set, env, now)
+	return key, k, err
+}
+
+func (d Dir) writeKey(set *statement.Set, env *statement.Envelope, now time.Time) (*statement.WorkloadKey, error) {
 	k, err := set.OpenWorkloadKey(env, now)
 	if err != nil {
-		return secret.Value{}, nil, err
+		return nil, err
 	}
 	name, err := KeyName(env)
 	if err != nil {
-		return secret.Value{}, nil, err
+		return nil, err
 	}
-	return key, k, d.WriteRecord(name, env)
+	return k, d.WriteRecord(name, env)
+}
+
+// RotateKey issues a new key for a workload and has every other good key of it end after the overlap, where it does not end before
+// that anyway. It returns those that it cut short.
+func (d Dir) RotateKey(set *statement.Set, workloadID string, now time.Time, life, overlap time.Duration, by *Signer, networks ...string) (secret.Value, *statement.WorkloadKey, []statement.WorkloadKey, error) {
+	old, err := d.Keys(set, now)
+	if err != nil {
+		return secret.Value{}, nil, nil, err
+	}
+	key, k, err := d.IssueKey(set, workloadID, now, life, by, networks...)
+	if err != nil {
+		return secret.Value{}, nil, nil, err
+	}
+	var cut []statement.WorkloadKey
+	end := now.UTC().Add(overlap).Truncate(time.Second)
+	for _, o := range old {
+		if o.Workload != workloadID || o.State != "valid" || !o.NotAfter.After(end) {
+			continue
+		}
+		shorter := o.WorkloadKey
+		shorter.NotAfter = end
+		if from := now.UTC().Add(-time.Minute).Truncate(time.Second); from.After(shorter.NotBefore) {
+			shorter.NotBefore = from // who signs held the role then, and need not have held it before
+		}
+		env, err := Seal("workload-key", shorter, by)
+		if err == nil {
+			_, err = d.writeKey(set, env, now)
+		}
+		if err != nil {
+			return key, k, cut, fmt.Errorf("the new key is good; the old one %.16s could not be cut short: %w", o.SHA256, err)
+		}
+		cut = append(cut, shorter)
+	}
+	return key, k, cut, nil
 }
 
 // KeyState is a workload key's record and whether it is good.

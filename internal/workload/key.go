@@ -56,7 +56,8 @@ type key struct {
 
 // NewKeys takes records that statement.Set.OpenWorkloadKey has verified against the same set. Records of workloads that
 // the set does not have are left out. So is a key that two workloads claim: hashes are public, and a record may be signed over
-// another's. Of two records of one workload's key the later end holds.
+// another's. Of two records of one workload's key both hold: the later
+// beginning and the earlier end, with the networks of that one. So a record can cut a key's life short and none can draw it out.
 func NewKeys(set *statement.Set, records []*statement.WorkloadKey) *Keys {
 	k := &Keys{byHash: make(map[[sha256.Size]byte]key, len(records))}
 	claimed := map[[sha256.Size]byte]bool{}
@@ -69,10 +70,18 @@ func NewKeys(set *statement.Set, records []*statement.WorkloadKey) *Keys {
 		hash := [sha256.Size]byte(raw)
 		old, twice := k.byHash[hash]
 		claimed[hash] = claimed[hash] || twice && old.identity.Workload != w.ID
-		if twice && !r.NotAfter.After(old.identity.NotAfter) {
-			continue
+		from := r.NotBefore
+		if twice {
+			if from.Before(old.notBefore) {
+				from = old.notBefore
+			}
+			if !r.NotAfter.Before(old.identity.NotAfter) {
+				old.notBefore = from
+				k.byHash[hash] = old
+				continue
+			}
 		}
-		k.byHash[hash] = key{notBefore: r.NotBefore, identity: Identity{
+		k.byHash[hash] = key{notBefore: from, identity: Identity{
 			Networks: networks(r.Networks), Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Proof: Bearer, Issuer: statement.IssuerReeve, KeyID: r.SHA256[:16], SHA256: r.SHA256, NotAfter: r.NotAfter,
 		}}
 	}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"strings"
@@ -29,6 +30,17 @@ func (t *Tokens) svid(chain []*x509.Certificate, now time.Time) (Identity, error
 	if !ok || s == nil {
 		return Identity{}, fmt.Errorf("%w: the charter has no trust domain for %.100q", ErrUnknown, id)
 	}
+	if !now.Before(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		return Identity{}, fmt.Errorf("%w: the SVID", ErrExpired)
+	}
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c.Raw) // DER says its own length
+	}
+	hash := [sha256.Size]byte(h.Sum(nil))
+	if v := t.remembered(hash); v != nil {
+		return v.at(now)
+	}
 	keys := t.published(s, "")
 	if keys == nil || len(keys.Roots) == 0 {
 		return Identity{}, fmt.Errorf("%w: the bundle of %s has no roots for X.509-SVIDs", ErrKeys, s.ID)
@@ -40,9 +52,6 @@ func (t *Tokens) svid(chain []*x509.Certificate, now time.Time) (Identity, error
 	for _, c := range chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
-	if !now.Before(leaf.NotAfter) || now.Before(leaf.NotBefore) {
-		return Identity{}, fmt.Errorf("%w: the SVID", ErrExpired)
-	}
 	if _, err := leaf.Verify(options); err != nil {
 		return Identity{}, fmt.Errorf("%w: the SVID: %v", ErrSignature, err)
 	}
@@ -50,9 +59,16 @@ func (t *Tokens) svid(chain []*x509.Certificate, now time.Time) (Identity, error
 	if err != nil {
 		return Identity{}, err
 	}
-	who, err := t.identity(name)
-	who.Issuer, who.NotAfter = s.ID, leaf.NotAfter
-	return who, err
+	v := &verified{notBefore: leaf.NotBefore, by: []signature{{s, keys}}}
+	if v.Identity, err = t.identity(name); err != nil {
+		return Identity{}, err
+	}
+	v.Issuer, v.NotAfter = s.ID, leaf.NotAfter
+	for _, c := range chain[1:] {
+		v.NotAfter = earlier(v.NotAfter, c.NotAfter)
+	}
+	t.remember(hash, v)
+	return v.at(now)
 }
 
 // anyDoor finds the one workload that a SPIFFE id means: an X.509-SVID has no audience.

@@ -82,9 +82,10 @@ func TestClaimedTwice(t *testing.T) {
 			mine = r
 		}
 	}
-	theirs, later := *mine, *mine
+	theirs, later, shorter := *mine, *mine, *mine
 	theirs.Workload, theirs.NotAfter = "support-agent", mine.NotAfter.Add(time.Hour)
 	later.NotAfter = mine.NotAfter.Add(2 * time.Hour)
+	shorter.NotBefore, shorter.NotAfter, shorter.Networks = mine.NotBefore.Add(time.Second), mine.NotAfter.Add(-time.Hour), []string{"10.0.0.0/8"}
 	for name, records := range map[string][]*statement.WorkloadKey{
 		"after": {mine, &theirs}, "before": {&theirs, mine}, "between": {mine, &theirs, &later}, "twice": {&theirs, mine, &theirs},
 	} {
@@ -93,8 +94,17 @@ func TestClaimedTwice(t *testing.T) {
 		}
 	}
 	for _, records := range [][]*statement.WorkloadKey{{mine, &later}, {&later, mine}} {
-		if id, err := workload.NewKeys(e.Set, records).Verify(e.Proof("research-agent"), e.Now); err != nil || !id.NotAfter.Equal(later.NotAfter) {
-			t.Errorf("renewed: %+v, %v", id, err)
+		if id, err := workload.NewKeys(e.Set, records).Verify(e.Proof("research-agent"), e.Now); err != nil || !id.NotAfter.Equal(mine.NotAfter) {
+			t.Errorf("drawn out: %+v, %v", id, err)
+		}
+	}
+	for _, records := range [][]*statement.WorkloadKey{{mine, &shorter}, {&shorter, mine}, {&shorter, mine, &later}} {
+		keys := workload.NewKeys(e.Set, records)
+		if id, err := keys.Verify(e.Proof("research-agent"), e.Now); err != nil || !id.NotAfter.Equal(shorter.NotAfter) || len(id.Networks) != 1 {
+			t.Errorf("cut short: %+v, %v", id, err)
+		}
+		if _, err := keys.Verify(e.Proof("research-agent"), mine.NotBefore); !errors.Is(err, workload.ErrExpired) {
+			t.Errorf("before the later beginning: %v", err)
 		}
 	}
 }

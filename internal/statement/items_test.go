@@ -63,7 +63,7 @@ func (l *large) change(t *testing.T, name string, edit func(*estate.Plan), by st
 	t.Helper()
 	m := copyStore(t, l.Estate)
 	l.sign(t, m, 2, name, edit, by)
-	m.lock(t, 2, nil, l.Bea, l.Ada)
+	m.Lock(t, 2, nil, l.Bea, l.Ada)
 	_, err := statement.Load(m, l.Pin, l.Set, l.Now)
 	_, fresh := statement.Load(m, l.Pin, nil, l.Now)
 	if diff := cmp.Diff(said(err), said(fresh)); diff != "" {
@@ -109,7 +109,7 @@ func (l *large) sign(t *testing.T, m mem, version int64, name string, edit func(
 	for _, id := range strings.Fields(by) {
 		people = append(people, l.by[id])
 	}
-	m.put(t, name, version, files, nil, people...)
+	m.Put(t, name, version, files, nil, people...)
 }
 
 // Who answers for a thing has signed what is done with it; those who approve the statement are not enough.

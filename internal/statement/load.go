@@ -76,8 +76,6 @@ func (l *loader) load(prev *Set) (*Set, error) {
 		return nil, err
 	case newest == 0:
 		return nil, refuse("missing", "the store has no lock")
-	case newest < last.Version:
-		return nil, refuse("rollback", "version %d of the lock is older than the one in force", newest).in("lock")
 	}
 	top, err := l.open("lock", newest, "")
 	if err != nil {

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,45 +20,9 @@ import (
 )
 
 // mem is a store in memory that a test corrupts.
-type mem map[string][]byte
+type mem = estatetest.Store
 
-func (m mem) ReadFile(name string) ([]byte, error) {
-	if b, ok := m[name]; ok {
-		return b, nil
-	}
-	return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
-}
-
-func (m mem) ReadDir(name string) ([]string, error) {
-	var names []string
-	for file := range m {
-		if rest, ok := strings.CutPrefix(file, name+"/"); ok {
-			first, _, _ := strings.Cut(rest, "/")
-			names = append(names, first)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
-// copyStore reads the estate's store into memory.
-func copyStore(t *testing.T, e *estatetest.Estate) mem { return copyDir(t, e.Dir.Signed()) }
-
-func copyDir(t *testing.T, root string) mem {
-	t.Helper()
-	m := mem{}
-	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			rel, _ := filepath.Rel(root, file)
-			m[filepath.ToSlash(rel)], err = os.ReadFile(file)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
+func copyStore(t *testing.T, e *estatetest.Estate) mem { return estatetest.CopyStore(t, e.Dir) }
 
 func hash(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -75,76 +36,6 @@ func canonical(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// put writes a version of a statement, its files from those given or else from the version before, signed by people.
-func (m mem) put(t *testing.T, name string, version int64, files map[string][]byte, edit func(*statement.Manifest), by ...*estate.Signer) {
-	t.Helper()
-	var man statement.Manifest
-	if err := json.Unmarshal(m[fmt.Sprintf("%s/%d/manifest.json", name, max(1, version-1))], &man); err != nil {
-		t.Fatal(err)
-	}
-	man.Version, man.Author = version, by[0].Person
-	if version > 1 {
-		man.Prev = hash(m[fmt.Sprintf("%s/%d/manifest.json", name, version-1)])
-	}
-	for i, f := range man.Files {
-		b, ok := files[f.Path]
-		if !ok {
-			b = m[fmt.Sprintf("%s/%d/%s", name, max(1, version-1), f.Path)]
-		}
-		man.Files[i].Size, man.Files[i].SHA256 = int64(len(b)), hash(b)
-		m[fmt.Sprintf("%s/%d/%s", name, version, f.Path)] = b
-	}
-	if edit != nil {
-		edit(&man)
-	}
-	raw := canonical(t, man)
-	var sigs []statement.Signature
-	for _, s := range by {
-		sigs = append(sigs, estatetest.Signature(t, s, statement.PayloadType, raw))
-	}
-	m[fmt.Sprintf("%s/%d/manifest.json", name, version)] = raw
-	m[fmt.Sprintf("%s/%d/signatures.json", name, version)] = canonical(t, sigs)
-}
-
-// lock writes a version of the lock over the newest version of everything.
-func (m mem) lock(t *testing.T, version int64, edit func(*statement.Lock, *statement.Manifest), by ...*estate.Signer) {
-	t.Helper()
-	l := statement.Lock{Statements: map[string]statement.Locked{}}
-	names, _ := m.names()
-	for _, name := range names {
-		v, err := statement.Newest(m, name)
-		if err != nil || name == "lock" || name == "records" {
-			continue
-		}
-		l.Statements[name] = statement.Locked{Version: v, SHA256: hash(m[fmt.Sprintf("%s/%d/manifest.json", name, v)])}
-	}
-	var man statement.Manifest
-	if edit != nil {
-		edit(&l, &man)
-	}
-	change := man
-	m.put(t, "lock", version, map[string][]byte{"estate.lock": canonical(t, l)}, func(man *statement.Manifest) {
-		if !change.Created.IsZero() {
-			man.Created = change.Created
-		}
-		if !change.Expires.IsZero() {
-			man.Expires = change.Expires
-		}
-		if change.Prev != "" {
-			man.Prev = change.Prev
-		}
-	}, by...)
-}
-
-func (m mem) names() ([]string, error) {
-	var names []string
-	for f := range m {
-		names = append(names, strings.Split(f, "/")[0])
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
 }
 
 // Every way to tamper with a store is refused under its rule; what is tampered with is not signed for by who must.
@@ -202,125 +93,125 @@ func TestTampering(t *testing.T) {
 			m["policy-research/1/signatures.json"] = canonical(t, []statement.Signature{estatetest.Signature(t, e.Ada, "text/plain", raw), estatetest.Signature(t, e.Bea, "text/plain", raw)})
 		}},
 		{"only the author signed", "approvers", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, nil, e.Bea)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, nil, e.Bea)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"the owner is the author and only approver", "approvers", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, nil, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, nil, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"the owner names another author who did not sign", "author", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Author = "bea" }, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Author = "bea" }, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"an approver without the role", "approvers", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, nil, e.Bea, e.Cora)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, nil, e.Bea, e.Cora)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"a stranger as author", "author", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, nil, dan, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, nil, dan, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"a stranger under the owner's key id", "approvers", "policy-research/2", func(t *testing.T, m mem) {
 			dan := *dan
 			dan.Keys[0].ID = e.Ada.Key().ID
-			m.put(t, "policy-research", 2, nil, nil, e.Bea, &dan)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, nil, e.Bea, &dan)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"the same signature twice", "approvers", "charter/2", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, nil, nil, e.Ada, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, nil, nil, e.Ada, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"created when its author was not attested any more", "author", "custody-research/1", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Cora, e.Bea)
-			m.lock(t, 2, nil, e.Bea, e.Cora)
+			m.Put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Cora, e.Bea)
+			m.Lock(t, 2, nil, e.Bea, e.Cora)
 		}},
 		{"lock by a person who is not attested any more", "author", "lock/2", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Cora, e.Bea)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Cora, e.Bea)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"charter written by a person who is not attested any more", "author", "charter/2", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Ada, e.Bea, e.Cora)
-			m.lock(t, 2, nil, e.Bea, e.Cora)
+			m.Put(t, "charter", 2, map[string][]byte{"charter.yaml": lapse(m["charter/1/charter.yaml"], e.Now)}, nil, e.Ada, e.Bea, e.Cora)
+			m.Lock(t, 2, nil, e.Bea, e.Cora)
 		}},
-		{"lock by one person", "approvers", "lock/2", func(t *testing.T, m mem) { m.lock(t, 2, nil, e.Ada) }},
-		{"lock by a stranger and one person", "author", "lock/2", func(t *testing.T, m mem) { m.lock(t, 2, nil, dan, e.Ada) }},
+		{"lock by one person", "approvers", "lock/2", func(t *testing.T, m mem) { m.Lock(t, 2, nil, e.Ada) }},
+		{"lock by a stranger and one person", "author", "lock/2", func(t *testing.T, m mem) { m.Lock(t, 2, nil, dan, e.Ada) }},
 		{"lock that does not bind a statement", "lock", "lock", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) { delete(l.Statements, "custody-support") }, e.Ada, e.Bea)
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) { delete(l.Statements, "custody-support") }, e.Ada, e.Bea)
 		}},
 		{"lock that binds one too many", "lock", "lock", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["policy-other"] = l.Statements["policy-research"]
 			}, e.Ada, e.Bea)
 		}},
 		{"lock that binds another statement's version", "lock", "policy-research/2", func(t *testing.T, m mem) {
 			m["policy-research/2/manifest.json"] = m["policy-support/1/manifest.json"]
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"lock with a hash that is none", "lock", "lock/2", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["operations"] = statement.Locked{Version: 1, SHA256: strings.Repeat("A", 64)}
 			}, e.Ada, e.Bea)
 		}},
 		{"mixed set: an old statement under a new lock", "hash", "policy-research/1", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, map[string][]byte{"use.cedar": []byte("// nothing\n")}, nil, e.Bea, e.Ada)
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Put(t, "policy-research", 2, map[string][]byte{"use.cedar": []byte("// nothing\n")}, nil, e.Bea, e.Ada)
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["policy-research"] = statement.Locked{Version: 1, SHA256: l.Statements["policy-research"].SHA256}
 			}, e.Ada, e.Bea)
 		}},
 		{"statement made after its lock", "lock", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = m.Created.Add(time.Minute) }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = m.Created.Add(time.Minute) }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"from the future", "value", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = m.Created.Add(6 * time.Minute) }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = m.Created.Add(6 * time.Minute) }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"expired when it was made", "value", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Expires = m.Created }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Expires = m.Created }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"lock that lives for ever", "expired", "lock/2", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(_ *statement.Lock, man *statement.Manifest) { man.Expires = e.Now.AddDate(2, 0, 0) }, e.Ada, e.Bea)
+			m.Lock(t, 2, func(_ *statement.Lock, man *statement.Manifest) { man.Expires = e.Now.AddDate(2, 0, 0) }, e.Ada, e.Bea)
 		}},
 		{"no predecessor named", "chain", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Prev = "" }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Prev = "" }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"another estate", "lock", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Estate = "other" }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Estate = "other" }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"a file in a folder", "size", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Files[0].Path = "../1/policy.yaml" }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Files[0].Path = "../1/policy.yaml" }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"a file twice", "size", "policy-research/2", func(t *testing.T, m mem) {
-			m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Files = append(m.Files, m.Files[1]) }, e.Bea, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Files = append(m.Files, m.Files[1]) }, e.Bea, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"a file of another kind", "missing", "custody-research/2", func(t *testing.T, m mem) {
-			m.put(t, "custody-research", 2, nil, func(man *statement.Manifest) {
+			m.Put(t, "custody-research", 2, nil, func(man *statement.Manifest) {
 				man.Files[0].Path = "other.yaml"
 				m["custody-research/2/other.yaml"] = m["custody-research/1/custody.yaml"]
 			}, e.Bea, e.Cora)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"charter by the author alone", "approvers", "charter/2", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, nil, nil, e.Ada)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, nil, nil, e.Ada)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"charter that does not descend", "chain", "charter/2", func(t *testing.T, m mem) {
-			m.put(t, "charter", 2, nil, func(m *statement.Manifest) { m.Prev = strings.Repeat("0", 64) }, e.Ada, e.Bea, e.Cora)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, nil, func(m *statement.Manifest) { m.Prev = strings.Repeat("0", 64) }, e.Ada, e.Bea, e.Cora)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 		}},
 		{"charter far ahead", "rollback", "lock", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["charter"] = statement.Locked{Version: 1 << 40, SHA256: l.Statements["charter"].SHA256}
 			}, e.Ada, e.Bea)
 		}},
 		{"charter of another version", "lock", "lock", func(t *testing.T, m mem) {
-			m.lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 2, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["charter"] = statement.Locked{Version: 1, SHA256: strings.Repeat("0", 64)}
 			}, e.Ada, e.Bea)
 		}},
@@ -365,15 +256,15 @@ func TestSuccession(t *testing.T) {
 	if err != nil || same != set {
 		t.Fatalf("the same lock gives another set: %v", err)
 	}
-	m.put(t, "policy-research", 2, nil, nil, e.Bea, e.Ada)
-	m.put(t, "policy-research", 3, nil, nil, e.Cora, e.Ada)
-	m.lock(t, 2, nil, e.Ada, e.Bea)
+	m.Put(t, "policy-research", 2, nil, nil, e.Bea, e.Ada)
+	m.Put(t, "policy-research", 3, nil, nil, e.Cora, e.Ada)
+	m.Lock(t, 2, nil, e.Ada, e.Bea)
 	step("two versions of a policy under one lock")
-	m.lock(t, 3, nil, e.Cora, e.Ada)
-	m.lock(t, 4, nil, e.Bea, e.Cora)
+	m.Lock(t, 3, nil, e.Cora, e.Ada)
+	m.Lock(t, 4, nil, e.Bea, e.Cora)
 	step("two locks")
-	m.put(t, "charter", 2, nil, nil, e.Ada, e.Bea)
-	m.lock(t, 5, nil, e.Bea, e.Cora)
+	m.Put(t, "charter", 2, nil, nil, e.Ada, e.Bea)
+	m.Lock(t, 5, nil, e.Bea, e.Cora)
 	step("a charter by two of three")
 	m["policy-research/3/.DS_Store"] = []byte("x")
 	m["lock/notes.txt"], m["lock/007/manifest.json"] = []byte("x"), []byte("x")
@@ -398,10 +289,10 @@ func TestRollback(t *testing.T) {
 	for k, v := range old {
 		fork[k] = v
 	}
-	fork.lock(t, 2, nil, e.Cora, e.Ada)
+	fork.Lock(t, 2, nil, e.Cora, e.Ada)
 	_, err = statement.Load(fork, e.Pin, second, e.Now)
 	refused(t, err, "rollback", "lock/2")
-	fork.lock(t, 3, nil, e.Cora, e.Ada)
+	fork.Lock(t, 3, nil, e.Cora, e.Ada)
 	_, err = statement.Load(fork, e.Pin, second, e.Now)
 	refused(t, err, "chain", "lock/3")
 	if _, err := statement.Load(fork, e.Pin, first, e.Now); err != nil {
@@ -412,7 +303,7 @@ func TestRollback(t *testing.T) {
 	for k, v := range now {
 		back[k] = v
 	}
-	back.lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
+	back.Lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
 		l.Statements["policy-research"] = first.Lock.Statements["policy-research"]
 	}, e.Ada, e.Bea)
 	_, err = statement.Load(back, e.Pin, second, e.Now)
@@ -422,7 +313,7 @@ func TestRollback(t *testing.T) {
 	for k, v := range now {
 		late[k] = v
 	}
-	late.lock(t, 3, func(_ *statement.Lock, m *statement.Manifest) { m.Created = e.Now.Add(-time.Second) }, e.Ada, e.Bea)
+	late.Lock(t, 3, func(_ *statement.Lock, m *statement.Manifest) { m.Created = e.Now.Add(-time.Second) }, e.Ada, e.Bea)
 	_, err = statement.Load(late, e.Pin, nil, e.Now)
 	refused(t, err, "chain", "lock/3") // a lock cannot be dated back: who has left since cannot sign one
 
@@ -430,8 +321,8 @@ func TestRollback(t *testing.T) {
 	for k, v := range now {
 		cut[k] = v
 	}
-	cut.lock(t, 3, nil, e.Ada, e.Bea)
-	cut.lock(t, 4, nil, e.Ada, e.Bea)
+	cut.Lock(t, 3, nil, e.Ada, e.Bea)
+	cut.Lock(t, 4, nil, e.Ada, e.Bea)
 	delete(cut, "lock/3/manifest.json")
 	_, err = statement.Load(cut, e.Pin, second, e.Now)
 	refused(t, err, "missing", "lock/3/manifest.json")
@@ -456,9 +347,9 @@ func TestReadIsEnough(t *testing.T) {
 	e := estatetest.New(t)
 	first, m := e.Set, copyStore(t, e)
 	for v := range int64(3) {
-		m.put(t, "charter", v+2, nil, nil, e.Ada, e.Bea)
-		m.put(t, "policy-research", v+2, nil, nil, e.Bea, e.Ada)
-		m.lock(t, v+2, nil, e.Ada, e.Cora)
+		m.Put(t, "charter", v+2, nil, nil, e.Ada, e.Bea)
+		m.Put(t, "policy-research", v+2, nil, nil, e.Bea, e.Ada)
+		m.Lock(t, v+2, nil, e.Ada, e.Cora)
 	}
 	r := reads{m, mem{}}
 	if _, err := statement.Load(r, e.Pin, nil, e.Now); err != nil {
@@ -496,8 +387,8 @@ func TestFreeze(t *testing.T) {
 	}
 	m := copyStore(t, e)
 	soon := e.Now.Add(time.Minute)
-	m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Expires = soon }, e.Bea, e.Ada)
-	m.lock(t, 2, nil, e.Ada, e.Bea)
+	m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Expires = soon }, e.Bea, e.Ada)
+	m.Lock(t, 2, nil, e.Ada, e.Bea)
 	if set, err := statement.Load(m, e.Pin, nil, e.Now); err != nil || !set.Expires.Equal(soon) {
 		t.Fatalf("%v, %v", set, err)
 	}
@@ -589,8 +480,8 @@ func TestCharterChange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := copyStore(t, e)
-			m.put(t, "charter", 2, files, nil, c.by...)
-			m.lock(t, 2, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, files, nil, c.by...)
+			m.Lock(t, 2, nil, e.Ada, e.Bea)
 			for _, prev := range []*statement.Set{nil, e.Set} {
 				set, err := statement.Load(m, e.Pin, prev, e.Now)
 				if c.rule != "" {
@@ -602,14 +493,14 @@ func TestCharterChange(t *testing.T) {
 		})
 	}
 	m := copyStore(t, e)
-	m.put(t, "charter", 2, files, nil, dan, eve, e.Ada, e.Bea)
-	m.lock(t, 2, nil, e.Ada, e.Bea)
+	m.Put(t, "charter", 2, files, nil, dan, eve, e.Ada, e.Bea)
+	m.Lock(t, 2, nil, e.Ada, e.Bea)
 	pin := statement.Pin{Estate: "demo", AllowDemo: true, MinCharter: 2, RootKeys: []string{dan.Key().Public, eve.Key().Public}}
 	if _, err := statement.Load(m, pin, nil, e.Now); err != nil {
 		t.Fatalf("a pin on the second version: %v", err)
 	}
-	m.put(t, "charter", 3, nil, nil, e.Ada, e.Bea, e.Cora)
-	m.lock(t, 3, nil, e.Ada, e.Bea)
+	m.Put(t, "charter", 3, nil, nil, e.Ada, e.Bea, e.Cora)
+	m.Lock(t, 3, nil, e.Ada, e.Bea)
 	_, err = statement.Load(m, e.Pin, nil, e.Now)
 	refused(t, err, "approvers", "charter/3")
 }
@@ -618,17 +509,17 @@ func TestCharterChange(t *testing.T) {
 func TestCharterExpiry(t *testing.T) {
 	e := estatetest.New(t)
 	m := copyStore(t, e)
-	m.put(t, "charter", 1, nil, func(m *statement.Manifest) { m.Expires = e.Now.Add(time.Minute) }, e.Ada, e.Bea, e.Cora)
+	m.Put(t, "charter", 1, nil, func(m *statement.Manifest) { m.Expires = e.Now.Add(time.Minute) }, e.Ada, e.Bea, e.Cora)
 	pin := e.Pin
 	pin.CharterSHA256 = hash(m["charter/1/manifest.json"])
-	m.lock(t, 1, nil, e.Ada, e.Bea)
+	m.Lock(t, 1, nil, e.Ada, e.Bea)
 	later := e.Now.Add(time.Hour)
-	m.lock(t, 2, func(_ *statement.Lock, man *statement.Manifest) { man.Created = later }, e.Ada, e.Bea)
+	m.Lock(t, 2, func(_ *statement.Lock, man *statement.Manifest) { man.Created = later }, e.Ada, e.Bea)
 	if _, err := statement.Load(m, pin, nil, later); err != nil {
 		t.Fatalf("the lock could not be renewed: %v", err)
 	}
-	m.put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = later }, e.Bea, e.Ada)
-	m.lock(t, 3, func(_ *statement.Lock, man *statement.Manifest) { man.Created = later }, e.Ada, e.Bea)
+	m.Put(t, "policy-research", 2, nil, func(m *statement.Manifest) { m.Created = later }, e.Bea, e.Ada)
+	m.Lock(t, 3, func(_ *statement.Lock, man *statement.Manifest) { man.Created = later }, e.Ada, e.Bea)
 	_, err := statement.Load(m, pin, nil, later)
 	refused(t, err, "expired", "policy-research/2")
 }
@@ -661,17 +552,17 @@ func TestDeputies(t *testing.T) {
 	m := copyStore(t, e)
 	late := func(m *statement.Manifest) { m.Created = ends }
 	relock := func(_ *statement.Lock, m *statement.Manifest) { m.Created = ends }
-	m.put(t, "custody-research", 2, nil, late, e.Bea, dan)
-	m.lock(t, 2, relock, e.Ada, e.Bea)
+	m.Put(t, "custody-research", 2, nil, late, e.Bea, dan)
+	m.Lock(t, 2, relock, e.Ada, e.Bea)
 	if _, err := statement.Load(m, e.Pin, nil, ends); err != nil {
 		t.Fatalf("the deputy may approve: %v", err)
 	}
-	m.put(t, "custody-research", 2, nil, late, dan)
-	m.lock(t, 2, relock, e.Ada, e.Bea)
+	m.Put(t, "custody-research", 2, nil, late, dan)
+	m.Lock(t, 2, relock, e.Ada, e.Bea)
 	_, err = statement.Load(m, e.Pin, nil, ends)
 	refused(t, err, "approvers", "custody-research/2")
-	m.put(t, "custody-research", 2, nil, nil, e.Bea, dan)
-	m.lock(t, 2, relock, e.Ada, e.Bea)
+	m.Put(t, "custody-research", 2, nil, nil, e.Bea, dan)
+	m.Lock(t, 2, relock, e.Ada, e.Bea)
 	_, err = statement.Load(m, e.Pin, nil, ends)
 	refused(t, err, "approvers", "custody-research/2") // created while cora was live
 }

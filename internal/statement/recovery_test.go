@@ -37,7 +37,7 @@ func TestRecovery(t *testing.T) {
 			charterBy += " " + k.Key().ID
 		}
 		l.sign(t, m, 2, "charter", next, charterBy)
-		m.lock(t, 2, nil, l.Ada, l.Cora)
+		m.Lock(t, 2, nil, l.Ada, l.Cora)
 		return m
 	}
 	announce := func(m mem, edit func(*statement.Announcement), keys ...*estate.Signer) mem {
@@ -93,11 +93,11 @@ func TestRecovery(t *testing.T) {
 	// Recovery keys sign nothing else.
 	m = copyStore(t, l.Estate)
 	l.sign(t, m, 2, "operations", func(*estate.Plan) {}, "ada safe-1 safe-2")
-	m.lock(t, 2, nil, l.Bea, l.Ada)
+	m.Lock(t, 2, nil, l.Bea, l.Ada)
 	_, err = statement.Load(m, l.Pin, l.Set, l.Now)
 	refused(t, err, "approvers", "operations/2")
 	m = copyStore(t, l.Estate)
-	m.lock(t, 2, nil, l.Ada, safe[0], safe[1])
+	m.Lock(t, 2, nil, l.Ada, safe[0], safe[1])
 	_, err = statement.Load(m, l.Pin, l.Set, l.Now)
 	refused(t, err, "approvers", "lock/2")
 }

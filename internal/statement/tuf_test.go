@@ -31,7 +31,7 @@ func TestAttacks(t *testing.T) {
 		for _, f := range []string{"manifest.json", "estate.lock"} {
 			m["lock/1099511627775/"+f] = m["lock/2/"+f]
 		}
-		m.lock(t, 1<<40, nil, e.Ada, e.Bea)
+		m.Lock(t, 1<<40, nil, e.Ada, e.Bea)
 		delete(m, "lock/1099511627775/manifest.json")
 		delete(m, "lock/1099511627775/estate.lock")
 	}
@@ -43,71 +43,71 @@ func TestAttacks(t *testing.T) {
 	}{
 		{"rollback: an older lock", "rollback", time.Time{}, func(_ *testing.T, _ mem) mem { return maps.Clone(one) }},
 		{"rollback: an older statement under a new lock", "rollback", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["policy-research"] = statement.Locked{Version: 1, SHA256: hash(m["policy-research/1/manifest.json"])}
 			}, e.Ada, e.Bea)
 			return m
 		}},
 		{"freeze: a set kept alive beyond its expiry", "expired", day, func(_ *testing.T, m mem) mem { return m }},
 		{"freeze: a lock for ever", "expired", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, func(_ *statement.Lock, man *statement.Manifest) { man.Expires = e.Now.AddDate(2, 0, 0) }, e.Ada, e.Bea)
+			m.Lock(t, 3, func(_ *statement.Lock, man *statement.Manifest) { man.Expires = e.Now.AddDate(2, 0, 0) }, e.Ada, e.Bea)
 			return m
 		}},
 		{"mix and match: statements of two versions", "hash", time.Time{}, func(t *testing.T, m mem) mem {
-			m.put(t, "policy-research", 3, map[string][]byte{"use.cedar": []byte("permit (principal, action, resource);\n")}, nil, e.Bea, e.Ada)
-			m.lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Put(t, "policy-research", 3, map[string][]byte{"use.cedar": []byte("permit (principal, action, resource);\n")}, nil, e.Bea, e.Ada)
+			m.Lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["policy-research"] = statement.Locked{Version: 2, SHA256: l.Statements["policy-research"].SHA256}
 			}, e.Ada, e.Bea)
 			return m
 		}},
 		{"mix and match: a statement that the lock does not bind", "lock", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) { delete(l.Statements, "custody-research") }, e.Ada, e.Bea)
+			m.Lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) { delete(l.Statements, "custody-research") }, e.Ada, e.Bea)
 			return m
 		}},
 		{"stripped signature", "author", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			m["lock/3/signatures.json"] = []byte("[]")
 			return m
 		}},
 		{"stripped signature: the approver's", "approvers", time.Time{}, func(t *testing.T, m mem) mem {
-			m.put(t, "policy-research", 3, nil, nil, e.Bea)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 3, nil, nil, e.Bea)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"stripped signature: the item owner's", "items", time.Time{}, func(t *testing.T, m mem) mem {
-			m.put(t, "operations", 2, map[string][]byte{"operations.yaml": bytes.ReplaceAll(m["operations/1/operations.yaml"], []byte(":7800"), []byte(":7999"))}, nil, e.Ada, e.Bea)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "operations", 2, map[string][]byte{"operations.yaml": bytes.ReplaceAll(m["operations/1/operations.yaml"], []byte(":7800"), []byte(":7999"))}, nil, e.Ada, e.Bea)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"wrong role", "approvers", time.Time{}, func(t *testing.T, m mem) mem {
-			m.put(t, "policy-research", 3, nil, nil, e.Bea, e.Cora)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 3, nil, nil, e.Bea, e.Cora)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"wrong key under a known id", "approvers", time.Time{}, func(t *testing.T, m mem) mem {
 			forger := *dan
 			forger.Keys = []statement.Key{dan.Key()}
 			forger.Keys[0].ID = "ada-1"
-			m.put(t, "policy-research", 3, nil, nil, e.Bea, &forger)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "policy-research", 3, nil, nil, e.Bea, &forger)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"one key twice", "approvers", time.Time{}, func(t *testing.T, m mem) mem {
-			m.put(t, "charter", 2, nil, nil, e.Ada, e.Ada)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, nil, nil, e.Ada, e.Ada)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"one key under two ids", "separation", time.Time{}, func(t *testing.T, m mem) mem {
 			key := "      - id: ada-2\n        type: ed25519\n        public: " + e.Ada.Key().Public + "\n"
 			charter := strings.Replace(string(m["charter/1/charter.yaml"]), "  - id: bea\n", key+"  - id: bea\n", 1)
-			m.put(t, "charter", 2, map[string][]byte{"charter.yaml": []byte(charter)}, nil, e.Ada, e.Bea, e.Cora)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, map[string][]byte{"charter.yaml": []byte(charter)}, nil, e.Ada, e.Bea, e.Cora)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"one person in two roles", "separation", time.Time{}, func(t *testing.T, m mem) mem {
 			charter := strings.Replace(string(m["charter/1/charter.yaml"]), "      lifecycle:\n        - cora\n", "      lifecycle:\n        - cora\n        - ada\n", 1)
-			m.put(t, "charter", 2, map[string][]byte{"charter.yaml": []byte(charter)}, nil, e.Ada, e.Bea, e.Cora)
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Put(t, "charter", 2, map[string][]byte{"charter.yaml": []byte(charter)}, nil, e.Ada, e.Bea, e.Cora)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			return m
 		}},
 		{"fast-forward: a version far ahead", "missing", time.Time{}, func(t *testing.T, m mem) mem {
@@ -115,31 +115,31 @@ func TestAttacks(t *testing.T) {
 			return m
 		}},
 		{"fast-forward: a charter far ahead", "rollback", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
+			m.Lock(t, 3, func(l *statement.Lock, _ *statement.Manifest) {
 				l.Statements["charter"] = statement.Locked{Version: 1 << 40, SHA256: l.Statements["charter"].SHA256}
 			}, e.Ada, e.Bea)
 			return m
 		}},
 		{"endless data: a file", "size", time.Time{}, func(t *testing.T, m mem) mem {
-			m.lock(t, 3, nil, e.Ada, e.Bea)
+			m.Lock(t, 3, nil, e.Ada, e.Bea)
 			m["lock/3/signatures.json"] = bytes.Repeat([]byte("["), 5<<20)
 			return m
 		}},
 		{"fork: two former owners sign another lock with the version in force", "rollback", time.Time{}, func(t *testing.T, m mem) mem {
 			fork := maps.Clone(one)
-			fork.lock(t, 2, nil, e.Cora, e.Ada)
+			fork.Lock(t, 2, nil, e.Cora, e.Ada)
 			return fork
 		}},
 		{"fork: two former owners sign a branch that goes on", "chain", time.Time{}, func(t *testing.T, m mem) mem {
 			fork := maps.Clone(one)
-			fork.lock(t, 2, nil, e.Cora, e.Ada)
-			fork.lock(t, 3, nil, e.Cora, e.Ada)
+			fork.Lock(t, 2, nil, e.Cora, e.Ada)
+			fork.Lock(t, 3, nil, e.Cora, e.Ada)
 			return fork
 		}},
 		{"fork: the part of the history that shows it is left out", "missing", time.Time{}, func(t *testing.T, m mem) mem {
 			fork := maps.Clone(one)
 			for v := range int64(3) {
-				fork.lock(t, v+2, nil, e.Cora, e.Ada)
+				fork.Lock(t, v+2, nil, e.Cora, e.Ada)
 			}
 			delete(fork, "lock/3/manifest.json")
 			return fork
@@ -170,7 +170,7 @@ func TestAttacks(t *testing.T) {
 		stuck := e.Pin
 		stuck.LastLock = taken.Locked()
 		next := maps.Clone(two)
-		next.lock(t, 3, nil, e.Cora, e.Bea)
+		next.Lock(t, 3, nil, e.Cora, e.Bea)
 		_, err = statement.Load(next, stuck, nil, e.Now)
 		refused(t, err, "rollback", "lock")
 		if set, err := statement.Load(next, memory, nil, e.Now); err != nil || set.Lock.Version != 3 {

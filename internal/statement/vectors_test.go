@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -96,7 +97,7 @@ func makeVectors(t *testing.T) (*vectors, []recordVector) {
 	}
 	v := &vectors{About: "A store that is accepted, and changes to it that are refused. Each change is made to the store as it stands here. Seeds: ada 32 bytes of 1, bea of 2, cora of 3; services from 10 on.",
 		Now: now, Pin: map[string]string{"estate": pin.Estate, "charter_sha256": pin.CharterSHA256}, Store: map[string]string{}}
-	for name, b := range copyDir(t, dir.Signed()) {
+	for name, b := range estatetest.CopyStore(t, dir) {
 		v.Store[name] = string(b)
 	}
 	v.Lock = hash([]byte(v.Store["lock/1/manifest.json"]))

@@ -1,0 +1,137 @@
+// Package mutations takes the rules away, one after the other, and wants a test to turn red each time: a rule whose loss no test
+// notices is not checked.
+package mutations
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutation is a rule taken out of a file, and the test that must miss it.
+type mutation struct {
+	rule     string
+	file     string // below internal/
+	old, new string // old stands in the file once
+	test     string // package and test, such as statement.TestItems
+}
+
+var (
+	load   = "statement/load.go"
+	owner  = "statement/owner.go"
+	items  = "statement/items.go"
+	record = "statement/envelope.go"
+)
+
+func mutations() []mutation {
+	return []mutation{
+		{"a version descends from the one accepted", load, "if g.Version == was.Version+1 && g.Prev != was.SHA256 ||", "if", "statement.TestAttacks"},
+		{"a version in force is the one that was accepted", load, "g.Version < was.Version || g.Version == was.Version && hexSHA256(g.raw) != was.SHA256", "g.Version < was.Version", "statement.TestAttacks"},
+		{"no version is dated before its predecessor", load, "if before.Created.After(g.Created) {", "if false {", "statement.TestRollback"},
+		{"a set expires", load, "if l.now.Before(until) {", "if true {", "statement.TestAttacks"},
+		{"a lock does not live for ever", load, "if lock.Expires.Sub(lock.Created) > maxLockLife {", "if false {", "statement.TestAttacks"},
+		{"files are those that were signed", load, "if int64(len(b)) != f.Size || hexSHA256(b) != f.SHA256 {", "if false {", "statement.TestTampering"},
+		{"manifests are those that the lock binds", load, `if hash != "" && hexSHA256(g.raw) != hash {`, "if false {", "statement.TestAttacks"},
+		{"a statement is not made after its lock", load, "if g.Created.After(s.Lock.Created) {", "if false {", "statement.TestTampering"},
+		{"an expired charter blocks new statements", load, "if g.Created.After(l.charter.Expires) {", "if false {", "statement.TestCharterExpiry"},
+		{"a charter descends from the one before", load, "l.charter != nil && (g.Prev != hexSHA256(l.charter.raw) || g.Created.Before(l.charter.Created))", "false", "statement.TestTampering"},
+		{"the old root quorum signs the next charter", load, "if l.trusted != nil {", "if false {", "statement.TestCharterChange"},
+		{"a demo is refused", load, "if l.trusted.Demo && !l.pin.AllowDemo {", "if false {", "statement.TestPin"},
+		{"reading is bounded", load, "(len(b) > maxFile || l.left < 0)", "false", "statement.TestTampering"},
+
+		{"the author signs", owner, "if signed[m.Author] == nil {", "if false {", "statement.TestTampering"},
+		{"the author is live", owner, "p == nil || !p.Live(m.Created)", "p == nil", "statement.TestTampering"},
+		{"the author does not approve", owner, `(id != m.Author || r.name == "root") && `, "", "statement.TestTampering"},
+		{"enough approve", owner, "len(approvers) < need", "false", "statement.TestTampering"},
+		{"two roles sign the lock", owner, `if !c.two(signed, "", m.Created) {`, "if false {", "statement.TestTampering"},
+		{"an attestation runs out", owner, "return p.here(t) && t.Before(p.AttestedUntil)", "return p.here(t)", "statement.TestDeputies"},
+		{"who has left is gone", owner, "return p.Left.IsZero() || t.Before(p.Left)", "return true", "statement.TestOrphans"},
+		{"the first live deputy acts", owner, "d != nil && d.Live(t)", "d != nil && !d.Live(t)", "statement.TestDeputies"},
+		{"nobody holds two roles of one item", "statement/check.go", `if other := role[who]; other != "" && other != name {`, "if other := role[who]; false {", "statement.TestRules"},
+		{"no key stands in the charter twice", "statement/check.go", "d.want(!keys[pub.point],", "d.want(true,", "statement.TestAttacks"},
+
+		{"an item changed is signed by its owner", items, "case old.body != i.body:", "case false:", "captured.TestPeople"},
+		{"an item added is signed by its owner", items, `add(i, "added", i.opens)`, `add(i, "added")`, "statement.TestItems"},
+		{"an item removed is signed by its owner", items, `add(i, "removed", i.keeps)`, `add(i, "removed")`, "statement.TestItems"},
+		{"a credential is not taken from its owner", items, `add(i, "changed", old.keeps, i.opens)`, `add(i, "changed", i.opens)`, "statement.TestItems"},
+		{"a custodian's key is part of what it serves", items, "[]any{cr, served(cr)}", "[]any{cr, served(cr) == nil}", "statement.TestItems"},
+		{"an issuer's key is part of whom it vouches for", items, "[]any{w, trusted}", "w", "statement.TestItems"},
+		{"a unit signs the gateways that serve it", items, "reach.opens = []Owner{{Role: \"policy\", Unit: u}}", "reach.opens = nil", "statement.TestItems"},
+		{"both units sign a grant", items, `[]Owner{{Role: "policy", Unit: unit}, {Role: "policy", Unit: g.Unit}}`, `[]Owner{{Role: "policy", Unit: unit}}`, "statement.TestItems"},
+		{"nobody attests in another's name", items, "return []string{o.Person} // he", "return nil // he", "statement.TestItems"},
+
+		{"one person reopens nothing", record, "r.Open && !(two && mine) ||", "", "captured.TestRecords"},
+		{"one person does not close everything", record, `|| r.Target.Kind == "everything")`, ")", "captured.TestRecords"},
+		{"one person does not lengthen a bound", record, `case !s.Charter.two(by, "", x.Created):`, "case by == nil:", "captured.TestRecords"},
+		{"one person does not retire a log", record, `case !s.Charter.two(by, "", r.Created):`, "case by == nil:", "captured.TestRecords"},
+		{"a policy owner registers keys", record, `case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore), !s.Charter.anyHolds(by, role{"policy", u.ID}, now):`, "case by == nil:", "captured.TestRecords"},
+		{"no key is dated back", record, `, !s.Charter.anyHolds(by, role{"policy", u.ID}, now):`, ":", "statement.TestAttacks"},
+		{"a credential's owner hands it over", record, "case !live || by[owner.ID] == nil:", "case !live && by[owner.ID] == nil && false:", "captured.TestRecords"},
+
+		{"recovery takes several keys", "statement/recovery.go", "case n < r.need():", "case false:", "statement.TestRecovery"},
+		{"recovery is announced", "statement/recovery.go", "if a.Version != g.Version || a.SHA256 != hexSHA256(g.raw) {", "if false {", "statement.TestRecovery"},
+		{"recovery waits for its notice", "statement/recovery.go", "!known && l.now.Before(until)", "false", "statement.TestRecovery"},
+		{"recovery's notice is not dated back", "statement/recovery.go", "if l.pin.Heard != nil && !known {", "if false {", "statement.TestRecovery"},
+
+		{"a use across units needs a grant", "policy/policy.go", "if lent && !p.set.Lent(credential, home.ID) {", "if false {", "policy.TestGrant"},
+		{"the lender's permits are not the borrower's", "policy/policy.go", ".forbids()), append(q.members, lender", "), append(q.members, lender", "policy.TestGrant"},
+		{"what applies everywhere only forbids", "policy/compile.go", "say(!estate || !permit,", "say(true,", "policy.TestEstateWideForbid"},
+		{"a permit does not reach beyond its unit", "policy/compile.go", "say(!permit || c.ours(principal),", "say(true,", "policy.TestCompileRefuses"},
+		{"nothing is lent over a tenant's border", "statement/check.go", "g.Unit != unit && tenant(g.Unit) == tenant(unit)", "true", "policy.TestGrant"},
+
+		{"an orphan is not used", "statement/index.go", `if _, live := s.Owner(credential, t); !live {`, "if false {", "statement.TestOrphans"},
+		{"a gateway serves the units that it names", "statement/index.go", "case !slices.Contains(g.Units, unit.ID):", "case unit == nil:", "statement.TestOrphans"},
+	}
+}
+
+// The tests with one rule gone, a few packages at a time. Each must fail, and not for want of compiling.
+func TestMutations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the core once for each rule")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutations() {
+		t.Run(m.rule, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(root, "internal", filepath.FromSlash(m.file))
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(b), m.old); n != 1 {
+				t.Fatalf("%s has %q %d times, not once: the rule moved", m.file, m.old, n)
+			}
+			dir := t.TempDir()
+			mutant, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
+			replace, err := json.Marshal(map[string]map[string]string{"Replace": {file: mutant}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range map[string][]byte{mutant: []byte(strings.Replace(string(b), m.old, m.new, 1)), overlay: replace} {
+				if err := os.WriteFile(name, text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pkg, test, _ := strings.Cut(m.test, ".")
+			args := []string{"test", "-vet=off", "-overlay", overlay, "-count=1", "-run", "^" + test + "$", "./internal/" + pkg}
+			if pkg == "captured" {
+				args = append(args, "-args", "-seed=1", "-estates=3", "-attacks=70")
+			}
+			cmd := exec.Command("go", args...)
+			cmd.Dir = root
+			out, err := cmd.CombinedOutput()
+			switch {
+			case err == nil:
+				t.Errorf("%s passes without it", m.test)
+			case !strings.Contains(string(out), "--- FAIL: "+test):
+				t.Errorf("%s did not fail, it did not run:\n%s", m.test, out)
+			}
+		})
+	}
+}

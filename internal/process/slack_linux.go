@@ -20,17 +20,20 @@ const (
 // the kernel's own slack. Go's timers are no finer than 1 ms on Linux, so they lose little. The slack comes with the thread
 // that makes a thread, and the runtime has made that one by now: the process executes itself once more.
 func slacken() {
-	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err != nil || time.Duration(now) != kernelSlack {
-		return // what somebody chose stays, and what was chosen here
-	}
 	path, err := os.Executable()
 	if err != nil {
 		return
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(ownSlack), 0, 0, 0) == nil {
+	if SlackenThread() {
 		_ = syscall.Exec(path, os.Args, os.Environ()) // where it returns, the process is as it was: slower, nothing worse
 	}
+}
+
+// SlackenThread sets the slack of the calling thread, to which the caller is locked, and so of the processes that it starts:
+// they need not execute themselves once more. It is false when somebody has chosen one, which stays.
+func SlackenThread() bool {
+	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	return err == nil && time.Duration(now) == kernelSlack && unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(ownSlack), 0, 0, 0) == nil
 }

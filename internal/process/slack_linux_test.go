@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -39,5 +40,19 @@ func TestSlacken(t *testing.T) {
 	}
 	if name := filepath.Base(os.Args[0]); !strings.Contains(string(out), "name "+name[:min(len(name), 15)]) {
 		t.Errorf("the process lost its name %s:\n%s", name, out)
+	}
+}
+
+// What a thread with the slack starts has it from the beginning.
+func TestSlackenThread(t *testing.T) {
+	done := make(chan string)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		first, again := SlackenThread(), SlackenThread()
+		out, err := exec.Command("cat", "/proc/self/timerslack_ns").CombinedOutput()
+		done <- fmt.Sprint(first, again, string(out), err)
+	}()
+	if got, want := <-done, fmt.Sprint(true, false, fmt.Sprintln(ownSlack.Nanoseconds()), nil); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/reevehq/reeve/internal/process"
 )
 
 // Spec is a process to start.
@@ -49,6 +51,7 @@ func NewSpawner() *Spawner {
 	s := &Spawner{requests: make(chan request)}
 	go func() {
 		runtime.LockOSThread()
+		process.SlackenThread()
 		for r := range s.requests {
 			r.done <- r.cmd.Start()
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload/issuer"
 )
@@ -45,7 +46,8 @@ type Authority struct {
 	estate string // the signed store's folder, only read
 	store  *store.Store
 	key    note.Signer
-	limit  int // followers at once
+	scim   map[string]secret.Value // bearer tokens of the SCIM clients, by signal issuer
+	limit  int                     // followers at once
 	clock  func() time.Time
 	log    *slog.Logger
 	count  *counters

@@ -40,6 +40,8 @@ type Config struct {
 	LogKey    string    `yaml:"log_key"`             // file with the ledger's note signer key, mode 0600
 	Witnesses []Witness `yaml:"witnesses"`
 
+	SCIM []SCIM `yaml:"scim"` // identity providers that may deactivate people and agents by SCIM 2.0
+
 	Followers int `yaml:"followers"` // streams at once; more get 503
 }
 

@@ -60,6 +60,9 @@ func (a *Authority) Handler() http.Handler {
 	for pattern, handle := range a.routes() {
 		mux.HandleFunc(pattern, handle)
 	}
+	for pattern, handle := range a.signalRoutes() {
+		mux.HandleFunc(pattern, handle)
+	}
 	return process.Access(a.log, mux)
 }
 

@@ -42,10 +42,24 @@ func (a *Authority) judgeBy(record any) {
 			x.closed[v.Target] = v
 		}
 		x.number(v.Signer, v.Number)
+	case *statement.Closing:
+		x.close(v)
 	default:
 		return
 	}
 	x.view = nil
+}
+
+// close takes a signal into account.
+func (x *issuing) close(v *statement.Closing) {
+	if x.closed == nil {
+		x.closed = map[statement.Target]*statement.Revocation{}
+	}
+	for _, t := range v.Targets {
+		if old := x.closed[t]; old == nil || v.Time.After(old.Time) {
+			x.closed[t] = &statement.Revocation{Signer: "signal:" + v.Signal, Target: t, Reason: v.Reason, Time: v.Time}
+		}
+	}
 }
 
 // number notes that a signer has used a number.

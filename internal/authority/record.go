@@ -164,6 +164,8 @@ func describe(set *statement.Set, v any) *entry.Entry {
 	case *statement.Handover:
 		e.Type, e.Credential, e.Lease = entry.Publish, v.Credential, fmt.Sprint(v.Version)
 		_, unit, _ = set.Credential(v.Credential)
+	case *statement.Closing:
+		e.Type = entry.Revoke
 	case *statement.BreakGlass:
 		e.Type, e.Credential, e.Workload = entry.BreakGlass, v.Credential, v.Workload
 		_, unit, _ = set.Credential(v.Credential)

@@ -51,6 +51,9 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err != nil {
 		return err
 	}
+	if a.scim, err = scimTokens(cfg.SCIM); err != nil {
+		return err
+	}
 	if cfg.TokenKey != "" {
 		key, err := secret.ReadFile(cfg.TokenKey)
 		if err != nil {

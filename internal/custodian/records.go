@@ -127,6 +127,8 @@ func (c *Custodian) Take(r *statement.Record) error {
 		c.changing.Lock()
 		defer c.changing.Unlock()
 		c.keyRecords, c.newKeys = append(c.keyRecords, r.Envelope), true
+	case "signal", "scim":
+		return c.signal(v, r)
 	case "break-glass":
 		return c.breakGlass(v, r)
 	case "break-glass-review":
@@ -160,6 +162,20 @@ func (c *Custodian) revoke(v *view, from *statement.Record) error {
 		change.Type = entry.Unfreeze
 	}
 	return c.apply(change)
+}
+
+// signal closes what a provider of the charter says. It opens nothing.
+func (c *Custodian) signal(v *view, from *statement.Record) error {
+	s, err := v.signed.OpenSignal(from.Envelope, c.Clock())
+	if err != nil {
+		return err
+	}
+	for _, t := range s.Targets {
+		change := closed.Change{Closed: closing.Closed{Target: t, Reason: s.Reason, By: "signal:" + s.Signal, Time: s.Time}, Type: entry.Revoke,
+			Record: from.SHA256, Channel: from.Channel, Once: s.Once}
+		err = errors.Join(err, c.apply(change))
+	}
+	return err
 }
 
 // apply closes or opens what a record asks for.

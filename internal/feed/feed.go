@@ -144,6 +144,8 @@ func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Tim
 		record, err = set.OpenRetirement(env, now)
 	case "recovery":
 		record, err = set.OpenAnnouncement(env, now)
+	case "signal", "scim":
+		record, err = set.OpenSignal(env, now)
 	case "break-glass":
 		record, _, err = set.OpenBreakGlass(env, now)
 	case "break-glass-review":

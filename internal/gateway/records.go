@@ -68,6 +68,14 @@ func (r *Records) Take(from *statement.Record) error {
 			return err
 		}
 		r.apply(change{v, from.SHA256, from.Channel})
+	case "signal", "scim":
+		s, err := r.set.OpenSignal(from.Envelope, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, t := range s.Targets {
+			r.apply(change{&statement.Revocation{Signer: "signal:" + s.Signal, Target: t, Reason: s.Reason, Time: s.Time}, from.SHA256, from.Channel})
+		}
 	}
 	return nil
 }

@@ -13,8 +13,10 @@ type Charter struct {
 	Threshold Threshold `yaml:"threshold"`
 	Recovery  Recovery  `yaml:"recovery"`
 
-	Workloads   []Workload   `yaml:"workloads"`
-	Issuers     []Issuer     `yaml:"issuers"`
+	Workloads []Workload `yaml:"workloads"`
+	Issuers   []Issuer   `yaml:"issuers"`
+	// Signals are identity providers whose events may close, and only close.
+	Signals     []Signal     `yaml:"signals"`
 	Authority   Authority    `yaml:"authority"`
 	ServiceKeys []ServiceKey `yaml:"service_keys"`
 	Witnesses   WitnessRule  `yaml:"witnesses"`

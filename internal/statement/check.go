@@ -108,6 +108,7 @@ func checkCharter(c *Charter, d *document) error {
 		d.want(units[w.Unit], "reference", p+".unit", "the workload %q is in the unit %q, which the charter does not have", w.ID, w.Unit)
 	}
 	checkIssuers(c, d)
+	checkSignals(c, d)
 	witnesses := set{}
 	for i, k := range c.ServiceKeys {
 		p := at("$.service_keys", i)

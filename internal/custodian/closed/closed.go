@@ -3,6 +3,7 @@
 package closed
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -22,6 +23,7 @@ type Change struct {
 	Type    entry.Type `json:"type"`              // freeze, revoke or unfreeze
 	Record  string     `json:"record,omitempty"`  // hex SHA-256 of the signed record's file
 	Channel string     `json:"channel,omitempty"` // by which the record came
+	Once    string     `json:"once,omitempty"`    // what makes two records the same, where it is not their bytes
 }
 
 // Gate is a closing.Gate with its file. Safe for concurrent use.
@@ -54,7 +56,7 @@ func (g *Gate) Close(c closing.Closed) (changed bool) {
 func (g *Gate) Apply(c Change) (changed bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	id := c.Record + " " + c.Target.String() // a signal may close several
+	id := cmp.Or(c.Once, c.Record) + " " + c.Target.String() // a signal may close several
 	if g.seen[id] {
 		return false, nil
 	}

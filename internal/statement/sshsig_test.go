@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
@@ -54,26 +55,34 @@ type sshPair struct {
 
 func sshKey(t testing.TB, algorithm, application string) *sshPair {
 	t.Helper()
-	p := &sshPair{application: application}
-	fields := [][]byte{[]byte(algorithm)}
+	var private crypto.Signer
+	var err error
 	if strings.Contains(algorithm, "ed25519") {
-		public, private, err := ed25519.GenerateKey(rand.Reader)
-		must(t, err)
-		p.private, fields = private, append(fields, public)
+		_, private, err = ed25519.GenerateKey(rand.Reader)
 	} else {
-		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	must(t, err)
+	return sshPairOf(t, private, algorithm, application)
+}
+
+func sshPairOf(t testing.TB, private crypto.Signer, algorithm, application string) *sshPair {
+	t.Helper()
+	fields := [][]byte{[]byte(algorithm)}
+	switch public := private.Public().(type) {
+	case ed25519.PublicKey:
+		fields = append(fields, public)
+	case *ecdsa.PublicKey:
+		point, err := public.Bytes()
 		must(t, err)
-		point, err := private.PublicKey.Bytes()
-		must(t, err)
-		p.private, fields = private, append(fields, []byte("nistp256"), point)
+		fields = append(fields, []byte("nistp256"), point)
 	}
 	if application != "" {
 		fields = append(fields, []byte(application))
 	}
-	var err error
-	p.public, err = ssh.ParsePublicKey(wire(fields...))
+	public, err := ssh.ParsePublicKey(wire(fields...))
 	must(t, err)
-	return p
+	return &sshPair{private, application, public}
 }
 
 // line is the key as an id_*.pub file and the charter have it.
@@ -126,30 +135,29 @@ func (s sshBlob) sign(t testing.TB) []byte {
 	return append(b, s.after...)
 }
 
-// raw signs as the key's own algorithm does; a security key signs with its flags and counter.
+// raw signs as the key's own algorithm does, always the same; a security key signs with its flags and counter.
 func (p *sshPair) raw(t testing.TB, signed []byte, flags byte, counter uint32) *ssh.Signature {
 	t.Helper()
-	if p.application == "" {
-		signer, err := ssh.NewSignerFromSigner(p.private)
-		must(t, err)
-		sig, err := signer.Sign(rand.Reader, signed)
+	sig := &ssh.Signature{Format: p.public.Type()}
+	if p.application != "" {
+		app, h := sha256.Sum256([]byte(p.application)), sha256.Sum256(signed)
+		sig.Rest = binary.BigEndian.AppendUint32([]byte{flags}, counter)
+		signed = bytes.Join([][]byte{app[:], sig.Rest, h[:]}, nil)
+	}
+	if _, ec := p.private.(*ecdsa.PrivateKey); !ec {
+		var err error
+		sig.Blob, err = p.private.Sign(nil, signed, crypto.Hash(0))
 		must(t, err)
 		return sig
 	}
-	app, h := sha256.Sum256([]byte(p.application)), sha256.Sum256(signed)
-	rest := binary.BigEndian.AppendUint32([]byte{flags}, counter)
-	var blob []byte
-	message := bytes.Join([][]byte{app[:], rest, h[:]}, nil)
-	switch k := p.private.(type) {
-	case ed25519.PrivateKey:
-		blob = ed25519.Sign(k, message)
-	case *ecdsa.PrivateKey:
-		sum := sha256.Sum256(message)
-		r, s, err := ecdsa.Sign(rand.Reader, k, sum[:])
-		must(t, err)
-		blob = ssh.Marshal(struct{ R, S *big.Int }{r, s})
-	}
-	return &ssh.Signature{Format: p.public.Type(), Blob: blob, Rest: rest}
+	sum := sha256.Sum256(signed)
+	der, err := p.private.Sign(nil, sum[:], crypto.SHA256)
+	must(t, err)
+	var n struct{ R, S *big.Int }
+	_, err = asn1.Unmarshal(der, &n)
+	must(t, err)
+	sig.Blob = ssh.Marshal(n)
+	return sig
 }
 
 func must(t testing.TB, err error) {

@@ -2,7 +2,10 @@ package statement_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -153,11 +156,100 @@ func makeVectors(t *testing.T) (*vectors, []recordVector) {
 	}
 }
 
+// signatureVector is one element of docs/formats/vectors/signature.json.
+type signatureVector struct {
+	Name        string              `json:"name"`
+	Key         map[string]string   `json:"key"` // as in a charter
+	PayloadType string              `json:"payload_type"`
+	Payload     string              `json:"payload"`
+	Signature   statement.Signature `json:"signature"`
+	Shows       *statement.Approval `json:"shows,omitempty"` // of a signature that holds
+	Why         string              `json:"why,omitempty"`   // it does not, in English
+}
+
+func (v *signatureVector) key() *statement.Key {
+	return &statement.Key{ID: v.Key["id"], Type: v.Key["type"], Public: v.Key["public"], Credential: v.Key["credential"], Synced: v.Key["synced"], RequireUserVerification: v.Key["require_user_verification"] == "true"}
+}
+
+// makeSignatures makes the vectors of signatures: of Ed25519 with a seed of 32 bytes of 1, of P-256 with a private key of 32 bytes of 2.
+func makeSignatures(t *testing.T) (list []signatureVector) {
+	const payload = `{"estate":"vectors"}`
+	ed := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
+	p256, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{2}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pae := statement.PAE(statement.PayloadType, []byte(payload))
+	add := func(name string, k statement.Key, s statement.Signature) {
+		s.KeyID, k.ID = "ada-1", "ada-1"
+		v := signatureVector{Name: name, Key: map[string]string{"id": k.ID, "type": k.Type, "public": k.Public}, PayloadType: statement.PayloadType, Payload: payload, Signature: s}
+		for member, value := range map[string]string{"credential": k.Credential, "synced": k.Synced} {
+			if value != "" {
+				v.Key[member] = value
+			}
+		}
+		if k.RequireUserVerification {
+			v.Key["require_user_verification"] = "true"
+		}
+		shows, err := k.Verify(v.PayloadType, []byte(payload), &s)
+		if err != nil {
+			v.Why = err.Error()
+		} else {
+			v.Shows = &shows
+		}
+		list = append(list, v)
+	}
+	add("ed25519", statement.Key{Type: "ed25519", Public: base64.StdEncoding.EncodeToString(ed.Public().(ed25519.PublicKey))}, statement.Signature{Sig: ed25519.Sign(ed, pae)})
+	for _, c := range []struct {
+		name, algorithm, application string
+		private                      crypto.Signer
+		verify                       bool
+		blob                         sshBlob
+	}{
+		{"ssh Ed25519, SHA-512", "ssh-ed25519", "", ed, false, sshBlob{}},
+		{"ssh P-256, SHA-256", "ecdsa-sha2-nistp256", "", p256, false, sshBlob{hash: "sha256"}},
+		{"ssh security key of Ed25519, touched", skEd25519, "ssh:", ed, false, sshBlob{flags: 1, counter: 5}},
+		{"ssh security key of P-256, verified", skECDSA, "ssh:reeve", p256, true, sshBlob{flags: 5, counter: 6}},
+		{"ssh in another namespace", "ssh-ed25519", "", ed, false, sshBlob{namespace: "git"}},
+		{"ssh with SHA-384", "ssh-ed25519", "", ed, false, sshBlob{hash: "sha384"}},
+		{"ssh with a reserved field", "ssh-ed25519", "", ed, false, sshBlob{reserved: "x"}},
+		{"ssh with something after it", "ssh-ed25519", "", ed, false, sshBlob{after: "x"}},
+		{"ssh security key, not touched", skEd25519, "ssh:", ed, false, sshBlob{}},
+		{"ssh security key, not verified where it is required", skEd25519, "ssh:", ed, true, sshBlob{flags: 1}},
+		{"ssh security key for a relying party", skEd25519, "localhost", ed, false, sshBlob{flags: 1}},
+	} {
+		c.blob.key, c.blob.pae = sshPairOf(t, c.private, c.algorithm, c.application), pae
+		add(c.name, *c.blob.key.key(c.verify), statement.Signature{Sig: c.blob.sign(t)})
+	}
+	for _, c := range []struct {
+		name    string
+		private crypto.Signer
+		edit    func(*estatetest.Ceremony, *statement.Key)
+	}{
+		{"passkey of Ed25519", ed, func(*estatetest.Ceremony, *statement.Key) {}},
+		{"passkey of P-256", p256, func(*estatetest.Ceremony, *statement.Key) {}},
+		{"passkey, synced and accepted", p256, func(c *estatetest.Ceremony, k *statement.Key) { c.Flags, k.Synced = 0x1d, "accepted" }},
+		{"passkey, synced", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.Flags = 0x1d }},
+		{"passkey, not verified", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.Flags = 1 }},
+		{"passkey for another relying party", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.RelyingParty = "reeve.example" }},
+		{"passkey on a page of the web", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.Client["origin"] = "https://reeve.example" }},
+		{"passkey on a page within another", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.Client["crossOrigin"] = true }},
+		{"passkey over something else", p256, func(c *estatetest.Ceremony, _ *statement.Key) { c.Client["challenge"] = strings.Repeat("A", 43) }},
+	} {
+		p := estatetest.PasskeyOf(c.private, bytes.Repeat([]byte{3}, 16))
+		k, ceremony := p.Key(t, "ada-1"), estatetest.NewCeremony(statement.Challenge(statement.PayloadType, []byte(payload)))
+		c.edit(ceremony, &k)
+		add(c.name, k, p.Sign(t, "ada-1", ceremony))
+	}
+	return list
+}
+
 func TestVectors(t *testing.T) {
 	const dir = "../../docs/formats/vectors/"
 	made, records := makeVectors(t)
+	signatures := makeSignatures(t)
 	if *update {
-		for name, v := range map[string]any{"statement.json": made, "record.json": records} {
+		for name, v := range map[string]any{"statement.json": made, "record.json": records, "signature.json": signatures} {
 			var b bytes.Buffer
 			enc := json.NewEncoder(&b)
 			enc.SetEscapeHTML(false)
@@ -172,7 +264,8 @@ func TestVectors(t *testing.T) {
 	}
 	var v vectors
 	var rs []recordVector
-	for name, to := range map[string]any{"statement.json": &v, "record.json": &rs} {
+	var ss []signatureVector
+	for name, to := range map[string]any{"statement.json": &v, "record.json": &rs, "signature.json": &ss} {
 		b, err := os.ReadFile(dir + name)
 		if err != nil {
 			t.Fatal(err)
@@ -181,8 +274,14 @@ func TestVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d := cmp.Diff(*made, v) + cmp.Diff(records, rs); d != "" {
+	if d := cmp.Diff(*made, v) + cmp.Diff(records, rs) + cmp.Diff(signatures, ss); d != "" {
 		t.Fatalf("what the code writes is not what the vectors say (go test -run Vectors -update, if that is meant):\n%s", d)
+	}
+	for _, s := range ss {
+		got, err := s.key().Verify(s.PayloadType, []byte(s.Payload), &s.Signature)
+		if (err == nil) != (s.Why == "") || err == nil && got != *s.Shows {
+			t.Errorf("%s: %+v, %v", s.Name, got, err)
+		}
 	}
 	pin := statement.Pin{Estate: v.Pin["estate"], CharterSHA256: v.Pin["charter_sha256"], AllowDemo: true}
 	store := mem{}

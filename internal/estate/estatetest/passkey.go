@@ -26,17 +26,22 @@ type Passkey struct {
 // NewPasskey makes a passkey: of Ed25519, or ECDSA on P-256.
 func NewPasskey(t testing.TB, ed bool) *Passkey {
 	t.Helper()
-	p := &Passkey{ID: make([]byte, 16)}
-	_, err := rand.Read(p.ID)
-	must(t, err)
+	var private crypto.Signer
+	var err error
 	if ed {
-		_, p.private, err = ed25519.GenerateKey(rand.Reader)
+		_, private, err = ed25519.GenerateKey(rand.Reader)
 	} else {
-		p.private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	must(t, err)
-	return p
+	id := make([]byte, 16)
+	_, err = rand.Read(id)
+	must(t, err)
+	return PasskeyOf(private, id)
 }
+
+// PasskeyOf is a passkey with that private key and credential id. Its signatures are always the same (RFC 8032, RFC 6979).
+func PasskeyOf(private crypto.Signer, id []byte) *Passkey { return &Passkey{id, private} }
 
 // Public is the SubjectPublicKeyInfo.
 func (p *Passkey) Public(t testing.TB) []byte {
@@ -85,7 +90,7 @@ func (p *Passkey) Sign(t testing.TB, keyID string, c *Ceremony) statement.Signat
 		sum := sha256.Sum256(message)
 		message, opts = sum[:], crypto.SHA256
 	}
-	sig, err := p.private.Sign(rand.Reader, message, opts)
+	sig, err := p.private.Sign(nil, message, opts)
 	must(t, err)
 	return statement.Signature{KeyID: keyID, Sig: sig, WebAuthn: a}
 }

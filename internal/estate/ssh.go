@@ -59,32 +59,38 @@ func OfType(keys []statement.Key, kind string) (some []statement.Key) {
 	return some
 }
 
-// Sign has ssh-keygen sign.
+// Sign has ssh-keygen sign. The message goes through a file: from standard input ssh-keygen would also read a PIN.
 func (s sshKeygen) Sign(m *Message) (sig statement.Signature, err error) {
-	file := s.file
-	if s.public != "" {
-		dir, err := os.MkdirTemp("", "reeve-")
-		if err != nil {
-			return sig, err
-		}
-		defer os.RemoveAll(dir)
-		file = filepath.Join(dir, "id.pub")
-		if err := os.WriteFile(file, []byte(s.public+"\n"), 0o600); err != nil {
-			return sig, err
-		}
+	dir, err := os.MkdirTemp("", "reeve-")
+	if err != nil {
+		return sig, err
 	}
-	cmd := exec.Command("ssh-keygen", "-q", "-Y", "sign", "-n", statement.Namespace, "-f", file)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(statement.PAE(m.PayloadType, m.Payload)), os.Stderr // it asks for a touch there
-	out, err := cmd.Output()
+	defer os.RemoveAll(dir)
+	message, file := filepath.Join(dir, "message"), s.file
+	err = os.WriteFile(message, statement.PAE(m.PayloadType, m.Payload), 0o600)
+	if s.public != "" {
+		file = filepath.Join(dir, "id.pub")
+		err = errors.Join(err, os.WriteFile(file, []byte(s.public+"\n"), 0o600))
+	}
+	if err != nil {
+		return sig, err
+	}
+	cmd := exec.Command("ssh-keygen", "-q", "-Y", "sign", "-n", statement.Namespace, "-f", file, message)
+	cmd.Stderr = os.Stderr // it asks for a touch there
+	err = cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
 		return sig, errors.New("ssh-keygen is not installed: it is part of OpenSSH (Debian: openssh-client)")
 	}
 	if err != nil {
 		return sig, fmt.Errorf("ssh-keygen did not sign with %s, and said why: %w", file, err)
 	}
+	out, err := os.ReadFile(message + ".sig")
+	if err != nil {
+		return sig, err
+	}
 	block, rest := pem.Decode(out)
 	if block == nil || block.Type != "SSH SIGNATURE" || len(bytes.TrimSpace(rest)) > 0 {
-		return sig, errors.New("ssh-keygen printed no signature")
+		return sig, errors.New("ssh-keygen wrote no signature")
 	}
 	return statement.Signature{Sig: block.Bytes}, nil
 }

@@ -3,6 +3,8 @@
 package offline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,8 +89,9 @@ func RequestRetirement(dir string, envelope []byte) error {
 // RequestErasure asks the process that owns the ledger in dir to destroy the key of a tenant's payloads, now or at its next
 // start, and to write that down. No copy of a payload can be opened any more; the tree stays whole.
 func RequestErasure(dir, tenant string) error {
-	if tenant == "" {
-		return errors.New("name the tenant whose payloads are to be erased")
+	sum := sha256.Sum256([]byte(tenant))
+	if _, err := os.Stat(filepath.Join(dir, "keys", hex.EncodeToString(sum[:16]))); err != nil {
+		return fmt.Errorf("there is no key of tenant %q: nothing of it was sealed here, or it was erased already; check the name: %w", tenant, err)
 	}
 	return request(dir, ledger.EraseRequest, []byte(tenant))
 }

@@ -119,6 +119,9 @@ func TestPayload(t *testing.T) {
 	l.Close()
 	check("erased", one, ErrErased)
 	check("another tenant's", two, nil)
+	if err := RequestErasure(cfg.Dir, "acne"); err == nil || !strings.Contains(err.Error(), "check the name") {
+		t.Errorf("a tenant that is not there: %v", err)
+	}
 	check("erased by a running process", again, ErrErased)
 	check("after the erasures", last, nil)
 	if again[0].Seq != 1401 || again[0].TenantSeq != 701 { // behind the entry of the erasure

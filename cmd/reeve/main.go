@@ -71,6 +71,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newApproveCmd(),
 		newBackupCmd(),
+		newCanCmd(),
 		newBreakGlassCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),
@@ -92,6 +93,8 @@ func commands() []*cobra.Command {
 		newStatusCmd(),
 		newUpCmd(),
 		newVerifyCmd(),
+		newWhoCanCmd(),
+		newWhyCmd(),
 		newWorkloadCmd(),
 	}
 }

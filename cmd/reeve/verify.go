@@ -202,9 +202,15 @@ func (f *verifyFlags) verifyReceipt(cmd *cobra.Command, trust *verify.Trust, nee
 	if err != nil || need == verify.Promised && f.ledger == "" {
 		return f.judge(cmd, r, need, err)
 	}
+	r, err = f.find(cmd, trust, receipt, need)
+	return f.judge(cmd, r, need, err)
+}
+
+// find looks a receipt up in the published ledger, and waits for the level while the promise is fresh.
+func (f *verifyFlags) find(cmd *cobra.Command, trust *verify.Trust, receipt string, need verify.Level) (r *verify.Result, err error) {
 	dir, err := f.published(cmd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
 	defer cancel()
@@ -219,7 +225,7 @@ func (f *verifyFlags) verifyReceipt(cmd *cobra.Command, trust *verify.Trust, nee
 	if errors.As(err, &missing) && time.Since(time.Unix(0, missing.Receipt.TimeNS)) > lagBound {
 		err = fmt.Errorf("%w: %v, more than %s after the promise: it was broken, or this is an older copy of the ledger", verify.ErrDoesNotHold, err, lagBound)
 	}
-	return f.judge(cmd, r, need, err)
+	return r, err
 }
 
 // sleep waits before the next look and reports whether there is to be one.

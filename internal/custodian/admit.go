@@ -116,6 +116,7 @@ func (c *Custodian) decide(u *use) *refusal {
 		Workload:          u.who.Workload,
 		Level:             u.who.Level,
 		Proof:             u.who.Proof,
+		Actors:            u.who.Actor,
 		AuthorityAsserted: u.who.AuthorityAsserted,
 		Credential:        u.credential.ID,
 		Gateway:           u.peer.Name,

@@ -102,6 +102,7 @@ func (u *use) intention() (*entry.Entry, []byte) {
 
 // input is the erasable payload: what a decision looked at, so that it can be replayed. Members are in the order of RFC 8785.
 type input struct {
+	Actors     []string          `json:"actors,omitempty"`
 	Asserted   map[string]string `json:"asserted,omitempty"`
 	Authority  bool              `json:"authority_asserted,omitempty"`
 	Credential string            `json:"credential"` // as the gateway named it
@@ -123,6 +124,7 @@ type input struct {
 
 func (u *use) payload(salt []byte) []byte {
 	b, err := json.Marshal(input{
+		Actors:     u.who.Actor,
 		Asserted:   u.ask.Asserted,
 		Authority:  u.who.AuthorityAsserted,
 		Credential: clip(u.open.Credential, maxName),

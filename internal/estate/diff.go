@@ -58,7 +58,11 @@ func paths(set *statement.Set, t time.Time) ([]policy.Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.Paths(t), nil
+	list := p.Paths(t, "", "")
+	for i := range list {
+		list[i].Rules = nil // a policy that was only renamed opens nothing
+	}
+	return list, nil
 }
 
 // lacking are the paths of a that b does not have.

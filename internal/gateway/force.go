@@ -166,7 +166,7 @@ func (f *force) may(t target, by caller) bool {
 		return false
 	}
 	request := policy.Request{
-		Workload: by.who.Workload, Level: by.who.Level, Proof: by.who.Proof, AuthorityAsserted: by.who.AuthorityAsserted, Credential: t.credential, Gateway: f.gateway.ID,
+		Workload: by.who.Workload, Level: by.who.Level, Proof: by.who.Proof, Actors: by.who.Actor, AuthorityAsserted: by.who.AuthorityAsserted, Credential: t.credential, Gateway: f.gateway.ID,
 		Method: "POST", Model: t.model, MaxTokens: -1, Isolation: "host", Time: by.now,
 	}
 	if by.client != "" {

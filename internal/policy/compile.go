@@ -99,24 +99,29 @@ func (c *compiler) file(name string, text []byte) error {
 	}
 	seen := map[string]bool{}
 	for n, p := range policies {
-		id, ok := p.Annotations()["id"]
-		if !ok {
-			id = types.String(strconv.Itoa(n))
-		}
-		if seen[string(id)] || !plain(string(id)) {
+		id := idOf(n, p)
+		if seen[id] || !plain(id) {
 			return refuse(p.Position(), "the policy has no id of its own, of at most 63 letters, digits, dots, dashes and underscores: %q", id)
 		}
-		seen[string(id)] = true
+		seen[id] = true
 		node := (*ast.Policy)(p.AST())
-		if err := c.validator.Policy(string(id), node); err != nil {
+		if err := c.validator.Policy(id, node); err != nil {
 			return refuse(p.Position(), "%v", err)
 		}
 		if what := c.reach(node); what != "" {
 			return refuse(p.Position(), "policy %s %s", id, what)
 		}
-		c.to.add(name+"#"+string(id), p)
+		c.to.add(name+"#"+id, p)
 	}
 	return nil
+}
+
+// idOf is a policy's own id in its file: what @id says, or else its number from 0.
+func idOf(n int, p *cedar.Policy) string {
+	if id, ok := p.Annotations()["id"]; ok {
+		return string(id)
+	}
+	return strconv.Itoa(n)
 }
 
 // Bounds of one policy. Cedar's parser and evaluation recurse, and a stack that overflows ends the process.

@@ -16,8 +16,9 @@ import (
 // Request is what one decision looks at. Fields under Asserted come from the gateway alone and may only narrow.
 type Request struct {
 	Workload string
-	Level    int    // 0 to 3: W0 … W3
-	Proof    string // bearer, token or pop
+	Level    int      // 0 to 3: W0 … W3
+	Proof    string   // bearer, token or pop
+	Actors   []string // who acts for the workload, by the delegation chain of its token
 	// AuthorityAsserted means that nobody but the authority vouches for the workload.
 	AuthorityAsserted bool
 	Credential        string
@@ -27,6 +28,7 @@ type Request struct {
 	Model             string // after aliases, without the provider's name; empty when the request has none
 	MaxTokens         int64  // -1 when the request sets none
 	Stream            bool
+	Tool              string // the MCP tool that the request calls; empty when it calls none
 	Isolation         string // host, separate-uid, one-uid or none
 	Time              time.Time
 	Asserted          map[string]string // client_ip and spend, as in the schema; others are passed over
@@ -147,6 +149,14 @@ func (r *Request) member(name types.String) types.Value {
 		return cedar.Long(r.MaxTokens)
 	case "stream":
 		return cedar.Boolean(r.Stream)
+	case "tool":
+		return cedar.String(r.Tool)
+	case "actors":
+		names := make([]types.Value, len(r.Actors))
+		for i, name := range r.Actors {
+			names[i] = cedar.String(name)
+		}
+		return cedar.NewSet(names...)
 	case "level":
 		return cedar.Long(r.Level)
 	case "proof":

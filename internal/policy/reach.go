@@ -1,13 +1,19 @@
 package policy
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cedar-policy/cedar-go"
+	publicast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
+
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Path is a way that a set opens: a workload may use a credential, through a gateway, for a model, to where its record says.
@@ -20,29 +26,70 @@ type Path struct {
 	Methods     []string `json:"methods"`
 	Paths       []string `json:"paths"`
 	Conditional bool     `json:"conditional"` // other attributes of a request decide: no answer can be given for all of them
+	Rules       []Rule   `json:"rules"`       // what permits it, and what may still forbid it
 }
 
-// Paths lists every way that the set opens at t, by partial evaluation over all workloads, credentials, and the models that
-// operations list: policy permits for some request, custody and operations agree, and everything has its live owners. What a
-// revocation closes is not known here.
-func (p *Policies) Paths(t time.Time) (list []Path) {
-	for _, w := range p.set.Charter.Workloads {
-		for _, u := range p.set.Charter.Units {
-			for _, c := range p.set.Custody[u.ID].Credentials {
-				if w.Unit != u.ID && !p.set.Lent(c.ID, w.Unit) {
-					continue
-				}
-				one := Path{Workload: w.ID, Credential: c.ID, Destination: c.Destination.Origin + c.Destination.Prefix, Methods: c.Destination.Methods, Paths: c.Destination.Paths}
-				for _, g := range p.gateways(c.ID, t) {
-					one.Gateway = g
-					for _, one.Model = range p.models(c.ID) {
-						var open bool
-						if open, one.Conditional = p.may(w.ID, c.ID, one.Model, g); open {
-							list = append(list, one)
-						}
-					}
+// Rule is a policy that has a say in a path.
+type Rule struct {
+	ID     string `json:"id"`     // "<unit>/<file>#<n or @id>"
+	Effect string `json:"effect"` // permit or forbid
+	// When is what is left of the policy's conditions, as Cedar, once workload, credential, model and gateway are known. Empty
+	// when it always holds.
+	When string `json:"when"`
+}
+
+// Paths lists every way that the set opens at t, by partial evaluation over workloads, credentials, and the models that
+// operations list: policy permits for some request, custody and operations agree, and everything has its live owners. Of one
+// workload or one credential only, when they are named. What a revocation closes is not known here. The list is sorted by
+// workload, credential, gateway and model.
+func (p *Policies) Paths(t time.Time, workload, credential string) (list []Path) {
+	for _, u := range p.set.Charter.Units {
+		for _, c := range p.set.Custody[u.ID].Credentials {
+			if credential != "" && credential != c.ID {
+				continue
+			}
+			gateways, models := p.gateways(c.ID, t), p.models(c.ID)
+			for _, w := range p.set.Charter.Workloads {
+				if workload == "" || workload == w.ID {
+					list = append(list, p.pair(w.ID, &c, gateways, models)...)
 				}
 			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Path) int {
+		return cmp.Or(strings.Compare(a.Workload, b.Workload), strings.Compare(a.Credential, b.Credential), strings.Compare(a.Gateway, b.Gateway), strings.Compare(a.Model, b.Model))
+	})
+	return list
+}
+
+// pair lists the paths of one workload and one credential.
+func (p *Policies) pair(workload string, c *statement.Credential, gateways, models []string) (list []Path) {
+	q, reason := p.question(workload, c.ID, (*scopes).candidates)
+	if reason != "" {
+		return nil
+	}
+	answers := map[[2]string]*Path{} // by what the policies look at of model and gateway
+	for _, gateway := range gateways {
+		for _, model := range models {
+			known := [2]string{}
+			if slices.Contains(q.members, "model") {
+				known[0] = model
+			}
+			if slices.Contains(q.members, "gateway") {
+				known[1] = gateway
+			}
+			one, asked := answers[known]
+			if !asked {
+				one = p.may(&q, known[0], known[1])
+				answers[known] = one
+			}
+			if one == nil {
+				continue
+			}
+			path := *one
+			path.Workload, path.Credential, path.Model, path.Gateway = workload, c.ID, model, gateway
+			path.Destination, path.Methods, path.Paths = c.Destination.Origin+c.Destination.Prefix, c.Destination.Methods, c.Destination.Paths
+			list = append(list, path)
 		}
 	}
 	return list
@@ -75,35 +122,66 @@ func (p *Policies) models(credential string) (names []string) {
 	return names
 }
 
-// may reports whether some request of the workload for the model is permitted, and whether some other is not.
-func (p *Policies) may(workload, credential, model, gateway string) (open, conditional bool) {
-	q, reason := p.question(workload, credential, (*scopes).candidates)
-	if reason != "" {
-		return false, false
-	}
+// may is what the policies say when model and gateway, unless empty, are known: nil when no request is permitted.
+func (p *Policies) may(q *question, model, gateway string) *Path {
 	context := cedar.RecordMap{}
 	for _, m := range q.members {
 		context[m] = eval.Variable("context." + m)
 	}
 	for name, v := range map[types.String]string{"model": model, "gateway": gateway} {
-		if _, looked := context[name]; looked && v != "" {
+		if v != "" {
 			context[name] = cedar.String(v)
 		}
 	}
 	env := eval.Env{Principal: q.principal[0], Action: use(), Resource: q.resource[0], Context: cedar.NewRecord(context), Entities: p.entities}
-	always, forbidden := false, false
-	q.policies(func(_ cedar.PolicyID, c *cedar.Policy) bool {
+	path := &Path{Rules: []Rule{}}
+	open, always, forbidden := false, false, false
+	q.policies(func(id cedar.PolicyID, c *cedar.Policy) bool {
 		left, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
-		switch {
-		case !keep:
-		case c.Effect() == cedar.Permit:
-			open, always = true, always || len(left.Conditions) == 0
-		case len(left.Conditions) == 0:
+		if !keep {
+			return true
+		}
+		rule := Rule{ID: string(id), Effect: "forbid", When: conditions(left)}
+		switch permit := c.Effect() == cedar.Permit; {
+		case permit:
+			rule.Effect, open, always = "permit", true, always || rule.When == ""
+		case rule.When == "":
 			forbidden = true
 		default:
-			conditional = true
+			path.Conditional = true
 		}
+		path.Rules = append(path.Rules, rule)
 		return true
 	})
-	return open && !forbidden, conditional || !always
+	if !open || forbidden {
+		return nil
+	}
+	path.Conditional = path.Conditional || !always
+	slices.SortFunc(path.Rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
+	return path
+}
+
+// conditions writes the conditions of a policy as Cedar, on one line.
+func conditions(p *ast.Policy) string {
+	if len(p.Conditions) == 0 {
+		return ""
+	}
+	bare := &ast.Policy{Effect: p.Effect, Principal: ast.ScopeTypeAll{}, Action: ast.ScopeTypeAll{}, Resource: ast.ScopeTypeAll{}, Conditions: p.Conditions}
+	text := string(cedar.NewPolicyFromAST((*publicast.Policy)(bare)).MarshalCedar())
+	_, text, _ = strings.Cut(text, ")") // after the scope
+	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ";")
+}
+
+// Text is the Cedar of one policy of a file, by its id ("<name>#<n or @id>"), and the line that it begins at.
+func Text(name string, file []byte, id string) (text string, line int, err error) {
+	policies, err := cedar.NewPolicyListFromBytes(name, file)
+	if err != nil {
+		return "", 0, fmt.Errorf("reading %s: %w", name, err)
+	}
+	for n, p := range policies {
+		if name+"#"+idOf(n, p) == id {
+			return string(p.MarshalCedar()), p.Position().Line, nil
+		}
+	}
+	return "", 0, fmt.Errorf("%s has no policy %s", name, id)
 }

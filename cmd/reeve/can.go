@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -65,14 +65,14 @@ func newWhoCanCmd() *cobra.Command {
 	return cmd
 }
 
-// reach is what the set in force opens, and what that rests on.
-type reach struct {
+// opened is what the set in force opens, and what that rests on.
+type opened struct {
 	Paths   []openPath      `json:"paths"`
 	Grounds *estate.Grounds `json:"grounds"`
 }
 
 type openPath struct {
-	policy.Path
+	reach.Path
 	Closed []string `json:"closed"` // signed revocations in the store that close it all the same
 }
 
@@ -101,8 +101,8 @@ func printReach(cmd *cobra.Command, asJSON bool, ask func(*statement.Set) (workl
 	return failed(err)
 }
 
-func findReach(d estate.Dir, set *statement.Set, workload, credential string, now time.Time) (*reach, error) {
-	compiled, err := policy.Compile(set)
+func findReach(d estate.Dir, set *statement.Set, workload, credential string, now time.Time) (*opened, error) {
+	paths, err := reach.Paths(set, now, workload, credential)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +110,9 @@ func findReach(d estate.Dir, set *statement.Set, workload, credential string, no
 	if err != nil {
 		return nil, err
 	}
-	r := &reach{Paths: []openPath{}}
+	r := &opened{Paths: []openPath{}}
 	var units, policies []string
-	for _, p := range compiled.Paths(now, workload, credential) {
+	for _, p := range paths {
 		_, home, _ := set.Workload(p.Workload)
 		_, owning, _ := set.Credential(p.Credential)
 		units = append(units, home.ID, owning.ID)
@@ -135,7 +135,7 @@ func findReach(d estate.Dir, set *statement.Set, workload, credential string, no
 	return r, err
 }
 
-func (r *reach) print(out io.Writer) error {
+func (r *opened) print(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "WORKLOAD\tCREDENTIAL\tTHROUGH\tMODEL\tAT\tPOLICY\tWHEN")
 	for _, p := range r.Paths {

@@ -6,16 +6,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Diff is what publishing the owners' files would do to the set in force.
 type Diff struct {
-	Lock    int64         `json:"lock"` // version in force, 0 when none is
-	Opens   []policy.Path `json:"opens"`
-	Closes  []policy.Path `json:"closes"`
-	Changes []DiffItem    `json:"changes"`
+	Lock    int64        `json:"lock"` // version in force, 0 when none is
+	Opens   []reach.Path `json:"opens"`
+	Closes  []reach.Path `json:"closes"`
+	Changes []DiffItem   `json:"changes"`
 }
 
 // DiffItem is an item that changes, and who signs it besides its statement's approvers.
@@ -30,8 +30,8 @@ func (d Dir) Diff(pin statement.Pin, t time.Time) (*Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Diff{Opens: []policy.Path{}, Closes: []policy.Path{}, Changes: []DiffItem{}}
-	old, next := []policy.Path(nil), []policy.Path(nil)
+	r := &Diff{Opens: []reach.Path{}, Closes: []reach.Path{}, Changes: []DiffItem{}}
+	old, next := []reach.Path(nil), []reach.Path(nil)
 	if before != nil {
 		r.Lock = before.Lock.Version
 		if old, err = paths(before, t); err != nil {
@@ -53,20 +53,16 @@ func (d Dir) Diff(pin statement.Pin, t time.Time) (*Diff, error) {
 	return r, nil
 }
 
-func paths(set *statement.Set, t time.Time) ([]policy.Path, error) {
-	p, err := policy.Compile(set)
-	if err != nil {
-		return nil, err
-	}
-	list := p.Paths(t, "", "")
+func paths(set *statement.Set, t time.Time) ([]reach.Path, error) {
+	list, err := reach.Paths(set, t, "", "")
 	for i := range list {
 		list[i].Rules = nil // a policy that was only renamed opens nothing
 	}
-	return list, nil
+	return list, err
 }
 
 // lacking are the paths of a that b does not have.
-func lacking(a, b []policy.Path) (list []policy.Path) {
+func lacking(a, b []reach.Path) (list []reach.Path) {
 	has := map[string]bool{}
 	for _, p := range b {
 		has[fmt.Sprint(p)] = true
@@ -80,7 +76,7 @@ func lacking(a, b []policy.Path) (list []policy.Path) {
 }
 
 // Sentences says paths in words, one for all models of the same workload, credential, gateway and destination.
-func Sentences(paths []policy.Path) (lines []string) {
+func Sentences(paths []reach.Path) (lines []string) {
 	models := map[string][]string{}
 	for _, p := range paths {
 		model := p.Model

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -94,7 +94,7 @@ func (g *Grounds) policy(store statement.Store, id string) (t PolicyText, err er
 	if err != nil {
 		return t, err
 	}
-	t.Text, t.Line, err = policy.Text(unit+"/"+file, raw, id)
+	t.Text, t.Line, err = reach.Text(unit+"/"+file, raw, id)
 	return t, err
 }
 

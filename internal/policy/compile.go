@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cedar-policy/cedar-go"
@@ -99,7 +98,7 @@ func (c *compiler) file(name string, text []byte) error {
 	}
 	seen := map[string]bool{}
 	for n, p := range policies {
-		id := idOf(n, p)
+		id := ID(n, p)
 		if seen[id] || !plain(id) {
 			return refuse(p.Position(), "the policy has no id of its own, of at most 63 letters, digits, dots, dashes and underscores: %q", id)
 		}
@@ -114,14 +113,6 @@ func (c *compiler) file(name string, text []byte) error {
 		c.to.add(name+"#"+id, p)
 	}
 	return nil
-}
-
-// idOf is a policy's own id in its file: what @id says, or else its number from 0.
-func idOf(n int, p *cedar.Policy) string {
-	if id, ok := p.Annotations()["id"]; ok {
-		return string(id)
-	}
-	return strconv.Itoa(n)
 }
 
 // Bounds of one policy. Cedar's parser and evaluation recurse, and a stack that overflows ends the process.

@@ -120,6 +120,31 @@ func (p *Policies) question(workload, credential string, choose chooser) (q ques
 	return q, ""
 }
 
+// Applicable is what a decision about a workload and a credential is made from: for those who reason about all requests at once.
+type Applicable struct {
+	Principal, Action, Resource cedar.EntityUID
+	Entities                    cedar.EntityMap
+	Policies                    cedar.PolicyIterator // whose scope matches
+	Members                     []types.String       // of the context, that some of them may look at
+}
+
+// Applicable returns what applies to the workload and the credential, or false when no policy can permit that use.
+func (p *Policies) Applicable(workload, credential string) (*Applicable, bool) {
+	q, reason := p.question(workload, credential, (*scopes).candidates)
+	if reason != "" {
+		return nil, false
+	}
+	return &Applicable{q.principal[0], use(), q.resource[0], p.entities, q.policies, q.members}, true
+}
+
+// ID is a policy's own id in its file: what @id says, or else its number from 0.
+func ID(n int, p *cedar.Policy) string {
+	if id, ok := p.Annotations()["id"]; ok {
+		return string(id)
+	}
+	return strconv.Itoa(n)
+}
+
 // use is the only action.
 func use() cedar.EntityUID { return cedar.NewEntityUID("Action", "use") }
 

@@ -1,4 +1,6 @@
-package policy
+// Package reach answers what a set opens, without a request: which workloads may use which credentials, for which models, through
+// which gateways, under what is left of which policies. It is for owners and auditors; nothing is decided by it.
+package reach
 
 import (
 	"cmp"
@@ -13,6 +15,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
 
+	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -42,14 +45,20 @@ type Rule struct {
 // operations list: policy permits for some request, custody and operations agree, and everything has its live owners. Of one
 // workload or one credential only, when they are named. What a revocation closes is not known here. The list is sorted by
 // workload, credential, gateway and model.
-func (p *Policies) Paths(t time.Time, workload, credential string) (list []Path) {
-	for _, u := range p.set.Charter.Units {
-		for _, c := range p.set.Custody[u.ID].Credentials {
+//
+// The error is policy.Compile's.
+func Paths(set *statement.Set, t time.Time, workload, credential string) (list []Path, err error) {
+	p := &finder{set: set}
+	if p.policies, err = policy.Compile(set); err != nil {
+		return nil, err
+	}
+	for _, u := range set.Charter.Units {
+		for _, c := range set.Custody[u.ID].Credentials {
 			if credential != "" && credential != c.ID {
 				continue
 			}
 			gateways, models := p.gateways(c.ID, t), p.models(c.ID)
-			for _, w := range p.set.Charter.Workloads {
+			for _, w := range set.Charter.Workloads {
 				if workload == "" || workload == w.ID {
 					list = append(list, p.pair(w.ID, &c, gateways, models)...)
 				}
@@ -59,28 +68,34 @@ func (p *Policies) Paths(t time.Time, workload, credential string) (list []Path)
 	slices.SortFunc(list, func(a, b Path) int {
 		return cmp.Or(strings.Compare(a.Workload, b.Workload), strings.Compare(a.Credential, b.Credential), strings.Compare(a.Gateway, b.Gateway), strings.Compare(a.Model, b.Model))
 	})
-	return list
+	return list, nil
+}
+
+// finder is one call of Paths.
+type finder struct {
+	set      *statement.Set
+	policies *policy.Policies
 }
 
 // pair lists the paths of one workload and one credential.
-func (p *Policies) pair(workload string, c *statement.Credential, gateways, models []string) (list []Path) {
-	q, reason := p.question(workload, c.ID, (*scopes).candidates)
-	if reason != "" {
+func (p *finder) pair(workload string, c *statement.Credential, gateways, models []string) (list []Path) {
+	q, ok := p.policies.Applicable(workload, c.ID)
+	if !ok {
 		return nil
 	}
 	answers := map[[2]string]*Path{} // by what the policies look at of model and gateway
 	for _, gateway := range gateways {
 		for _, model := range models {
 			known := [2]string{}
-			if slices.Contains(q.members, "model") {
+			if slices.Contains(q.Members, "model") {
 				known[0] = model
 			}
-			if slices.Contains(q.members, "gateway") {
+			if slices.Contains(q.Members, "gateway") {
 				known[1] = gateway
 			}
 			one, asked := answers[known]
 			if !asked {
-				one = p.may(&q, known[0], known[1])
+				one = may(q, known[0], known[1])
 				answers[known] = one
 			}
 			if one == nil {
@@ -96,7 +111,7 @@ func (p *Policies) pair(workload string, c *statement.Credential, gateways, mode
 }
 
 // gateways are those through which the credential may be used.
-func (p *Policies) gateways(credential string, t time.Time) (ids []string) {
+func (p *finder) gateways(credential string, t time.Time) (ids []string) {
 	for _, g := range p.set.Operations.Gateways {
 		if slices.ContainsFunc(p.set.Custodians(g.ID, credential), func(k string) bool { return p.set.Route(g.ID, k, credential, t) == "" }) {
 			ids = append(ids, g.ID)
@@ -106,7 +121,7 @@ func (p *Policies) gateways(credential string, t time.Time) (ids []string) {
 }
 
 // models are what operations list for the credential.
-func (p *Policies) models(credential string) (names []string) {
+func (p *finder) models(credential string) (names []string) {
 	for _, provider := range p.set.Operations.Providers {
 		for _, id := range provider.Credentials {
 			if id == credential {
@@ -123,9 +138,9 @@ func (p *Policies) models(credential string) (names []string) {
 }
 
 // may is what the policies say when model and gateway, unless empty, are known: nil when no request is permitted.
-func (p *Policies) may(q *question, model, gateway string) *Path {
+func may(q *policy.Applicable, model, gateway string) *Path {
 	context := cedar.RecordMap{}
-	for _, m := range q.members {
+	for _, m := range q.Members {
 		context[m] = eval.Variable("context." + m)
 	}
 	for name, v := range map[types.String]string{"model": model, "gateway": gateway} {
@@ -133,13 +148,13 @@ func (p *Policies) may(q *question, model, gateway string) *Path {
 			context[name] = cedar.String(v)
 		}
 	}
-	env := eval.Env{Principal: q.principal[0], Action: use(), Resource: q.resource[0], Context: cedar.NewRecord(context), Entities: p.entities}
+	env := eval.Env{Principal: q.Principal, Action: q.Action, Resource: q.Resource, Context: cedar.NewRecord(context), Entities: q.Entities}
 	path := &Path{Rules: []Rule{}}
 	open, always, forbidden := false, false, false
-	q.policies(func(id cedar.PolicyID, c *cedar.Policy) bool {
+	for id, c := range q.Policies.All() {
 		left, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
 		if !keep {
-			return true
+			continue
 		}
 		rule := Rule{ID: string(id), Effect: "forbid", When: conditions(left)}
 		switch permit := c.Effect() == cedar.Permit; {
@@ -151,8 +166,7 @@ func (p *Policies) may(q *question, model, gateway string) *Path {
 			path.Conditional = true
 		}
 		path.Rules = append(path.Rules, rule)
-		return true
-	})
+	}
 	if !open || forbidden {
 		return nil
 	}
@@ -179,7 +193,7 @@ func Text(name string, file []byte, id string) (text string, line int, err error
 		return "", 0, fmt.Errorf("reading %s: %w", name, err)
 	}
 	for n, p := range policies {
-		if name+"#"+idOf(n, p) == id {
+		if name+"#"+policy.ID(n, p) == id {
 			return string(p.MarshalCedar()), p.Position().Line, nil
 		}
 	}

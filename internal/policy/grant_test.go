@@ -2,7 +2,6 @@ package policy_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -121,79 +120,4 @@ func TestEstateWideForbid(t *testing.T) {
 	if !errors.As(err, &refusal) || refusal.Rule != "missing" {
 		t.Errorf("a Cedar file that is not there: %v", err)
 	}
-}
-
-// Paths are what Decide and Route allow, found without a request.
-func TestPaths(t *testing.T) {
-	e := estatetest.New(t, estatetest.Edit(lend), estatetest.Edit(func(p *estate.Plan) {
-		p.Cedar["research"]["use.cedar"] = `permit (principal, action, resource) when { context.model == "demo-small" };
-forbid (principal, action, resource == Credential::"research-anthropic");`
-		p.Operations.Providers[0].Credentials["support"] = "research-openai"
-	}))
-	p, err := policy.Compile(e.Set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, path := range p.Paths(e.Now, "", "") {
-		got = append(got, fmt.Sprintf("%s %s %s %s %v %v", path.Workload, path.Credential, path.Model, path.Gateway, path.Conditional, path.Rules))
-	}
-	const bounded = " {support/use.cedar#answers-are-bounded forbid when { context.max_tokens > 100000 }}]"
-	const lent = "[{support/lent.cedar#0 permit when { context.level > 0 }}" + bounded
-	const own = "[{support/use.cedar#agent permit }" + bounded
-	want := []string{
-		"research-agent research-openai demo-small g1 false [{research/use.cedar#0 permit }]",
-		"support-agent research-openai demo-embed g1 true " + lent,
-		"support-agent research-openai demo-large g1 true " + lent,
-		"support-agent research-openai demo-small g1 true " + lent,
-		"support-agent support-anthropic demo-claude g1 true " + own,
-		"support-agent support-openai  g1 true " + own,
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-	if one := p.Paths(e.Now, "support-agent", "support-openai"); len(one) != 1 || one[0].Workload != "support-agent" || one[0].Credential != "support-openai" {
-		t.Errorf("of one workload and one credential: %v", one)
-	}
-	if late := p.Paths(e.Set.Expires, "", ""); late != nil {
-		t.Errorf("an expired set opens %v", late)
-	}
-}
-
-// BenchmarkWhoCan asks who can use one credential, and what one workload can use, of 10,000 workloads under 10,000 policies.
-func BenchmarkWhoCan(b *testing.B) {
-	const n = 10_000
-	e := estatetest.New(b, estatetest.Edit(func(p *estate.Plan) {
-		var cedar strings.Builder
-		for i := range n {
-			id := fmt.Sprintf("agent-%d", i)
-			p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: id, Unit: "research", Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}})
-			fmt.Fprintf(&cedar, "permit (principal == Workload::%q, action == Action::\"use\", resource == Credential::\"research-openai\") when { context.level >= %d };\n", id, i%3)
-		}
-		p.Cedar["research"]["many.cedar"] = cedar.String()
-		p.Policies["research"].Cedar = append(p.Policies["research"].Cedar, "many.cedar")
-	}))
-	p, err := policy.Compile(e.Set)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, ask := range []struct {
-		name, workload, credential string
-		least                      int
-	}{{"credential", "", "research-openai", n}, {"workload", "agent-77", "", 1}, {"all", "", "", n}} {
-		b.Run(ask.name, func(b *testing.B) {
-			for b.Loop() {
-				if got := len(p.Paths(e.Now, ask.workload, ask.credential)); got < ask.least {
-					b.Fatalf("%d paths", got)
-				}
-			}
-		})
-	}
-	b.Run("compile", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := policy.Compile(e.Set); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

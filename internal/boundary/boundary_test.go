@@ -179,7 +179,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/hop":                 1410,
 		"internal/ledger":              2420,
 		"internal/metrics":             180,
-		"internal/policy":              560,
+		"internal/policy":              475,
 		"internal/pop":                 570,
 		"internal/process":             640,
 		"internal/relay":               215,

@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -132,22 +133,22 @@ func clone[T any](v *T) *T {
 // custodians' keys, the credential's record. A path through anything else is another path.
 func (w *world) open(t *testing.T, set *statement.Set) map[string]bool {
 	t.Helper()
-	p, err := policy.Compile(set)
+	paths, err := reach.Paths(set, w.Now, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]bool{}
-	for _, path := range p.Paths(w.Now) {
+	for _, path := range paths {
 		all[describe(set, path)] = true
 	}
 	return all
 }
 
-func describe(set *statement.Set, path policy.Path) string {
+func describe(set *statement.Set, path reach.Path) string {
 	work, _, _ := set.Workload(path.Workload)
 	cred, unit, _ := set.Credential(path.Credential)
 	gateway, _ := set.Gateway(path.Gateway)
-	path.Conditional = false
+	path.Conditional, path.Rules = false, nil
 	b, err := json.Marshal([]any{path, work, set.Charter.Issuers, cred, set.Custody[unit.ID].Custodians, gateway})
 	if err != nil {
 		panic(err)
@@ -312,7 +313,7 @@ func (w *world) acts(id string) string {
 }
 
 // may says whether the people, who are no root quorum, may open the path together: the table's rows and "three keys open".
-func (w *world) may(before, after *statement.Set, path policy.Path, people []string) string {
+func (w *world) may(before, after *statement.Set, path reach.Path, people []string) string {
 	have := func(list ...string) bool {
 		return slices.ContainsFunc(list, func(id string) bool { return slices.Contains(people, w.acts(id)) })
 	}
@@ -398,11 +399,11 @@ func TestPeople(t *testing.T) {
 			if accepted++; w.quorum(people) {
 				continue // may appoint anybody
 			}
-			compiled, err := policy.Compile(set)
+			now, err := reach.Paths(set, w.Now, "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, path := range compiled.Paths(w.Now) {
+			for _, path := range now {
 				if w.paths[describe(set, path)] {
 					continue
 				}
@@ -549,8 +550,12 @@ func TestGateway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		paths, err := reach.Paths(w.Set, w.Now, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
 		open := map[string]bool{}
-		for _, path := range p.Paths(w.Now) {
+		for _, path := range paths {
 			open[path.Workload+" "+path.Credential+" "+path.Gateway] = true
 		}
 		var workloads, credentials []string

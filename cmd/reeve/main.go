@@ -18,13 +18,18 @@ const (
 	exitUndecided = 3
 )
 
-// exitError carries an exit status with the error that a person reads.
+// exitError carries an exit status with the error that a person reads. Without an error the status says it all.
 type exitError struct {
 	status int
 	err    error
 }
 
-func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
 func (e *exitError) Unwrap() error { return e.err }
 
 // failed marks an error of the command's work, not of its usage: exit status 1, unless it carries one. It passes nil through.
@@ -51,9 +56,12 @@ func run() int {
 	if err == nil {
 		return exitHolds
 	}
-	fmt.Fprintln(os.Stderr, "reeve:", err)
 	var e *exitError
-	if errors.As(err, &e) {
+	if errors.As(err, &e) && e.err == nil {
+		return e.status
+	}
+	fmt.Fprintln(os.Stderr, "reeve:", err)
+	if e != nil {
 		return e.status
 	}
 	return exitUsage
@@ -79,6 +87,7 @@ func commands() []*cobra.Command {
 		newDownCmd(),
 		newDrillCmd(),
 		newEstateCmd(),
+		newExecCmd(),
 		newExtendCmd(),
 		newFreezeCmd(),
 		newHostCmd(),
@@ -89,6 +98,7 @@ func commands() []*cobra.Command {
 		newReceiptCmd(),
 		newRevokeCmd(),
 		newRestoreCmd(),
+		newSidecarCmd(),
 		newSignCmd(),
 		newStatusCmd(),
 		newUpCmd(),

@@ -42,6 +42,11 @@ func law() []Rule {
 	for _, from := range []string{"cmd/reeve", "cmd/reeve-gateway", "cmd/reeve-authority", "cmd/reeve-auditor", "internal/demo", "internal/estate", "internal/drill"} {
 		rules = append(rules, Rule{From: from, To: "internal/custodian", Why: "only the custodian's own process can hold a downstream secret"})
 	}
+	for _, from := range []string{"cmd/reeve-gateway", "cmd/reeve-custodian", "cmd/reeve-authority", "cmd/reeve-auditor"} {
+		for _, to := range []string{"internal/sidecar", "github.com/spiffe/go-spiffe", "google.golang.org/grpc"} {
+			rules = append(rules, Rule{From: from, To: to, Why: "the workload's side, and what it brings, stays out of the processes"})
+		}
+	}
 	for _, from := range []string{"entry", "internal/secret", "internal/metrics", "internal/scan", "internal/pop"} {
 		rules = append(rules, Rule{From: from, To: ".", Why: "this package stays on the standard library and x/sys"})
 	}
@@ -80,6 +85,7 @@ func TestImportLawIsSeenRed(t *testing.T) {
 		{"internal/hop", "internal/auditor", []string{"internal/gateway", "internal/hop", "internal/auditor"}},
 		{"cmd/reeve-authority", "internal/custodian", []string{"cmd/reeve-authority", "internal/custodian"}},
 		{"entry", "github.com/evil/logger", []string{"entry", "github.com/evil/logger"}},
+		{"cmd/reeve-custodian", "google.golang.org/grpc/codes", []string{"cmd/reeve-custodian", "google.golang.org/grpc/codes"}},
 		{"internal/ledger", "internal/estate", []string{"internal/custodian", "internal/ledger", "internal/estate"}},
 	} {
 		g := Graph{

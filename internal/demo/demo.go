@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/handover"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/sidecar"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -61,11 +63,15 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	if err != nil {
 		return err
 	}
+	agent, err := sidecar.CreateKey(filepath.Join(d.Path, agentKey), "ed25519")
+	if err != nil {
+		return err
+	}
 	plan := estate.Demo{
 		Estate: ID, Policy: signers[0], Operations: signers[1], Lifecycle: signers[2],
 		ServiceKeys: public.ServiceKeys, Recipient: public.Recipient, Gateway: public.Gateway, Custodian: public.Custodian,
 		GatewayURL: "http://" + host.Local(d.Run.Ports.Gateway), Authority: "http://" + host.Local(d.Run.Ports.Authority), Origin: "https://" + host.Local(d.Run.Ports.Upstream),
-		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), Until: now.Add(attested),
+		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), AgentKeys: agent, Until: now.Add(attested),
 	}.Plan()
 	dir := estate.Dir(d.Join("estate"))
 	pin, set, err := plan.Create(dir, signers, now, estate.Lives{Statements: statementLife, Lock: lockLife})
@@ -78,10 +84,32 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	if err := issue(d, set, signers[0], now); err != nil {
 		return err
 	}
+	if err := writeSidecar(d); err != nil {
+		return err
+	}
 	if err := d.WriteConfigs(host.Estate{Pin: pin, Charter: &set.Charter, IDs: Processes}); err != nil {
 		return err
 	}
 	return d.Finish(pin)
+}
+
+// agentKey is the file, beside env, of the key that research-agent signs its requests with.
+const agentKey = workload + ".key"
+
+// writeSidecar writes the configuration that `reeve exec` takes by default: research-agent with a key of its own.
+func writeSidecar(d *host.Dir) error {
+	text := fmt.Sprintf(`# How reeve exec and reeve sidecar prove requests of %s; docs/sidecar.md.
+gateway: http://%s
+key: %s
+token:
+  own:
+    issuer: %s
+    audience: %s
+`, workload, host.Local(d.Run.Ports.Gateway), agentKey, estate.AgentIssuer(ID), estate.AgentAudience(ID))
+	if err := os.WriteFile(filepath.Join(d.Path, "sidecar.yaml"), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("writing the sidecar's configuration: %w", err)
+	}
+	return nil
 }
 
 // makePeople makes the owners' keys. They lie unprotected beside the estate: that is what makes it a demo.

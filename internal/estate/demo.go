@@ -42,6 +42,7 @@ type Demo struct {
 	Origin      string                 // of the upstream, such as https://127.0.0.1:7809
 	Networks    []string               // private networks that the origin may be in
 	CA          string                 // PEM
+	AgentKeys   string                 // JWKS of research-agent's own key, with which it signs tokens; empty for none
 	Until       time.Time              // attestations run until here
 }
 
@@ -105,8 +106,32 @@ func (o Demo) Plan() *Plan {
 		p.Operations.Providers[0].Credentials[u] = u + "-openai"
 		p.Operations.Providers[1].Credentials[u] = u + "-anthropic"
 	}
+	o.vouch(&p.Charter, "research-agent")
 	return p
 }
+
+// vouch lets a workload prove who it is by a key of its own: the charter has it as an issuer.
+func (o Demo) vouch(c *statement.Charter, workload string) {
+	if o.AgentKeys == "" {
+		return
+	}
+	c.Issuers = append(c.Issuers, statement.Issuer{ID: workload + "-key", Issuer: AgentIssuer(c.Estate), JWKS: o.AgentKeys, Algorithms: []string{"EdDSA"}})
+	for i := range c.Workloads {
+		if w := &c.Workloads[i]; w.ID == workload {
+			for _, audience := range []string{AgentAudience(c.Estate), o.Authority} { // to show, and to exchange
+				if audience != "" {
+					w.Identities = append(w.Identities, statement.Identity{Issuer: workload + "-key", Audience: audience, Subject: AgentIssuer(c.Estate)})
+				}
+			}
+		}
+	}
+}
+
+// AgentIssuer is the iss and sub of the tokens that research-agent signs itself, and AgentAudience their aud.
+func AgentIssuer(estate string) string { return "https://research-agent." + estate + ".invalid" }
+
+// AgentAudience is the audience of those tokens.
+func AgentAudience(estate string) string { return "reeve:" + estate }
 
 func demoPaths(dialect string) []string {
 	if dialect == "anthropic" {

@@ -26,7 +26,7 @@ func newDrillCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Take a gateway over and show what that brought",
-		Long: "Start an estate of its own with the real processes, capture its gateway, and look for downstream secrets in every place\n" +
+		Long: "Start an estate of its own with the real processes, capture its gateway and its authority, and look for downstream secrets in every place\n" +
 			"that an attacker reaches; forge and replay calls; have the upstream reflect the keys. The same is done to a gateway of\n" +
 			"one process with the keys in it. Exit status 1 when a secret was found in reeve, 3 when none was found in either.",
 		Example: "  reeve drill\n  reeve drill --json",
@@ -49,7 +49,7 @@ func newDrillCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&o.Calls, "calls", 1000, "calls made through each gateway before the attack")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave the drill's directory behind")
-	cmd.AddCommand(newCapturedCmd(), newAttackerCmd(), newDoubleCmd())
+	cmd.AddCommand(newCapturedCmd("captured", "The gateway", drill.Captured()), newCapturedCmd("captured-authority", "The authority", drill.CapturedAuthority()), newAttackerCmd(), newDoubleCmd())
 	return cmd
 }
 
@@ -70,13 +70,13 @@ func show(r *drill.Report, asJSON bool, w io.Writer) error {
 	return nil
 }
 
-func newCapturedCmd() *cobra.Command {
+func newCapturedCmd[C any](name, who string, app process.App[C]) *cobra.Command {
 	return &cobra.Command{
-		Use: "captured", Hidden: true, DisableFlagParsing: true,
-		Short: "The gateway with an attacker in it; started by a drill",
+		Use: name, Hidden: true, DisableFlagParsing: true,
+		Short: who + " with an attacker in it; started by a drill",
 		RunE: func(_ *cobra.Command, args []string) error {
-			if status := process.RunArgs(drill.Captured(), args); status != 0 {
-				return &exitError{status, errors.New("the captured gateway ended")}
+			if status := process.RunArgs(app, args); status != 0 {
+				return &exitError{status, errors.New("the captured process ended")}
 			}
 			return nil
 		},

@@ -50,7 +50,7 @@ func RandomKey(string) secret.Value {
 
 // Create makes the estate in d, a new directory, writes what the processes and the user need, and finishes d. mint makes the
 // upstream's key for each credential; it is wiped once it is sealed.
-func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Value) error {
+func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Value, edits ...func(*estate.Plan)) error {
 	ca, err := upstream.OpenCA(d.Join(host.Upstream, "demo-ca"))
 	if err != nil {
 		return err
@@ -73,6 +73,9 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 		GatewayURL: "http://" + host.Local(d.Run.Ports.Gateway), Authority: "http://" + host.Local(d.Run.Ports.Authority), Origin: "https://" + host.Local(d.Run.Ports.Upstream),
 		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), AgentKeys: agent, Until: now.Add(attested),
 	}.Plan()
+	for _, edit := range edits {
+		edit(plan)
+	}
 	dir := estate.Dir(d.Join("estate"))
 	pin, set, err := plan.Create(dir, signers, now, estate.Lives{Statements: statementLife, Lock: lockLife})
 	if err != nil {

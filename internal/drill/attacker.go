@@ -21,6 +21,7 @@ import (
 type Order struct {
 	Search *loot.Target `json:"search,omitempty"`
 	Forge  *Forgery     `json:"forge,omitempty"`
+	Wire   *Wire        `json:"wire,omitempty"` // a captured authority's
 }
 
 // Forgery is a call to the custodian as whoever owns the gateway would make it.
@@ -60,8 +61,8 @@ func (a *Answer) how() string {
 }
 
 // ServeAttacker carries out orders from a Unix socket until ctx ends: one JSON order a connection, one JSON answer. maps is for
-// loot.Search.
-func ServeAttacker(ctx context.Context, l net.Listener, maps *os.File) error {
+// loot.Search, wire takes orders for the wire, where there is one.
+func ServeAttacker(ctx context.Context, l net.Listener, maps *os.File, wire func(*Wire)) error {
 	context.AfterFunc(ctx, func() { l.Close() })
 	for {
 		c, err := l.Accept()
@@ -72,6 +73,8 @@ func ServeAttacker(ctx context.Context, l net.Listener, maps *os.File) error {
 		taken := Taken{}
 		if err := json.NewDecoder(c).Decode(&o); err != nil {
 			taken.Error = err.Error()
+		} else if o.Wire != nil && wire != nil {
+			wire(o.Wire)
 		} else {
 			taken = carryOut(ctx, o, maps)
 		}

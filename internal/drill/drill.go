@@ -1,11 +1,12 @@
 // Package drill takes a gateway over and shows what that brought: it starts an estate of its own with the real processes, puts an
-// attacker's code inside the gateway and another beside it as a bare process of its user, and goes through the scenarios S1 to S4
-// of the control catalogue. The same is done to the double, a gateway of one process with the keys in it, so that a drill that
+// attacker's code inside the gateway and another beside it as a bare process of its user, and another into the authority, and goes through the scenarios
+// S1 to S5 of the control catalogue. The same is done to the double, a gateway of one process with the keys in it, so that a drill that
 // could not find anything is told from one that found nothing.
 package drill
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,8 +74,9 @@ type field struct {
 	pids    map[string]int          // reeve's processes by name
 	keys    map[string]secret.Value // the upstream's key of each credential: only the drill's own process has them all
 	needles []loot.Needle
-	escaped []loot.Needle // that only answers are searched for
-	clients []client      // one for each workload
+	escaped []loot.Needle      // that only answers are searched for
+	issuer  ed25519.PrivateKey // of the issuer that vouches for research-agent, outside reeve
+	clients []client           // one for each workload
 }
 
 // make creates the estate with keys that the drill knows.
@@ -91,14 +93,14 @@ func (f *field) make(dir string) error {
 		f.needles = append(f.needles, loot.Needles(credential, kept.Reveal())...)
 		f.escaped = append(f.escaped, loot.Escaped(credential, kept.Reveal())...)
 		return key
-	})
+	}, f.vouch)
 }
 
-// capture starts the gateway's code with the attacker in the same process, in place of the gateway's binary.
+// capture starts the gateway's and the authority's code with the attacker in the same process, in place of their binaries.
 func (f *field) capture(s up.Spec) up.Spec {
-	if s.Name == host.Gateway {
+	if command := map[string]string{host.Gateway: "captured", host.Authority: "captured-authority"}[s.Name]; command != "" {
 		s.Path = filepath.Join(filepath.Dir(s.Path), "reeve")
-		s.Args = append([]string{"drill", "captured"}, s.Args...)
+		s.Args = append([]string{"drill", command}, s.Args...)
 	}
 	return s
 }
@@ -125,7 +127,7 @@ func Captured() process.App[gateway.Config] {
 		if err != nil {
 			return fmt.Errorf("placing the attacker: %w", err)
 		}
-		go ServeAttacker(ctx, l, maps) // ends with ctx
+		go ServeAttacker(ctx, l, maps, nil) // ends with ctx
 		return run(ctx, rt, cfg, reload)
 	}
 	return app
@@ -137,7 +139,7 @@ func Bare(ctx context.Context, socket string) error {
 	if err != nil {
 		return err
 	}
-	if err := ServeAttacker(ctx, l, nil); !errors.Is(err, context.Canceled) {
+	if err := ServeAttacker(ctx, l, nil, nil); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

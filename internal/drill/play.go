@@ -49,7 +49,7 @@ func (f *field) play(ctx context.Context, r *Report) error {
 		return err
 	}
 	defer bare.stop()
-	for _, scenario := range []func(context.Context, *Report, *doubled) error{f.s1, f.s2, f.s4, f.s3} {
+	for _, scenario := range []func(context.Context, *Report, *doubled) error{f.s1, f.s2, f.s4, f.s5, f.s3} {
 		if err := scenario(ctx, r, d); err != nil {
 			return err
 		}
@@ -381,7 +381,11 @@ func (f *field) admin() *admin.Client { return admin.New(f.dir.Socket(host.Custo
 func (f *field) close(ctx context.Context, target statement.Target, signed bool) (time.Duration, error) {
 	begun := time.Now()
 	if signed {
-		if err := f.revoke(target); err != nil {
+		file, err := f.revocation(target, 2)
+		if err != nil {
+			return 0, err
+		}
+		if err := f.publish("ada-2", file); err != nil {
 			return 0, err
 		}
 	} else if _, err := f.admin().Freeze(ctx, target, "drill"); err != nil {
@@ -402,19 +406,15 @@ func (f *field) close(ctx context.Context, target statement.Target, signed bool)
 	}
 }
 
-// revoke has the policy owner sign a revocation and publishes it in the estate's folder.
-func (f *field) revoke(target statement.Target) error {
+// revocation is one that the policy owner signs.
+func (f *field) revocation(target statement.Target, number int64) (*statement.Envelope, error) {
 	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	env, err := estate.Seal("revocation", statement.Revocation{
-		Estate: demo.ID, Signer: "ada", Number: 1, Target: target, Reason: "drill", Time: time.Now().UTC().Truncate(time.Second),
+	return estate.Seal("revocation", statement.Revocation{
+		Estate: demo.ID, Signer: "ada", Number: number, Target: target, Reason: "drill", Time: time.Now().UTC().Truncate(time.Second),
 	}, ada)
-	if err != nil {
-		return err
-	}
-	return f.publish("ada-1", env)
 }
 
 // publish writes a record where the authority reads it.

@@ -19,7 +19,7 @@ type Report struct {
 
 // Scenario is one line: an attack at one place.
 type Scenario struct {
-	ID     string `json:"id"`    // S1 … S4
+	ID     string `json:"id"`    // S1 … S5
 	Place  string `json:"place"` // memory, environment, files …
 	Reeve  int    `json:"reeve"` // hits
 	Double int    `json:"double"`

@@ -190,7 +190,7 @@ func Double(ctx context.Context, config, listen, socket string) error {
 		if err != nil {
 			return err
 		}
-		go ServeAttacker(ctx, attacker, nil) // ends with ctx
+		go ServeAttacker(ctx, attacker, nil, nil) // ends with ctx
 	}
 	if err := c.Serve(l); ctx.Err() == nil {
 		return err

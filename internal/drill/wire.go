@@ -1,0 +1,164 @@
+package drill
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/reevehq/reeve/internal/authority"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/process"
+)
+
+// Wire tells a captured authority what to do with the news: it has the genuine feed key, so its heartbeats count.
+type Wire struct {
+	Withhold bool     `json:"withhold"` // drop revocations, and sign heartbeats that do not name them
+	Inject   [][]byte `json:"inject"`   // frames of its own, after the genuine ones
+}
+
+// CapturedAuthority is the authority with an attacker in it: the real authority's code, configuration and confinement, and
+// between it and its followers a wire that the attacker owns.
+func CapturedAuthority() process.App[authority.Config] {
+	app := authority.App()
+	run := app.Run
+	app.Run = func(ctx context.Context, rt *process.Runtime, cfg *authority.Config, reload <-chan *authority.Config) error {
+		attacker, err := net.Listen("unix", filepath.Join(cfg.StateDir, capturedSocket))
+		if err != nil {
+			return fmt.Errorf("placing the attacker: %w", err)
+		}
+		maps, err := os.Open("/proc/self/maps")
+		if err != nil {
+			return fmt.Errorf("placing the attacker: %w", err)
+		}
+		text, err := os.ReadFile(cfg.FeedKey)
+		if err != nil {
+			return err
+		}
+		w := &wire{inner: filepath.Join(cfg.StateDir, "inner.sock"), cut: func() {}}
+		if w.key, err = note.NewSigner(string(text[:len(text)-1])); err != nil {
+			return fmt.Errorf("taking the feed key: %w", err)
+		}
+		front, err := net.Listen("tcp", cfg.Listen)
+		if err != nil {
+			return err
+		}
+		go ServeAttacker(ctx, attacker, maps, w.obey) // ends with ctx
+		server := &http.Server{Handler: w}
+		go server.Serve(front)
+		defer server.Close()
+		behind := *cfg
+		behind.Listen = "unix:" + w.inner
+		return run(ctx, rt, &behind, reload)
+	}
+	return app
+}
+
+// wire passes on what the real authority says, but for what it was told.
+type wire struct {
+	inner string // the real authority's socket
+	key   note.Signer
+
+	mu      sync.Mutex
+	orders  Wire
+	cut     context.CancelFunc // ends every stream that began under older orders
+	streams context.Context
+}
+
+// obey takes orders; followers come back and get the news as ordered.
+func (w *wire) obey(o *Wire) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut()
+	w.orders = *o
+	w.streams, w.cut = context.WithCancel(context.Background())
+}
+
+func (w *wire) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", w.inner)
+}
+
+// ServeHTTP implements http.Handler.
+func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	transport := &http.Transport{DialContext: w.dial, DisableKeepAlives: true}
+	r.URL.Scheme, r.URL.Host = "http", "authority"
+	if r.URL.Path != feed.Path {
+		(&httputil.ReverseProxy{Director: func(*http.Request) {}, Transport: transport}).ServeHTTP(rw, r)
+		return
+	}
+	w.mu.Lock()
+	if w.streams == nil {
+		w.streams, w.cut = context.WithCancel(context.Background())
+	}
+	orders, streams := w.orders, w.streams
+	w.mu.Unlock()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(streams, cancel)()
+	q := r.URL.Query()
+	q.Del("records") // everything, so that the sum is of what this wire sends
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://authority"+feed.Path+"?"+q.Encode(), nil)
+	if err != nil {
+		return
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		rw.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	defer resp.Body.Close()
+	if rw.WriteHeader(resp.StatusCode); resp.StatusCode == http.StatusOK {
+		w.pass(rw, bufio.NewReader(resp.Body), orders)
+	}
+}
+
+// pass copies a stream.
+func (w *wire) pass(rw http.ResponseWriter, in *bufio.Reader, orders Wire) {
+	var sent feed.Records
+	send := func(f *feed.Frame) bool {
+		if _, kind, err := feed.ParseRecord(f.Record); err == nil && kind != "handover" {
+			sent.Add(sha256.Sum256(f.Record))
+		}
+		_, err := rw.Write(f.Encode())
+		return err == nil && http.NewResponseController(rw).Flush() == nil
+	}
+	inject := orders.Inject
+	for {
+		f, err := feed.ReadFrame(in)
+		if err != nil {
+			return
+		}
+		if _, kind, err := feed.ParseRecord(f.Record); err == nil && kind == "revocation" && orders.Withhold {
+			continue
+		}
+		if f.Heartbeat != nil {
+			for _, line := range inject {
+				if forged, err := feed.ParseFrame(line); err != nil || !send(forged) {
+					return
+				}
+			}
+			inject = nil
+			var h feed.Heartbeat
+			if json.Unmarshal(f.Heartbeat.Payload, &h) != nil {
+				return
+			}
+			h.Records, h.Sum = sent.Len(), sent.Sum()
+			if f.Heartbeat, err = h.Sign(w.key); err != nil {
+				return
+			}
+		}
+		if !send(f) {
+			return
+		}
+	}
+}

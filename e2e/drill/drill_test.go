@@ -83,7 +83,7 @@ func drill(t *testing.T, bin string, attr *syscall.SysProcAttr) report {
 			t.Errorf("%s: %s", s.Place, s.Detail)
 		}
 	}
-	for _, id := range []string{"S1", "S2", "S3", "S4"} {
+	for _, id := range []string{"S1", "S2", "S3", "S4", "S5"} {
 		if ids[id] == 0 {
 			t.Errorf("%s was not played", id)
 		}

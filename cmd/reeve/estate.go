@@ -21,7 +21,7 @@ func newEstateCmd() *cobra.Command {
 			"it (reeve sign), the holders of its role have signed too (reeve approve), a new lock binds it, and it is published\n" +
 			"(reeve publish).",
 	}
-	cmd.AddCommand(newEstateCheckCmd(), newEstateDiffCmd(), newEstateLogCmd(), newEstateRecoverCmd(), newRecoveryKeyCmd())
+	cmd.AddCommand(newEstateCheckCmd(), newEstateDiffCmd(), newEstateLogCmd(), newEstateRecoverCmd())
 	return cmd
 }
 

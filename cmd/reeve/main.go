@@ -78,6 +78,7 @@ func defaultDir() string {
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newApproveCmd(),
+		newAttestCmd(),
 		newBackupCmd(),
 		newCanCmd(),
 		newBreakGlassCmd(),
@@ -95,6 +96,7 @@ func commands() []*cobra.Command {
 		newKeyCmd(),
 		newLedgerCmd(),
 		newPublishCmd(),
+		newPeopleCmd(),
 		newReceiptCmd(),
 		newRevokeCmd(),
 		newRestoreCmd(),

@@ -2,13 +2,11 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/secret"
 )
 
 func newEstateRecoverCmd() *cobra.Command {
@@ -18,7 +16,7 @@ func newEstateRecoverCmd() *cobra.Command {
 		Use:   "recover",
 		Short: "Announce a charter that recovery keys sign because the root quorum is lost",
 		Long: "Have the recovery keys sign the draft of the charter that waits, in the place of the root quorum before it, and announce that in\n" +
-			"the ledger. The people of the new quorum draft and approve it first. It takes effect when the notice of the charter in force has\n" +
+			"the ledger. The people of the new quorum draft and approve it first. (reeve key add recovery --new makes such a key.) It takes effect when the notice of the charter in force has\n" +
 			"run; until then whoever still belongs to the old quorum can publish another one. Then: sign a lock, and publish.",
 		Example: "  reeve estate recover --key safe-1.key --key safe-2.key --reason 'two of three keys burnt'",
 		Args:    cobra.NoArgs,
@@ -49,40 +47,5 @@ func newEstateRecoverCmd() *cobra.Command {
 	cmd.Flags().StringVar(&passphrase, "passphrase-file", "", "`file` with the keys' passphrase, instead of asking on the terminal")
 	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("reason")
-	return cmd
-}
-
-// newRecoveryKeyCmd makes a key for the charter's recovery list.
-func newRecoveryKeyCmd() *cobra.Command {
-	var passphrase string
-	cmd := &cobra.Command{
-		Use:     "recovery-key ID FILE",
-		Short:   "Make a key for the charter's recovery list; the file goes into a safe",
-		Example: "  reeve estate recovery-key safe-1 safe-1.key",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := estate.NewKeyFile("recovery", args[0])
-			if err != nil {
-				return failed(err)
-			}
-			word := secret.Value{}
-			if passphrase != "" {
-				b, err := os.ReadFile(passphrase)
-				if err != nil {
-					return failed(err)
-				}
-				word = secret.New(b)
-			} else if word, err = askSecret("A passphrase for the key: "); err != nil {
-				return failed(err)
-			}
-			if err := k.Save(args[1], word); err != nil {
-				return failed(err)
-			}
-			key := k.Key()
-			fmt.Fprintf(cmd.OutOrStdout(), "recovery:\n  keys:\n    - {id: %s, type: %s, public: %s}\n", key.ID, key.Type, key.Public)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&passphrase, "passphrase-file", "", "`file` with the key's passphrase, instead of asking on the terminal")
 	return cmd
 }

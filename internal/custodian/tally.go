@@ -75,6 +75,14 @@ func newMeters(c *Custodian) *meters {
 	r := c.Metrics
 	r.GaugeFunc("reeve_custodian_in_flight", "Uses that are open.", func() float64 { return float64(c.Gate.Live()) })
 	r.GaugeFunc("reeve_custodian_feed_age_seconds", "Age of the newest news of revocations; -1 when unknown.", func() float64 { return c.News().Seconds() })
+	r.GaugeFunc("reeve_custodian_owner_ends_seconds", "Seconds until the first credential or gateway of the estate is orphaned; negative since one is.", func() float64 {
+		if v := c.view.Load(); v != nil {
+			if list := v.set.Orphans(); len(list) > 0 {
+				return list[0].At.Sub(c.Clock()).Seconds()
+			}
+		}
+		return 0
+	})
 	r.GaugeFunc("reeve_custodian_uncosigned_seconds", "Age of the oldest ledger entry without enough cosignatures; above 30 nothing is used.", func() float64 {
 		oldest, _ := c.Ledger.Uncosigned()
 		return oldest.Seconds()

@@ -83,6 +83,7 @@ func Examine(e *Evidence, call Call) []Finding {
 		return x.findings
 	}
 	x.inForce()
+	x.owners()
 	if !x.workloadKnown() || !x.route() {
 		return x.findings
 	}
@@ -140,6 +141,21 @@ func (x *examination) inForce() {
 		x.add("in force", Fails, fmt.Sprintf("the custodian uses version %d, published is %d", c.Lock, x.Set.Lock.Version), "wait a moment; if it stays, the authority does not reach the custodian: read both logs")
 	default:
 		x.ok("in force", "the custodian uses version %d", c.Lock)
+	}
+}
+
+// owners says what the estate's first item is that nobody will answer for. It is a warning until then, and afterwards the call's
+// own steps say whether it concerns this call.
+func (x *examination) owners() {
+	o := x.Set.Orphans()[0] // every estate has a gateway
+	what := fmt.Sprintf("the %s %s (%s owner %s)", o.Kind, o.ID, o.Role, o.Owner)
+	switch left := o.At.Sub(x.Now); {
+	case left <= 0:
+		x.ok("owners", "%s is orphaned and not used: reeve people says who can take it", what)
+	case left <= 30*24*time.Hour:
+		x.ok("owners", "%s is orphaned in %d days unless somebody attests: reeve attest %s", what, int(left.Hours()/24), o.Owner)
+	default:
+		x.ok("owners", "everything has its owners until %s at least", o.At.UTC().Format(time.DateOnly))
 	}
 }
 

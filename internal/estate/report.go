@@ -133,13 +133,22 @@ func Warnings(s *statement.Set, now time.Time) (list []string) {
 	for _, k := range s.Charter.ServiceKeys {
 		ends(k.NotAfter, "the %s key of %s", k.Use, k.Process)
 	}
-	for _, u := range s.Charter.Units {
-		for _, c := range s.Custody[u.ID].Credentials {
-			if owner, live := s.Owner(c.ID, now); !live {
-				list = append(list, fmt.Sprintf("%s is orphaned: neither %s nor a deputy is live, and nothing may use it", c.ID, c.Owner))
-			} else if owner.ID != c.Owner {
-				list = append(list, fmt.Sprintf("%s answers for %s as deputy of %s", owner.ID, c.ID, c.Owner))
-			}
+	for _, o := range s.Orphans() {
+		what := fmt.Sprintf("the %s %s (%s owner %s)", o.Kind, o.ID, o.Role, o.Owner)
+		switch left := o.At.Sub(now); {
+		case left <= 0:
+			list = append(list, what+" is orphaned: neither the owner nor a deputy is live, and nothing may use it")
+		case left <= 24*time.Hour:
+			list = append(list, fmt.Sprintf("%s is orphaned within a day, at %s", what, o.At.UTC().Format(time.RFC3339)))
+		case left <= 7*24*time.Hour:
+			list = append(list, fmt.Sprintf("%s is orphaned within 7 days, on %s", what, o.At.UTC().Format(time.DateOnly)))
+		case left <= 30*24*time.Hour:
+			list = append(list, fmt.Sprintf("%s is orphaned within 30 days, on %s", what, o.At.UTC().Format(time.DateOnly)))
+		}
+	}
+	for _, p := range People(s, now) {
+		if p.Acting != "" {
+			list = append(list, fmt.Sprintf("%s acts for %s", p.Acting, p.ID))
 		}
 	}
 	return list

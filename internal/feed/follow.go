@@ -396,12 +396,12 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 	return nil
 }
 
-// offer takes a set. One that waits for the notice of a recovery is taken again after a minute.
+// offer takes a set. One that waits for the notice of a recovery is taken again after a while.
 func (f *Follower) offer(set Files) error {
 	err := f.takeSet(set)
 	var e *statement.Error
 	if f.waiting = nil; errors.As(err, &e) && e.Rule == "notice" {
-		f.waiting, f.again = set, f.cfg.Clock().Add(time.Minute)
+		f.waiting, f.again = set, f.cfg.Clock().Add(catchUp)
 	}
 	return err
 }

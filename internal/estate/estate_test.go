@@ -331,11 +331,11 @@ func TestWarnings(t *testing.T) {
 		}
 		p.Charter.People[2].AttestedUntil = p.Charter.People[0].AttestedUntil.Add(-83 * 24 * time.Hour) // cora: 7 days
 	}))
-	if got := estate.Warnings(e.Set, e.Now); len(got) != 1 || !strings.HasPrefix(got[0], "cora's attestation ends in 7 days") {
+	if got := estate.Warnings(e.Set, e.Now); len(got) != 2 || !strings.HasPrefix(got[0], "cora's attestation ends in 7 days") || !strings.HasPrefix(got[1], "orphaned within 7 days") {
 		t.Errorf("%q", got)
 	}
 	got := strings.Join(estate.Warnings(e.Set, e.Now.Add(8*24*time.Hour)), "\n")
-	for _, want := range []string{"cora's attestation has ended", "research-openai is orphaned: neither cora nor a deputy is live"} {
+	for _, want := range []string{"cora's attestation has ended", "orphaned and not used, for neither cora nor a deputy is live: gateway g1, credential research-anthropic, credential research-openai"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nmisses %q", got, want)
 		}

@@ -46,16 +46,16 @@ func TestPeople(t *testing.T) {
 		t.Errorf("ada: %+v", p)
 	}
 	warned := strings.Join(estate.Warnings(e.Set, now), "\n")
-	for _, want := range []string{"the gateway g1 (policy owner ada) is orphaned within a day", "the gateway g1 (operations owner bea) is orphaned within 30 days"} {
+	for _, want := range []string{"orphaned within a day, at", "unless ada is attested (reeve attest): gateway g1", "orphaned within 30 days"} {
 		if !strings.Contains(warned, want) {
 			t.Errorf("no warning %q in\n%s", want, warned)
 		}
 	}
-	if strings.Contains(warned, "research-openai") && !strings.Contains(warned, "within 30 days") {
+	if strings.Contains(warned, "orphaned within 7 days") {
 		t.Errorf("a credential with a deputy is said to be orphaned:\n%s", warned)
 	}
-	if late := strings.Join(estate.Warnings(e.Set, now.Add(24*24*time.Hour)), "\n"); !strings.Contains(late, "the credential research-openai (lifecycle owner cora) is orphaned within 7 days") ||
-		!strings.Contains(late, "the gateway g1 (policy owner ada) is orphaned: neither") || !strings.Contains(late, "dan acts for cora") {
+	if late := strings.Join(estate.Warnings(e.Set, now.Add(24*24*time.Hour)), "\n"); !strings.Contains(late, "orphaned within 7 days") ||
+		!strings.Contains(late, "credential research-openai") || !strings.Contains(late, "for neither ada nor a deputy is live: gateway g1") || !strings.Contains(late, "dan acts for cora") {
 		t.Errorf("after 24 days:\n%s", late)
 	}
 }

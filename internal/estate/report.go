@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
@@ -133,17 +134,17 @@ func Warnings(s *statement.Set, now time.Time) (list []string) {
 	for _, k := range s.Charter.ServiceKeys {
 		ends(k.NotAfter, "the %s key of %s", k.Use, k.Process)
 	}
+	var owners []string
+	held := map[string][]statement.Orphan{}
 	for _, o := range s.Orphans() {
-		what := fmt.Sprintf("the %s %s (%s owner %s)", o.Kind, o.ID, o.Role, o.Owner)
-		switch left := o.At.Sub(now); {
-		case left <= 0:
-			list = append(list, what+" is orphaned: neither the owner nor a deputy is live, and nothing may use it")
-		case left <= 24*time.Hour:
-			list = append(list, fmt.Sprintf("%s is orphaned within a day, at %s", what, o.At.UTC().Format(time.RFC3339)))
-		case left <= 7*24*time.Hour:
-			list = append(list, fmt.Sprintf("%s is orphaned within 7 days, on %s", what, o.At.UTC().Format(time.DateOnly)))
-		case left <= 30*24*time.Hour:
-			list = append(list, fmt.Sprintf("%s is orphaned within 30 days, on %s", what, o.At.UTC().Format(time.DateOnly)))
+		if held[o.Owner] == nil {
+			owners = append(owners, o.Owner)
+		}
+		held[o.Owner] = append(held[o.Owner], o)
+	}
+	for _, owner := range owners {
+		if line := orphaned(owner, held[owner], now); line != "" {
+			list = append(list, line)
 		}
 	}
 	for _, p := range People(s, now) {
@@ -152,4 +153,29 @@ func Warnings(s *statement.Set, now time.Time) (list []string) {
 		}
 	}
 	return list
+}
+
+// orphaned warns at 30, 7 and 1 days before what a person answers for is orphaned, and when it is.
+func orphaned(owner string, list []statement.Orphan, now time.Time) string {
+	var what []string
+	for _, o := range list {
+		if one := o.Kind + " " + o.ID; !slices.Contains(what, one) {
+			what = append(what, one)
+		}
+	}
+	at := list[0].At
+	when := ""
+	switch left := at.Sub(now); {
+	case left <= 0:
+		return fmt.Sprintf("orphaned and not used, for neither %s nor a deputy is live: %s", owner, strings.Join(what, ", "))
+	case left <= 24*time.Hour:
+		when = "within a day, at " + at.UTC().Format(time.RFC3339)
+	case left <= 7*24*time.Hour:
+		when = "within 7 days, on " + at.UTC().Format(time.DateOnly)
+	case left <= 30*24*time.Hour:
+		when = "within 30 days, on " + at.UTC().Format(time.DateOnly)
+	default:
+		return ""
+	}
+	return fmt.Sprintf("orphaned %s, unless %s is attested (reeve attest): %s", when, owner, strings.Join(what, ", "))
 }

@@ -2,6 +2,8 @@ package drill
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -252,6 +254,16 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	within.Detail = fmt.Sprintf("%d went through, each with its ledger entry; %d without", r.Replayed, within.Reeve)
 	r.add(within)
 
+	rotated, err := f.rotatedClient(ctx)
+	if err != nil {
+		return err
+	}
+	stolen := Scenario{ID: "S3", Place: "replay of a stolen key after its rotation", Detail: "refused"}
+	if stolen.Reeve, _, err = replay(rotated); err != nil {
+		return err
+	}
+	r.add(stolen)
+
 	brief, err := f.briefClient(ctx)
 	if err != nil {
 		return err
@@ -422,6 +434,45 @@ func (f *field) publish(name string, env *statement.Envelope) error {
 	return estate.Dir(f.dir.Join("estate")).WriteRecord(name, env)
 }
 
+// rotatedClient is a workload whose key was seen by an attacker and then rotated without overlap.
+func (f *field) rotatedClient(ctx context.Context) (client, error) {
+	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
+	if err != nil {
+		return client{}, err
+	}
+	c, life := f.clients[0], time.Hour
+	from := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
+	key, env, err := estate.NewKey(demo.ID, c.workload, from, life, ada)
+	if err != nil {
+		return client{}, err
+	}
+	name, err := estate.KeyName(env)
+	if err == nil {
+		err = f.publish(name, env)
+	}
+	c.key = string(key.Reveal())
+	if err == nil {
+		err = f.untilAccepted(ctx, c)
+	}
+	if err != nil {
+		return client{}, err
+	}
+	// Another record of the same key with an earlier end, beside the one of the new key: what a rotation is.
+	var k statement.WorkloadKey
+	if err := json.Unmarshal(env.Payload, &k); err != nil {
+		return client{}, err
+	}
+	k.NotAfter = time.Now().UTC().Truncate(time.Second)
+	shorter, err := estate.Seal("workload-key", k, ada)
+	if err == nil {
+		err = f.publish(name+"-rotated", shorter)
+	}
+	if err != nil {
+		return client{}, err
+	}
+	return c, f.untilRefused(ctx, c)
+}
+
 // briefClient is a workload with a key that has expired by the time it returns.
 func (f *field) briefClient(ctx context.Context) (client, error) {
 	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
@@ -458,6 +509,20 @@ func (f *field) untilAccepted(ctx context.Context, c client) error {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return fmt.Errorf("the brief key never worked: %w", last)
+}
+
+// untilRefused waits until the custodian itself refuses the key: it hears of a rotation from its own feed.
+func (f *field) untilRefused(ctx context.Context, c client) error {
+	for range 50 {
+		forgery := f.forgeries(c.credentials[0], c, c)[0]
+		forgery.Open.Proof.Value = []byte(c.key)
+		got, err := order(ctx, f.inside(), Order{Forge: &forgery})
+		if err != nil || got.Answer.Refused != "" {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return errors.New("the custodian still takes a key that was rotated 5 s ago")
 }
 
 func keyTarget(c client) statement.Target  { return statement.Target{Kind: "key", ID: hashOf(c.key)} }

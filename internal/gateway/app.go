@@ -296,8 +296,8 @@ func (r *running) apply(fresh *Config) error {
 }
 
 func (r *running) check(ctx context.Context) {
-	if err := r.gateway.Flush(r.ledger); err != nil {
-		r.rt.Log.Error("writing refusals to the gateway's ledger", "error", err)
+	if err := errors.Join(r.gateway.Flush(r.ledger), r.records.flush(r.ledger)); err != nil {
+		r.rt.Log.Error("writing refusals and closings to the gateway's ledger", "error", err)
 	}
 	r.ready("ledger", r.ledger.Err())
 	r.ready("statements", r.current())

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/statement"
@@ -93,8 +95,26 @@ func (r *Records) apply(c change) {
 	} else {
 		r.Gate.Close(closing.Closed{Target: c.Target, Reason: c.Reason, By: c.Signer, Time: c.Time})
 	}
-	r.changes = append(r.changes, c)
+	if c.channel != "kept" { // told by the run that took it
+		r.changes = append(r.changes, c)
+	}
 	r.stale.Store(r.stale.Load() || c.Target.Kind == closing.Person)
+}
+
+// flush writes what was closed and opened here to the gateway's own ledger.
+func (r *Records) flush(l Ledger) (err error) {
+	r.mu.Lock()
+	changes := r.changes
+	r.changes = nil
+	r.mu.Unlock()
+	for _, c := range changes {
+		e := &entry.Entry{Type: entry.Revoke, Actor: []string{c.Signer, c.Target.String()}, Reason: c.Reason[:min(len(c.Reason), 128)], Record: c.record, Proof: c.channel}
+		if c.Open {
+			e.Type = entry.Unfreeze
+		}
+		err = errors.Join(err, l.Enqueue(e, !c.Open))
+	}
+	return err
 }
 
 // Verify returns who presents the proof.

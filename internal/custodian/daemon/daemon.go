@@ -268,14 +268,14 @@ func errorText(err error) string {
 // take takes a record that the follower verified. An extension needs its entry first, so one that comes before the ledger is open
 // waits for it: it may be what the operators send because a part of the start waits.
 func (h *host) take(r *statement.Record) error {
-	if r.Kind != "extension" {
+	if r.Kind != "extension" && r.Kind != "break-glass" && r.Kind != "break-glass-review" {
 		return h.Take(r)
 	}
 	h.early.mu.Lock()
 	defer h.early.mu.Unlock()
 	if h.book.log.Load() == nil {
 		h.early.records = append(h.early.records, r)
-		h.Log.Warn("an extension waits until the ledger is open")
+		h.Log.Warn("a record waits until the ledger is open", "kind", r.Kind)
 		return nil
 	}
 	return h.Take(r)

@@ -100,7 +100,7 @@ func TestRealPasskeys(t *testing.T) {
 	s.must(bea, "sign", "changed", "--as", "bea", "--passkey", "--dir", "acme")
 	s.must(bea, "sign", "lock", "--as", "bea", "--passkey", "--dir", "acme")
 	out, err := s.reeve(func(url string) {
-		wants(t, ada.open(url), "Version 2 of policy-research", "You sign this as ada", "drafted by\tbea", "+ // Nothing after hours.", "+ forbid (principal, action, resource) when { context.max_tokens > 7 };", "policy.yaml (unchanged)")
+		wants(t, ada.open(url), "Version 2 of policy-research", "You sign this as ada", "drafted by\tbea", "+ // Nothing after hours.", "+ forbid (principal, action, resource) when { context.max_tokens > 7 };", "policy.yaml (unchanged)", "closes: research-agent may use research-openai")
 		ada.verified(false)
 		if said := ada.press(); !strings.HasPrefix(said, "Not signed") {
 			t.Errorf("without verification: %s", said)

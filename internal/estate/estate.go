@@ -185,7 +185,7 @@ func (d Dir) Sign(estate, name string, author *Signer, t Terms) (version int64, 
 	}
 	contents := maps.Clone(files)
 	files["manifest.json"] = raw
-	sig, err := author.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: contents, Before: before(d.Store(), name, last)})
+	sig, err := author.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: contents, Before: before(d.Store(), name, last), Effect: func() *Effect { return d.effect(name, contents, m.Created) }})
 	if err != nil {
 		return 0, err
 	}
@@ -346,7 +346,7 @@ func (d Dir) Approve(name string, by *Signer) error {
 	if err != nil {
 		return err
 	}
-	sig, err := by.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: files, Before: before(d.Store(), name, v-1)})
+	sig, err := by.Sign(&Message{PayloadType: statement.PayloadType, Payload: raw, Files: files, Before: before(d.Store(), name, v-1), Effect: func() *Effect { return d.effect(name, files, time.Now()) }})
 	if err != nil {
 		return err
 	}

@@ -255,3 +255,49 @@ func TestCosign(t *testing.T) {
 		t.Errorf("%v", members)
 	}
 }
+
+// reads is a hand that keeps what it is shown, and signs.
+type reads struct {
+	estate.Hand
+	shown *estate.Message
+}
+
+func (r *reads) Sign(m *estate.Message) (statement.Signature, error) {
+	r.shown = m
+	return r.Hand.Sign(m)
+}
+
+// A signer is shown what the draft opens and closes, together with everything else that waits, and the files of both versions.
+func TestSignerIsShown(t *testing.T) {
+	e := estatetest.New(t)
+	ada, bea := &reads{Hand: e.Ada.Hand}, &reads{Hand: e.Bea.Hand}
+	e.Ada.Hand, e.Bea.Hand = ada, bea
+	was := e.Plan.Cedar["research"]["use.cedar"]
+	e.Plan.Cedar["research"]["use.cedar"] = "forbid (principal, action, resource);\n"
+	check(t, e.Plan.Write(e.Dir))
+	_, err := e.Dir.Sign("demo", "policy-research", e.Bea, estate.Terms{Created: e.Now, Expires: e.Now.Add(time.Hour)})
+	check(t, err)
+	check(t, e.Dir.Approve("policy-research", e.Ada))
+	for who, r := range map[string]*reads{"the author": bea, "the approver": ada} {
+		if got := r.shown.Effect(); got.Unknown != "" || len(got.Opens) != 0 || len(got.Closes) == 0 || !strings.Contains(got.Closes[0], "research-agent may use research-") {
+			t.Errorf("%s: %+v", who, got)
+		}
+		if string(r.shown.Before["use.cedar"]) != was || string(r.shown.Files["use.cedar"]) != e.Plan.Cedar["research"]["use.cedar"] || r.shown.Files["manifest.json"] != nil {
+			t.Errorf("%s sees %d and %d files", who, len(r.shown.Before), len(r.shown.Files))
+		}
+	}
+	_, err = e.Dir.Sign("demo", "lock", e.Ada, estate.Terms{Created: e.Now, Expires: e.Now.Add(time.Hour)})
+	check(t, err)
+	if got := ada.shown.Effect(); len(got.Closes) == 0 {
+		t.Errorf("the lock: %+v", got)
+	}
+
+	// Of an estate that is only begun it cannot be told.
+	begun := estate.Dir(filepath.Join(t.TempDir(), "estate"))
+	check(t, e.Plan.Write(begun))
+	_, err = begun.Sign("demo", "policy-research", e.Bea, estate.Terms{Created: e.Now, Expires: e.Now.Add(time.Hour)})
+	check(t, err)
+	if got := bea.shown.Effect().Unknown; !strings.Contains(got, "charter is not drafted yet") {
+		t.Errorf("%q", got)
+	}
+}

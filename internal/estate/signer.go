@@ -28,6 +28,14 @@ type Message struct {
 	Payload     []byte
 	// Files are those of a statement whose manifest the payload is, and Before those of its version before. Nil for records.
 	Files, Before map[string][]byte
+	// Effect tells what a statement with everything else that waits would change. Nil for records.
+	Effect func() *Effect
+}
+
+// Effect is what a draft would change of what is published, in plain words.
+type Effect struct {
+	Opens, Closes []string // sentences; none when nothing is opened or closed
+	Unknown       string   // why that cannot be told
 }
 
 // Sign signs the message, and makes sure that the signature holds by one of the signer's keys: a verifier would only count it for

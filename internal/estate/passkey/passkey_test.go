@@ -98,7 +98,9 @@ func policyChange(t *testing.T) *estate.Message {
 	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 	payload, err := statement.Canonical(statement.Manifest{Estate: "demo", Statement: "policy-research", Version: 2, Author: "bea", Created: now, Expires: now.AddDate(1, 0, 0)})
 	must(t, err)
-	return &estate.Message{PayloadType: statement.PayloadType, Payload: payload,
+	return &estate.Message{PayloadType: statement.PayloadType, Payload: payload, Effect: func() *estate.Effect {
+		return &estate.Effect{Closes: []string{"research-agent may use research-openai"}}
+	},
 		Before: map[string][]byte{"use.cedar": []byte("permit (principal, action, resource);\n"), "policy.yaml": []byte("unit: research\n")},
 		Files:  map[string][]byte{"use.cedar": []byte("forbid (principal, action, resource); // <script>\u202e\n"), "policy.yaml": []byte("unit: research\n")}}
 }
@@ -123,6 +125,7 @@ func TestSign(t *testing.T) {
 	for _, want := range []string{
 		"Version 2 of policy-research", "as <strong>ada</strong>", "bea", "2027-11-23T09:00:00Z", fmt.Sprintf("%x", challenge), fmt.Sprintf("%x", p.ID), fmt.Sprintf("%x", other.ID),
 		`<span class="goes">- permit (principal, action, resource);`, `<span class="comes">&#43; forbid (principal, action, resource); // &lt;script&gt;&lt;U&#43;202E&gt;`, "policy.yaml (unchanged)",
+		"opens nothing", `<li class="goes">closes: research-agent may use research-openai</li>`,
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q:\n%s", want, html)

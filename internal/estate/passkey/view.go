@@ -19,6 +19,7 @@ type view struct {
 	Person string
 	Title  string
 	Words  []estate.Member
+	Effect *estate.Effect
 	Files  []change
 	Hash   string // hex SHA-256 of the payload, as reeve prints it elsewhere
 
@@ -43,6 +44,9 @@ func newView(person string, m *estate.Message) *view {
 		v.Words = []estate.Member{{Name: "estate", Value: man.Estate}, {Name: "statement", Value: man.Statement}, {Name: "version", Value: fmt.Sprint(man.Version)}, {Name: "drafted by", Value: man.Author},
 			{Name: "created", Value: man.Created.Format(time.RFC3339)}, {Name: "valid until", Value: man.Expires.Format(time.RFC3339)}}
 		v.Files = changes(m.Before, m.Files)
+		if m.Effect != nil {
+			v.Effect = m.Effect()
+		}
 		return v
 	}
 	kind := strings.TrimSuffix(strings.TrimPrefix(m.PayloadType, "application/vnd.reeve."), "+json")

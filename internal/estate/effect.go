@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -15,7 +15,7 @@ func (d Dir) effect(name string, files map[string][]byte, t time.Time) *Effect {
 	if err != nil {
 		return &Effect{Unknown: err.Error()}
 	}
-	var old []policy.Path
+	var old []reach.Path
 	if newest, err := statement.Newest(d.Store(), "charter"); err != nil || newest > 0 {
 		if old, err = waysOf(d.Store(), "", nil, t); err != nil {
 			return &Effect{Unknown: err.Error()}
@@ -25,7 +25,7 @@ func (d Dir) effect(name string, files map[string][]byte, t time.Time) *Effect {
 }
 
 // waysOf are the uses that the newest statements of a store allow, with the files of one of them replaced.
-func waysOf(store statement.Store, name string, files map[string][]byte, t time.Time) ([]policy.Path, error) {
+func waysOf(store statement.Store, name string, files map[string][]byte, t time.Time) ([]reach.Path, error) {
 	newest := func(of string) (map[string][]byte, error) {
 		if of == name {
 			return files, nil

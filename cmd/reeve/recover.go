@@ -16,7 +16,7 @@ func newEstateRecoverCmd() *cobra.Command {
 		Use:   "recover",
 		Short: "Announce a charter that recovery keys sign because the root quorum is lost",
 		Long: "Have the recovery keys sign the draft of the charter that waits, in the place of the root quorum before it, and announce that in\n" +
-			"the ledger. The people of the new quorum draft and approve it first. (reeve key add recovery --new makes such a key.) It takes effect when the notice of the charter in force has\n" +
+			"the ledger. The people of the new quorum draft and approve it first. (docs/procedures/root-quorum.md has all steps; reeve key add recovery --new makes such a key.) It takes effect when the notice of the charter in force has\n" +
 			"run; until then whoever still belongs to the old quorum can publish another one. Then: sign a lock, and publish.",
 		Example: "  reeve estate recover --key safe-1.key --key safe-2.key --reason 'two of three keys burnt'",
 		Args:    cobra.NoArgs,

@@ -135,7 +135,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 	}
 	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}}
 	if cfg.Dir != "" {
-		last, err := ReadLast(cfg.Dir)
+		last, err := readLast(cfg.Dir)
 		if err != nil {
 			return nil, err
 		}
@@ -434,7 +434,7 @@ func (f *Follower) takeSet(store statement.Store) error {
 	if len(f.cfg.URLs) > 0 {
 		err = Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode())
 	}
-	return inForce(errors.Join(err, WriteLast(f.dir, set.Locked())))
+	return inForce(errors.Join(err, writeLast(f.dir, set.Locked())))
 }
 
 // takeRecord takes a record, unless it was refused under this set.

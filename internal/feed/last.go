@@ -16,8 +16,8 @@ import (
 // does not descend from it.
 const lastLock = "lock"
 
-// ReadLast reads what WriteLast wrote into a folder; the zero Locked when it wrote nothing.
-func ReadLast(dir string) (last statement.Locked, err error) {
+// readLast reads what writeLast wrote into a folder; the zero Locked when it wrote nothing.
+func readLast(dir string) (last statement.Locked, err error) {
 	path := filepath.Join(dir, lastLock)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,8 +33,8 @@ func ReadLast(dir string) (last statement.Locked, err error) {
 	return last, nil
 }
 
-// WriteLast keeps the lock of the set in force.
-func WriteLast(dir string, last statement.Locked) error {
+// writeLast keeps the lock of the set in force.
+func writeLast(dir string, last statement.Locked) error {
 	return Write(filepath.Join(dir, lastLock), fmt.Appendf(nil, "%d %s\n", last.Version, last.SHA256))
 }
 

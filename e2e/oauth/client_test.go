@@ -39,7 +39,7 @@ type site struct {
 	key ed25519.PrivateKey
 }
 
-func start(t *testing.T) *site {
+func start(t *testing.T, edits ...func(s *site, p *estate.Plan)) *site {
 	t.Helper()
 	bin, dir := t.TempDir(), t.TempDir()
 	must(t, binaries.Build(bin, "", "reeve-authority"))
@@ -57,6 +57,9 @@ func start(t *testing.T) *site {
 		p.Charter.Issuers = []statement.Issuer{{ID: "own", Issuer: agent, JWKS: string(set), Algorithms: []string{"EdDSA"}}}
 		w := &p.Charter.Workloads[0]
 		w.Identities = append(w.Identities, statement.Identity{Issuer: "own", Audience: s.url, Subject: agent})
+		for _, edit := range edits {
+			edit(s, p)
+		}
 	}))
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)

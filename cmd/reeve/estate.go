@@ -61,6 +61,9 @@ func printEstate(cmd *cobra.Command, r *estate.Report) error {
 	out := cmd.OutOrStdout()
 	if r.Lock > 0 {
 		fmt.Fprintf(out, "The estate %s is at version %d of its lock, valid until %s.\n\n", r.Estate, r.Lock, r.Expires.Format(time.RFC3339))
+		if r.Since > 1 {
+			fmt.Fprintf(out, "What older versions than %d of the lock changed is not in the store: nobody can check whether its owners signed that.\n\n", r.Since)
+		}
 	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "STATEMENT\tVERSION\tEXPIRES\tSIGNED BY\tNEXT")

@@ -16,6 +16,7 @@ type Report struct {
 	Estate     string      `json:"estate"`
 	Lock       int64       `json:"lock"`              // version in force, 0 when none is
 	Expires    time.Time   `json:"expires"`           // from when on the set in force is not used
+	Since      int64       `json:"since"`             // lock version from which on every change was held against the set before it
 	Refused    string      `json:"refused,omitempty"` // why the published set does not hold
 	Draft      string      `json:"draft,omitempty"`   // why the owners' files do not hold
 	Statements []Statement `json:"statements"`
@@ -46,7 +47,7 @@ func (d Dir) Report(pin statement.Pin, now time.Time) (*Report, error) {
 	if err != nil {
 		r.Refused = err.Error()
 	} else {
-		r.Lock, r.Expires, r.Warnings = set.Lock.Version, set.Expires, append(r.Warnings, Warnings(set, now)...)
+		r.Lock, r.Expires, r.Since, r.Warnings = set.Lock.Version, set.Expires, set.Since, append(r.Warnings, Warnings(set, now)...)
 		if known, err = charters(d.Store(), set); err != nil {
 			return nil, err
 		}

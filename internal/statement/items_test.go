@@ -192,3 +192,36 @@ func TestItems(t *testing.T) {
 		})
 	}
 }
+
+// A verifier without memory begins with the oldest set that the store has whole, and says so; one with memory wants all that came
+// since.
+func TestSince(t *testing.T) {
+	e := estatetest.New(t)
+	m := copyStore(t, e)
+	for v := range int64(3) {
+		m.Put(t, "policy-research", v+2, nil, nil, e.Bea, e.Ada)
+		m.Lock(t, v+2, nil, e.Ada, e.Cora)
+	}
+	since := func(pin statement.Pin) int64 {
+		set, err := statement.Load(m, pin, nil, e.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set.Since
+	}
+	if got := since(e.Pin); got != 1 {
+		t.Errorf("with the whole store: since %d", got)
+	}
+	first := e.Pin
+	first.LastLock = e.Set.Locked()
+	delete(m, "policy-research/2/policy.yaml")
+	if got := since(e.Pin); got != 3 {
+		t.Errorf("without a file of the second set: since %d", got)
+	}
+	_, err := statement.Load(m, first, nil, e.Now)
+	refused(t, err, "missing", "policy-research/2/policy.yaml")
+	delete(m, "lock/3/manifest.json")
+	if got := since(e.Pin); got != 4 {
+		t.Errorf("without the third lock: since %d", got)
+	}
+}

@@ -63,6 +63,9 @@ func (i *Issuer) JWKS() string {
 	return string(b)
 }
 
+// Root is the root of the issuer's X.509-SVIDs.
+func (i *Issuer) Root() *x509.Certificate { return i.root }
+
 // Charter is the issuer as a charter names it.
 func (i *Issuer) Charter(id, iss string) statement.Issuer {
 	return statement.Issuer{ID: id, Issuer: iss, JWKS: i.JWKS(), Algorithms: []string{"EdDSA", "ES256", "ES384", "RS256", "PS256"}}

@@ -208,6 +208,9 @@ func TestProves(t *testing.T) {
 			if seen.RequestURI != c.path || r.bodies[0] != c.body {
 				t.Errorf("%s %q", seen.RequestURI, r.bodies[0])
 			}
+			if many := seen.Header["X-Many"]; c.name == "a header field twice" && !slices.Equal(many, []string{"a, b"}) {
+				t.Errorf("X-Many: %q", many)
+			}
 			for name, values := range seen.Header {
 				text := strings.Join(values, " ")
 				if strings.Contains(text, r.Door.Key()) || strings.Contains(text, "forged") {
@@ -314,8 +317,8 @@ func TestNoProxy(t *testing.T) {
 		fmt.Fprintf(c, "%s\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", line, r.Door.Addr(), r.Door.Key())
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		must(t, err)
-		if resp.StatusCode < 400 || resp.StatusCode >= 500 {
-			t.Errorf("%s: %d", line, resp.StatusCode)
+		if code := resp.Header.Get("Reeve-Refusal"); code != "sidecar_path" && code != "sidecar_host" {
+			t.Errorf("%s: %d %s", line, resp.StatusCode, code)
 		}
 	}
 	if len(r.seen) != 0 {
@@ -406,8 +409,10 @@ func TestSentOnce(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		r := newRig(t)
 		r.call("GET", "/v1/models", "", nil) // a connection that is there, and a nonce
+		r.mu.Lock()
 		before := len(r.seen)
 		r.answer = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+		r.mu.Unlock()
 		body := map[string]string{"POST": chat}[method]
 		if resp := r.call(method, "/v1/responses/x", body, func(q *http.Request) { q.Header.Set("Idempotency-Key", "k") }); resp.StatusCode != http.StatusBadGateway {
 			t.Errorf("%s: %d", method, resp.StatusCode)
@@ -484,4 +489,62 @@ type writes chan string
 func (w writes) Write(p []byte) (int, error) {
 	w <- string(p)
 	return len(p), nil
+}
+
+// Ready is a sidecar whose proof the gateway took when it was last asked.
+func TestReadiness(t *testing.T) {
+	r := newRig(t)
+	var h Health
+	ready := func() (int, string) {
+		w := httptest.NewRecorder()
+		h.ready(w, nil)
+		return w.Code, w.Body.String()
+	}
+	if status, text := ready(); status != http.StatusServiceUnavailable || !strings.Contains(text, "not asked yet") {
+		t.Errorf("before: %d %s", status, text)
+	}
+	if err := r.Ask(t.Context()); err != nil || !h.Tell(err) || h.Tell(err) {
+		t.Errorf("asked: %v", err)
+	}
+	if status, text := ready(); status != http.StatusOK {
+		t.Errorf("after: %d %s", status, text)
+	}
+	if workload, level := r.Who(); workload != "research-agent" || level != "W2" {
+		t.Errorf("%s %s", workload, level)
+	}
+	r.source = newHeld(func(context.Context) (string, error) { return bound(t, "", time.Now().Add(time.Hour)), nil }, nil, time.Now)
+	if err := r.Ask(t.Context()); err == nil || !h.Tell(err) {
+		t.Errorf("a token of a stranger is taken: %v", err)
+	}
+	if status, text := ready(); status != http.StatusServiceUnavailable || !strings.Contains(text, "does not take this sidecar's proof (401)") {
+		t.Errorf("refused: %d %s", status, text)
+	}
+}
+
+// Many calls at one time, with nonces that end meanwhile: each is taken once.
+func TestTogether(t *testing.T) {
+	r := newRig(t)
+	var all sync.WaitGroup
+	for i := range 24 {
+		all.Go(func() {
+			resp, err := r.try(t.Context(), "POST", "/v1/chat/completions", chat, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK && resp.Header.Get("Reeve-Refusal") != "use_reeve_nonce" {
+				t.Errorf("%d", resp.StatusCode)
+			}
+		})
+		if i == 12 {
+			r.mu.Lock()
+			r.nonce = "second"
+			r.mu.Unlock()
+		}
+	}
+	all.Wait()
+	if len(r.refused) != 0 || len(r.who) != len(r.spent) {
+		t.Errorf("%v, %d of %d", r.refused, len(r.spent), len(r.who))
+	}
 }

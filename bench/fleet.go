@@ -20,6 +20,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	demo "github.com/reevehq/reeve/internal/demo/upstream"
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/seal"
@@ -177,7 +178,7 @@ func (f *fleet) sign(gateways, keys int) error {
 			err = f.dir.WriteRecord("research-openai-1-"+c.ID, env)
 		}
 		if err == nil {
-			err = feed.Write(filepath.Join(string(f.dir.Signed()), feed.SealedPath(&h)), ciphertext)
+			err = durable.Replace(filepath.Join(string(f.dir.Signed()), feed.SealedPath(&h)), ciphertext, 0o600)
 		}
 		if err != nil {
 			return err

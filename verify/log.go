@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,7 +317,7 @@ func fold(b []byte) (h tlog.Hash) {
 
 // file checks one file below tile/ that is not read on the way through the tree.
 func (a *audit) file(d published, c *Checkpoint, p string) error {
-	if strings.HasSuffix(p, ".new") {
+	if strings.HasPrefix(path.Base(p), ".new-") {
 		return nil // being written
 	}
 	level, n, width, ok := parsePath(p)

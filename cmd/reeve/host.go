@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/hop"
 )
 
@@ -47,7 +48,11 @@ func newHostKeyCmd() *cobra.Command {
 
 // hostKey makes or reads a key. A key is never written over.
 func hostKey(path string) (peer string, err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	peer, text, err := hop.NewKey()
+	if err != nil {
+		return "", err
+	}
+	err = durable.Create(path, text, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		key, err := hop.ReadKey(path)
 		if err != nil {
@@ -58,9 +63,5 @@ func hostKey(path string) (peer string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("making the key: %w", err)
 	}
-	peer, text, err := hop.NewKey()
-	if err == nil {
-		_, err = f.Write(text)
-	}
-	return peer, errors.Join(err, f.Sync(), f.Close())
+	return peer, nil
 }

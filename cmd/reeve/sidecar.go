@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/sidecar"
 	"github.com/reevehq/reeve/internal/sidecar/spiffe"
@@ -155,16 +155,7 @@ func writeEnv(path string, settings [][2]string) error {
 	for _, v := range settings {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], v[1])
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".env-") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing the settings: %w", err)
-	}
-	_, err = io.WriteString(f, b.String())
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err := durable.Replace(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("writing the settings: %w", err)
 	}
 	return nil

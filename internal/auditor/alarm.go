@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/metrics"
 )
 
@@ -89,12 +90,7 @@ func (a *alarms) write(alarm *Alarm) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(a.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(slices.Concat([]byte("\n"), b, []byte("\n")))
-	return errors.Join(err, f.Sync(), f.Close())
+	return durable.Append(a.file, b)
 }
 
 // settle ends the alarms of a log that was found right. They stay in the list.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -260,7 +260,7 @@ func (t *tail) store(name string, b []byte, dirs map[string]bool) error {
 func (t *tail) save(old tlog.Tree) error {
 	b, err := json.Marshal(&t.state)
 	if err == nil {
-		err = feed.Write(filepath.Join(string(t.own), "state.json"), b)
+		err = durable.Replace(filepath.Join(string(t.own), "state.json"), b, 0o600)
 	}
 	if err == nil {
 		err = os.WriteFile(filepath.Join(string(t.own), signedFile), []byte(t.Signed), 0o600) // for people and verify

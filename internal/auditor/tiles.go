@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 const (
@@ -150,30 +152,13 @@ func (d folder) volumes() []int {
 
 // write puts a synced file into the folder; its directory is synced by sync.
 func (d folder) write(name string, b []byte) error {
-	full := filepath.Join(string(d), filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(full), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), full)
+	return durable.Put(filepath.Join(string(d), filepath.FromSlash(name)), b, 0o600, (*os.File).Sync)
 }
 
 // sync makes the names of files in a directory durable, and the directory's own up to the folder.
 func (d folder) sync(names map[string]bool) error {
 	for name := range names {
-		dir, err := os.Open(filepath.Join(string(d), filepath.FromSlash(name)))
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		if err := durable.Sync(filepath.Join(string(d), filepath.FromSlash(name))); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/demo/upstream"
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/handover"
 	"github.com/reevehq/reeve/internal/host"
@@ -191,8 +192,8 @@ func writeEnv(path, url string, key secret.Value) error {
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], v[1])
 	}
-	if err := os.WriteFile(path+".new", []byte(b.String()), 0o600); err != nil {
+	if err := durable.Replace(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("writing the settings: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }

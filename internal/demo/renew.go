@@ -2,11 +2,11 @@ package demo
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
@@ -91,11 +91,7 @@ func attestAll(dir estate.Dir, now time.Time) (*statement.Charter, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := string(dir) + "/charter.yaml"
-	if err := os.WriteFile(path+".new", b, 0o644); err != nil {
-		return nil, err
-	}
-	return &charter, os.Rename(path+".new", path)
+	return &charter, durable.Replace(string(dir)+"/charter.yaml", b, 0o644)
 }
 
 // keysLast reports whether every workload has a key that is good at t.

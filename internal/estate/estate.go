@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -355,7 +356,7 @@ func (d Dir) Approve(name string, by *Signer) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, "signatures.json"), b, 0o644)
+	return durable.Replace(filepath.Join(dir, "signatures.json"), b, 0o644)
 }
 
 // sameFiles reads the files of a draft's folder, which must hold exactly what its manifest lists.
@@ -420,7 +421,7 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 		for _, step := range []func() error{
 			func() error { return os.MkdirAll(filepath.Dir(to), 0o755) },
 			func() error { return os.Rename(from, to) },
-			func() error { return sync(filepath.Dir(to)) },
+			func() error { return durable.Sync(filepath.Dir(to)) },
 		} {
 			if err == nil {
 				err = step()
@@ -448,17 +449,9 @@ func order(name string) int {
 func syncFiles(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		err = errors.Join(err, sync(filepath.Join(dir, e.Name())))
+		err = errors.Join(err, durable.Sync(filepath.Join(dir, e.Name())))
 	}
-	return errors.Join(err, sync(dir))
-}
-
-func sync(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(err, durable.Sync(dir))
 }
 
 // Pin is the pin for the estate's first charter version.

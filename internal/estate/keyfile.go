@@ -13,6 +13,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -88,7 +89,7 @@ func (s *Signer) Save(file string, passphrase secret.Value) error {
 	if err != nil {
 		return err
 	}
-	return writeNew(file, append(b, '\n'), 0o600)
+	return durable.Create(file, append(b, '\n'), 0o600)
 }
 
 // Open reads a key file. ask is called for the passphrase of a protected one; a nil ask gives ErrPassphrase.

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -187,5 +188,5 @@ func (d Dir) Attest(person, by string, until time.Time) error {
 	if bytes.Equal(next, text) {
 		return nil
 	}
-	return replaceFile(name, append(bytes.TrimRight(next, "\n"), '\n'), 0o644)
+	return durable.Replace(name, append(bytes.TrimRight(next, "\n"), '\n'), 0o644)
 }

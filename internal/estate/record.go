@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
@@ -52,7 +53,7 @@ func (d Dir) WriteRecord(name string, env *statement.Envelope) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(d.Signed(), "records", kind, name+".json"), b, 0o644)
+	return durable.Replace(filepath.Join(d.Signed(), "records", kind, name+".json"), b, 0o644)
 }
 
 // Kind is the kind of record in an envelope, or empty.
@@ -322,7 +323,7 @@ func (d Dir) submit(set *statement.Set, name string, env *statement.Envelope, no
 	if bad != nil {
 		return bad
 	}
-	if bad := replaceFile(aside, b, 0o644); bad != nil {
+	if bad := durable.Replace(aside, b, 0o644); bad != nil {
 		return bad
 	}
 	return &Awaiting{Name: Kind(env) + "/" + name, Refusal: e}

@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -432,7 +433,7 @@ func (f *Follower) takeSet(store statement.Store) error {
 		return nil
 	}
 	if len(f.cfg.URLs) > 0 {
-		err = Write(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode())
+		err = durable.Replace(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode(), 0o600)
 	}
 	return inForce(errors.Join(err, writeLast(f.dir, set.Locked())))
 }
@@ -470,7 +471,7 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if kind == "handover" || f.dir == "" || len(f.cfg.URLs) == 0 {
 		return nil
 	}
-	return inForce(f.keep(frame))
+	return inForce(durable.Append(filepath.Join(f.dir, "records"), frame.Encode()))
 }
 
 // pass verifies one record with the set in force and hands it to its callback. What is for another custodian is kept like
@@ -543,16 +544,6 @@ func (f *Follower) restore() error {
 		}
 	}
 	return nil
-}
-
-// keep appends a record to the own copy. The newline comes first, so that a torn line spoils no other.
-func (f *Follower) keep(frame *Frame) error {
-	w, err := os.OpenFile(filepath.Join(f.dir, "records"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append([]byte{'\n'}, frame.Encode()...))
-	return errors.Join(err, w.Sync(), w.Close())
 }
 
 func inForce(err error) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/statement"
@@ -636,7 +637,7 @@ func TestFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(filepath.Join(s.Dir.Signed(), SealedPath(&hand)), []byte("ciphertext")); err != nil {
+	if err := durable.Replace(filepath.Join(s.Dir.Signed(), SealedPath(&hand)), []byte("ciphertext"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Dir.WriteRecord("research-openai-1-c1", env); err != nil {
@@ -655,7 +656,7 @@ func TestFolder(t *testing.T) {
 		t.Error(diff)
 	}
 	// A bad record says nothing about the others; a folder that is gone leaves the age growing.
-	if err := Write(filepath.Join(s.Dir.Signed(), "records/revocation/bad.json"), []byte("{}")); err != nil {
+	if err := durable.Replace(filepath.Join(s.Dir.Signed(), "records/revocation/bad.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the refusal", func() bool { return f.Status().Err != "" })

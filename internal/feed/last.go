@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -35,7 +36,7 @@ func readLast(dir string) (last statement.Locked, err error) {
 
 // writeLast keeps the lock of the set in force.
 func writeLast(dir string, last statement.Locked) error {
-	return Write(filepath.Join(dir, lastLock), fmt.Appendf(nil, "%d %s\n", last.Version, last.SHA256))
+	return durable.Replace(filepath.Join(dir, lastLock), fmt.Appendf(nil, "%d %s\n", last.Version, last.SHA256), 0o600)
 }
 
 // hear returns when the follower first heard of a charter that recovery keys announced. One that it has not heard of it hears of
@@ -48,7 +49,7 @@ func (f *Follower) hear(sha256 string) time.Time {
 		}
 	}
 	now := f.cfg.Clock().UTC()
-	if err := Write(path, now.AppendFormat(nil, time.RFC3339Nano)); err != nil {
+	if err := durable.Replace(path, now.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
 		f.cfg.Log.Error("when a recovery was announced is not on disk: its notice begins again after a restart", "error", err)
 	}
 	return now

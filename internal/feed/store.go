@@ -122,32 +122,6 @@ func SealedPath(h *statement.Handover) string {
 	return fmt.Sprintf("sealed/%s/%d-%s.age", h.Credential, h.Version, h.Custodian)
 }
 
-// Write puts a file at path so that it is there whole or not at all, also after a crash. Missing folders are made with
-// mode 0700.
-func Write(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // Stamp stands for what a signed store in a folder holds: it changes when a file is put there or taken away. It is empty
 // while a change is so recent that another could hide behind the same time of modification: then look anyway.
 func Stamp(dir string) string {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/secret"
@@ -93,7 +94,7 @@ func put(dir estate.Dir, estateID string, d *Done, c statement.Custodian, value 
 		return err
 	}
 	path := filepath.Join(dir.Signed(), "sealed", d.Credential, fmt.Sprintf("%d-%s.age", d.Version, c.ID))
-	if err := write(path, ciphertext); err != nil {
+	if err := durable.Replace(path, ciphertext, 0o644); err != nil {
 		return err
 	}
 	return dir.WriteRecord(fmt.Sprintf("%s-%d-%s", d.Credential, d.Version, c.ID), env)
@@ -134,23 +135,6 @@ func newest(dir estate.Dir, credential string) (int64, error) {
 		}
 	}
 	return most, nil
-}
-
-// write writes a file completely or not at all.
-func write(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // Held is a credential and what was handed over of it.

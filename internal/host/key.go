@@ -3,14 +3,13 @@ package host
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"filippo.io/age"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"
@@ -84,10 +83,5 @@ func makeNoteKey(path, estateID, use, id string) (vkey string, err error) {
 
 // writeKey writes a new file: a key is never written over.
 func writeKey(path, text string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text + "\n")
-	return errors.Join(err, f.Sync(), f.Close())
+	return durable.Create(path, []byte(text+"\n"), 0o600)
 }

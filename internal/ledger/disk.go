@@ -1,11 +1,12 @@
 package ledger
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 // disk is one directory of WAL segments. The operating system's is osDisk; tests have one that loses what was not synced.
@@ -52,7 +53,7 @@ func (d osDisk) rename(old, new string) error {
 	if err := os.Rename(d.path(old), d.path(new)); err != nil {
 		return err
 	}
-	return syncDir(string(d))
+	return durable.Sync(string(d))
 }
 
 func (d osDisk) remove(name string) error { return os.Remove(d.path(name)) }
@@ -80,47 +81,11 @@ func (f osFile) Size() (int64, error) {
 
 func (f osFile) Sync() error { return fdatasync(f.File) }
 
-// syncDir syncs a directory, or a file that is not open for writing.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// writeFile replaces a file. With sync, a crash leaves the old or the new contents; without, it may leave neither.
-func writeFile(path string, data []byte, mode os.FileMode, gid int, sync bool) error {
-	tmp := path + newSuffix
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode) // the umask may have taken the group's bit
-	}
-	if err == nil && gid > 0 {
-		err = f.Chown(-1, gid)
-	}
-	if err == nil && sync {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
 // zeroChunk bounds how much unsynced data a segment being prepared puts in the way of the running log's syncs.
 const zeroChunk = 1 << 20
 
-// Names of files that are being written.
-const (
-	newSuffix = ".new"
-	tmpPrefix = "tmp-"
-)
+// tmpPrefix begins the name of a segment that is being made.
+const tmpPrefix = "tmp-"
 
 // createSegment makes a segment of zeros that is durable under its name when createSegment returns.
 func createSegment(d disk, name string, size int64) (file, error) {

@@ -4,13 +4,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
 )
 
@@ -32,18 +31,11 @@ func GenerateKey(origin string) (Key, error) {
 
 // LoadKey reads a note signer key ("PRIVATE+KEY+…", golang.org/x/mod/sumdb/note) from a file that only its owner may read.
 func LoadKey(path string) (Key, error) {
-	info, err := os.Stat(path)
+	text, err := secret.ReadFile(path)
 	if err != nil {
 		return Key{}, fmt.Errorf("log key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return Key{}, fmt.Errorf("log key %s has mode %04o: others can read it, so it proves nothing; chmod 600 it and, if anyone could have, replace it", path, info.Mode().Perm())
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Key{}, fmt.Errorf("log key: %w", err)
-	}
-	k, err := parseKey(strings.TrimSpace(string(b)))
+	k, err := parseKey(string(text.Reveal()))
 	if err != nil {
 		return Key{}, fmt.Errorf("log key %s: %w", path, err)
 	}
@@ -52,12 +44,7 @@ func LoadKey(path string) (Key, error) {
 
 // Save writes the key to a new file with mode 0600.
 func (k Key) Save(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%s\n", k.text.Reveal())
-	return errors.Join(err, f.Sync(), f.Close())
+	return durable.Create(path, fmt.Appendf(nil, "%s\n", k.text.Reveal()), 0o600)
 }
 
 // Origin is the key's name.

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 // A payload is outside the tree, so that it can be erased: the leaf has only a salted commitment. It is sealed with its tenant's
@@ -78,7 +80,7 @@ func (k *keyring) of(tenant string) (cipher.AEAD, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		b = make([]byte, 32)
 		rand.Read(b)
-		err = errors.Join(os.MkdirAll(k.dir, 0o700), writeFile(k.path(tenant), b, 0o600, 0, true), syncDir(k.dir))
+		err = durable.Replace(k.path(tenant), b, 0o600)
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +104,7 @@ func (k *keyring) destroy(tenant string) error {
 	if err := os.Remove(k.path(tenant)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(os.MkdirAll(k.dir, 0o700), syncDir(k.dir))
+	return errors.Join(os.MkdirAll(k.dir, 0o700), durable.Sync(k.dir))
 }
 
 // domainHeartbeat keeps the tenant map's hashes apart from others.

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 // Files of a published log beside its tiles.
@@ -209,7 +211,17 @@ func (s shelf) put(path string, data []byte, sync bool) error {
 	if err := s.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return writeFile(path, data, s.file, s.group, sync)
+	return durable.Put(path, data, s.file, func(f *os.File) error {
+		if s.group > 0 {
+			if err := f.Chown(-1, s.group); err != nil {
+				return err
+			}
+		}
+		if sync {
+			return f.Sync()
+		}
+		return nil
+	})
 }
 
 // putTile writes a tile of some width, and lets the forerunners of a full one go.
@@ -257,7 +269,7 @@ func (s shelf) has(path string) bool {
 func (s shelf) sync(paths []string) error {
 	dirs := map[string]bool{".": true}
 	for _, path := range paths {
-		if err := syncDir(filepath.Join(s.root, path)); err != nil {
+		if err := durable.Sync(filepath.Join(s.root, path)); err != nil {
 			return err
 		}
 		for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
@@ -265,7 +277,7 @@ func (s shelf) sync(paths []string) error {
 		}
 	}
 	for dir := range dirs {
-		if err := syncDir(filepath.Join(s.root, dir)); err != nil {
+		if err := durable.Sync(filepath.Join(s.root, dir)); err != nil {
 			return err
 		}
 	}
@@ -293,7 +305,7 @@ func (p *publisher) sign(l *Log) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(l.cfg.dir(p.v.n), cosignedFile), raw, 0o600, 0, true); err != nil {
+	if err := durable.Replace(filepath.Join(l.cfg.dir(p.v.n), cosignedFile), raw, 0o600); err != nil {
 		return err
 	}
 	if err := p.tiles.put(signedFile, raw, false); err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -163,7 +164,7 @@ func (l *Log) retire(n int) (bool, error) {
 		return false, fmt.Errorf("%s names log %s, which is not the current one", path, r.Log)
 	}
 	// Kept as evidence. Not renamed: a confined process may not move files from one directory to another.
-	if err := writeFile(filepath.Join(l.cfg.dir(l.vol.n), RetireRequest), envelope, 0o600, 0, true); err != nil {
+	if err := durable.Replace(filepath.Join(l.cfg.dir(l.vol.n), RetireRequest), envelope, 0o600); err != nil {
 		return false, err
 	}
 	return true, os.Remove(path)

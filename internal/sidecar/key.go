@@ -9,13 +9,13 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/pop"
 )
 
@@ -40,12 +40,8 @@ func CreateKey(path, kind string) (jwks string, err error) {
 	if err != nil {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := durable.Create(path, pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}), 0o600); err != nil {
 		return "", fmt.Errorf("making the workload's key: %w", err)
-	}
-	if err := errors.Join(pem.Encode(f, &pem.Block{Type: keyBlock, Bytes: der}), f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("writing the workload's key: %w", err)
 	}
 	return publicSet(key)
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 // ErrExposed refuses a file or directory that others could read or change.
@@ -78,7 +80,7 @@ func (d Dir) Replace(name string, content []byte) (err error) {
 		os.Remove(tmp)
 		return fmt.Errorf("writing %s: %w", d.Path(name), err)
 	}
-	return d.sync()
+	return durable.Sync(string(d))
 }
 
 // Ahead takes up size bytes for the next Replace of a file, so that it works on a disk that is full by then.
@@ -93,13 +95,3 @@ func (d Dir) Ahead(name string, size int) error {
 
 // next is the file that takes another's place.
 func (d Dir) next(name string) string { return d.Path("." + name + ".new") }
-
-// sync makes the directory's names durable.
-func (d Dir) sync() error {
-	f, err := os.Open(string(d))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}

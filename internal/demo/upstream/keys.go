@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/reevehq/reeve/internal/durable"
 )
 
 const keysFile = "keys.json"
@@ -33,10 +35,10 @@ func WriteKeys(state string, keys []Key) error {
 		return err
 	}
 	path := filepath.Join(state, keysFile)
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+	if err := durable.Replace(path, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("writing the demo upstream's keys: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 // keyring reads the keys file when it changes.

@@ -54,7 +54,7 @@ func isCheckpoint(name string) bool {
 // requests, files that are being written.
 func isTransient(name string) bool {
 	base := path.Base(name)
-	return name == "lock" || name == ledger.RotateRequest || strings.HasSuffix(base, ".new") || strings.HasPrefix(base, "tmp-")
+	return name == "lock" || name == ledger.RotateRequest || strings.HasPrefix(base, ".new-") || strings.HasPrefix(base, "tmp-")
 }
 
 type namedFile struct {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/ledger"
 )
 
@@ -108,21 +109,9 @@ func request(dir, name string, content []byte) error {
 	if err := unix.Stat(dir, &s); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	f, err := os.CreateTemp(dir, "tmp-*")
-	if err != nil {
+	own := func(f *os.File) error { return f.Chown(int(s.Uid), int(s.Gid)) }
+	if err := durable.Put(filepath.Join(dir, name), content, 0o600, own, (*os.File).Sync); err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chown(int(s.Uid), int(s.Gid)), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Sync(dir)
 }

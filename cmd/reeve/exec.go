@@ -63,7 +63,7 @@ func runExec(cmd *cobra.Command, f sidecarFlags, logFile string, args []string) 
 	}
 	serving, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(serving) }()
+	go func() { ended <- s.Serve(serving, 0) }() // what the program leaves behind has nothing to ask any more
 	defer func() {
 		end()
 		<-ended

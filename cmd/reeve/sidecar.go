@@ -137,7 +137,7 @@ func runSidecar(ctx context.Context, cmd *cobra.Command, f sidecarFlags, env str
 			log.Info("the sidecar is ready", "workload", workload, "level", level)
 		}
 	})
-	err = s.Serve(ctx)
+	err = s.Serve(ctx, 30*time.Second)
 	log.Info("the sidecar ended", "error", errText(err))
 	return err
 }

@@ -101,6 +101,7 @@ func (c *call) pass(resp *http.Response) {
 	c.status, c.code = resp.StatusCode, resp.Header.Get("Reeve-Refusal")
 	c.w.WriteHeader(resp.StatusCode)
 	flusher := http.NewResponseController(c.w)
+	flusher.Flush() // the head goes ahead: the first event may take its time
 	piece := make([]byte, 32<<10)
 	for {
 		n, err := resp.Body.Read(piece)

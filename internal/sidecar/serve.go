@@ -12,11 +12,8 @@ import (
 	"time"
 )
 
-// drain is how long requests in flight may go on when a sidecar is told to end.
-const drain = 30 * time.Second
-
-// Serve serves the door until ctx ends; then requests in flight have 30 seconds.
-func (s *Sidecar) Serve(ctx context.Context) error {
+// Serve serves the door until ctx ends; then requests in flight have the time of drain.
+func (s *Sidecar) Serve(ctx context.Context, drain time.Duration) error {
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: log.New(io.Discard, "", 0), // its lines may have header values

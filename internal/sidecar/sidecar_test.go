@@ -35,6 +35,8 @@ type rig struct {
 	*Sidecar
 	t      testing.TB
 	client *http.Client
+	end    func()     // ends Serve
+	ended  chan error // what Serve returned
 
 	mu      sync.Mutex // guards what follows
 	nonce   string     // that is taken
@@ -78,15 +80,15 @@ func newRig(t testing.TB, options ...option) *rig {
 	r.Sidecar, err = New(cfg, Parts{Door: door, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Serve(ctx) }()
+	r.end, r.ended = cancel, make(chan error, 1)
+	go func() { r.ended <- r.Serve(ctx, time.Minute) }()
 	r.client = &http.Client{Transport: &http.Transport{DisableCompression: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial(door.Addr().Network(), door.Addr().String())
 	}}}
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
 		cancel()
-		must(t, <-ended)
+		must(t, <-r.ended)
 	})
 	return r
 }
@@ -399,6 +401,8 @@ func TestBrokenAnswers(t *testing.T) {
 	if b, err := io.ReadAll(resp.Body); err == nil {
 		t.Errorf("whole: %q", b)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.seen) != 1 {
 		t.Errorf("sent %d times", len(r.seen))
 	}
@@ -417,9 +421,11 @@ func TestSentOnce(t *testing.T) {
 		if resp := r.call(method, "/v1/responses/x", body, func(q *http.Request) { q.Header.Set("Idempotency-Key", "k") }); resp.StatusCode != http.StatusBadGateway {
 			t.Errorf("%s: %d", method, resp.StatusCode)
 		}
+		r.mu.Lock()
 		if n := len(r.seen) - before; n != 1 || len(r.refused) != 0 {
 			t.Errorf("%s: sent %d times, %v", method, n, r.refused)
 		}
+		r.mu.Unlock()
 	}
 }
 
@@ -546,5 +552,31 @@ func TestTogether(t *testing.T) {
 	all.Wait()
 	if len(r.refused) != 0 || len(r.who) != len(r.spent) {
 		t.Errorf("%v, %d of %d", r.refused, len(r.spent), len(r.who))
+	}
+}
+
+// A sidecar that is told to end takes nothing new and lets what is in flight end.
+func TestDrain(t *testing.T) {
+	r := newRig(t)
+	begun, further := make(chan struct{}), make(chan struct{})
+	r.answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.(http.Flusher).Flush()
+		close(begun)
+		<-further
+		io.WriteString(w, "the end")
+	}
+	resp := r.call("POST", "/v1/chat/completions", chat, nil)
+	<-begun
+	r.end()
+	for { // until the door is shut
+		c, err := net.Dial("tcp", r.Door.Addr().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	close(further)
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "the end" {
+		t.Errorf("%q %v", b, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
@@ -177,7 +178,7 @@ func fetchRecovered(cmd *cobra.Command, env *statement.Envelope, file string) er
 	sum := sha256.Sum256(raw)
 	ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 	defer cancel()
-	ciphertext, err := admin.New(d.Socket(host.Custodian, "admin")).Recovered(ctx, hex.EncodeToString(sum[:]))
+	ciphertext, err := operator.New(d.Socket(host.Custodian, "admin")).Recovered(ctx, hex.EncodeToString(sum[:]))
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func newGlassListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			st, err := admin.New(d.Socket(host.Custodian, "admin")).Status(cmd.Context())
+			st, err := operator.New(d.Socket(host.Custodian, "admin")).Status(cmd.Context())
 			if err != nil {
 				return failed(err)
 			}
@@ -255,7 +256,7 @@ func newGlassReviewCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			st, err := admin.New(d.Socket(host.Custodian, "admin")).Status(cmd.Context())
+			st, err := operator.New(d.Socket(host.Custodian, "admin")).Status(cmd.Context())
 			if err != nil {
 				return failed(err)
 			}

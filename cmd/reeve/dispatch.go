@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
@@ -91,7 +91,7 @@ func (v *delivery) channels(d *host.Dir, o *dispatch.Order) {
 	socket := d.Socket(host.Custodian, "admin")
 	if _, err := os.Stat(socket); err == nil {
 		o.Channels = append(o.Channels, dispatch.Channel{Name: "admin", To: socket, Send: func(ctx context.Context, record []byte) error {
-			_, err := admin.New(socket).Accept(ctx, record)
+			_, err := operator.New(socket).Accept(ctx, record)
 			return err
 		}})
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/doctor"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
@@ -85,7 +85,7 @@ func evidence(ctx context.Context, d *host.Dir) *doctor.Evidence {
 	for _, p := range up.Look(ctx, d).Processes {
 		e.Processes = append(e.Processes, doctor.Process{Name: p.Name, Ready: p.Ready, Waits: p.Waits(), Log: p.Log})
 	}
-	if e.Custodian, e.AskErr = admin.New(d.Socket(host.Custodian, "admin")).Status(ctx); e.AskErr != nil {
+	if e.Custodian, e.AskErr = operator.New(d.Socket(host.Custodian, "admin")).Status(ctx); e.AskErr != nil {
 		e.Custodian = nil
 	} else {
 		e.ID = e.Custodian.ID

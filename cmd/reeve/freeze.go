@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -34,7 +34,7 @@ func newFreezeCmd() *cobra.Command {
 			if u, err := user.Current(); err == nil && reason == "" {
 				reason = "by " + u.Username + " on this host"
 			}
-			done, err := admin.New(d.Socket(host.Custodian, "admin")).Freeze(cmd.Context(), target, reason)
+			done, err := operator.New(d.Socket(host.Custodian, "admin")).Freeze(cmd.Context(), target, reason)
 			if done != "" {
 				fmt.Fprintln(cmd.OutOrStdout(), done)
 			}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
@@ -95,7 +95,7 @@ func publishFile(cmd *cobra.Command, file, process string, v *delivery) error {
 func accept(cmd *cobra.Command, d *host.Dir, raw []byte) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 	defer cancel()
-	done, err := admin.New(d.Socket(host.Custodian, "admin")).Accept(ctx, raw)
+	done, err := operator.New(d.Socket(host.Custodian, "admin")).Accept(ctx, raw)
 	if done != "" {
 		fmt.Fprintln(cmd.OutOrStdout(), done)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/demo"
 	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/estate"
@@ -34,7 +35,7 @@ type site struct {
 	dir    *host.Dir
 	trust  *verify.Trust
 	key    string // of research-agent
-	admin  *admin.Client
+	admin  *operator.Client
 	client *http.Client // for the gateway
 
 	gateway string // the gateway's address when it is not 127.0.0.1
@@ -88,7 +89,7 @@ func newSite(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	s.key = s.env(d.Env(), "REEVE_KEY")
-	s.admin = admin.New(d.Socket(host.Custodian, "admin"))
+	s.admin = operator.New(d.Socket(host.Custodian, "admin"))
 	s.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(s.client.CloseIdleConnections)
 	return s

@@ -1,14 +1,12 @@
-// Package admin is the custodian's admin socket, both ends: JSON over HTTP on a Unix socket of the host's operator. It shows
-// the state and closes; what opens or lengthens anything needs a record that the owners signed.
+// Package admin is the custodian's admin socket: JSON over HTTP on a Unix socket of the host's operator, whose end is
+// internal/admin/operator. It shows the state and closes; what opens or lengthens anything needs a record that the owners signed.
 package admin
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -16,11 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-const (
-	maxRequest = 64 << 10 // bytes of a request
-	maxAnswer  = 8 << 20  // bytes of an answer
-	timeout    = 10 * time.Second
-)
+const maxRequest = 64 << 10 // bytes of a request
 
 // Status is what a custodian says of itself. It holds no secret.
 type Status struct {
@@ -121,8 +115,8 @@ type Freeze struct {
 	Reason string           `json:"reason"`
 }
 
-// reply answers everything but status.
-type reply struct {
+// Reply answers everything but status.
+type Reply struct {
 	Done string `json:"done,omitempty"`
 	// Ciphertext is a recovered secret, encrypted with age.
 	Ciphertext []byte `json:"ciphertext,omitempty"`
@@ -146,10 +140,10 @@ func Handler(c Custodian) http.Handler {
 	mux.HandleFunc("GET /recovered/{record}", func(w http.ResponseWriter, r *http.Request) {
 		ciphertext, err := c.Recovered(r.PathValue("record"))
 		if err != nil {
-			answer(w, http.StatusNotFound, reply{Error: err.Error()})
+			answer(w, http.StatusNotFound, Reply{Error: err.Error()})
 			return
 		}
-		answer(w, http.StatusOK, reply{Ciphertext: ciphertext})
+		answer(w, http.StatusOK, Reply{Ciphertext: ciphertext})
 	})
 	mux.HandleFunc("POST /reload", act(func([]byte) (string, error) { return c.Reload() }))
 	return mux
@@ -159,15 +153,15 @@ func act(do func([]byte) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
-			answer(w, http.StatusRequestEntityTooLarge, reply{Error: err.Error()})
+			answer(w, http.StatusRequestEntityTooLarge, Reply{Error: err.Error()})
 			return
 		}
 		done, err := do(body)
 		if err != nil {
-			answer(w, http.StatusUnprocessableEntity, reply{Done: done, Error: err.Error()})
+			answer(w, http.StatusUnprocessableEntity, Reply{Done: done, Error: err.Error()})
 			return
 		}
-		answer(w, http.StatusOK, reply{Done: done})
+		answer(w, http.StatusOK, Reply{Done: done})
 	}
 }
 
@@ -175,76 +169,4 @@ func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v) // fails only when the operator is gone
-}
-
-// Client is an operator's end. Safe for concurrent use.
-type Client struct {
-	socket string
-	http   http.Client
-}
-
-// New returns a client of the socket at a path.
-func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
-	return &Client{socket, http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: timeout}}
-}
-
-// Status asks for the custodian's state.
-func (c *Client) Status(ctx context.Context) (*Status, error) {
-	var s Status
-	return &s, c.do(ctx, http.MethodGet, "/status", nil, &s)
-}
-
-// Freeze closes a target at once and returns what was done.
-func (c *Client) Freeze(ctx context.Context, target statement.Target, reason string) (string, error) {
-	body, err := json.Marshal(Freeze{target, reason})
-	if err != nil {
-		return "", err
-	}
-	return c.act(ctx, "/freeze", body)
-}
-
-// Accept hands the file of a signed record over: a revocation, or an extension of the witness fuse or the feed bound.
-func (c *Client) Accept(ctx context.Context, record []byte) (string, error) {
-	return c.act(ctx, "/accept", record)
-}
-
-// Recovered fetches the secret that a break-glass recovered, encrypted to the person whom it names.
-func (c *Client) Recovered(ctx context.Context, record string) ([]byte, error) {
-	var r reply
-	err := c.do(ctx, http.MethodGet, "/recovered/"+record, nil, &r)
-	if err == nil && r.Error != "" {
-		err = fmt.Errorf("the custodian: %s", r.Error)
-	}
-	return r.Ciphertext, err
-}
-
-// Reload makes the custodian read sets and records again.
-func (c *Client) Reload(ctx context.Context) (string, error) { return c.act(ctx, "/reload", nil) }
-
-func (c *Client) act(ctx context.Context, path string, body []byte) (string, error) {
-	var r reply
-	err := c.do(ctx, http.MethodPost, path, body, &r)
-	if err == nil && r.Error != "" {
-		err = fmt.Errorf("the custodian: %s", r.Error)
-	}
-	return r.Done, err
-}
-
-func (c *Client) do(ctx context.Context, method, path string, body []byte, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://custodian"+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking the custodian at %s: %w; is it running, and are you its user or root?", c.socket, err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
-		return fmt.Errorf("reading the custodian's answer (%s): %w", resp.Status, err)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package admin
+package admin_test
 
 import (
 	"context"
@@ -12,14 +12,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
 // custodian remembers what it was told.
 type custodian struct{ told []string }
 
-func (c *custodian) Status() *Status {
-	return &Status{ID: "c1", Lock: 7, Closed: []Closed{{Target: statement.Target{Kind: "everything"}, By: "admin"}}}
+func (c *custodian) Status() *admin.Status {
+	return &admin.Status{ID: "c1", Lock: 7, Closed: []admin.Closed{{Target: statement.Target{Kind: "everything"}, By: "admin"}}}
 }
 
 func (c *custodian) Recovered(string) ([]byte, error) { return []byte("age"), nil }
@@ -51,10 +53,10 @@ func TestBothEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &custodian{}
-	server := &http.Server{Handler: Handler(c)}
+	server := &http.Server{Handler: admin.Handler(c)}
 	go server.Serve(ln)
 	defer server.Close()
-	client, ctx := New(socket), context.Background()
+	client, ctx := operator.New(socket), context.Background()
 
 	status, err := client.Status(ctx)
 	if diff := cmp.Diff(c.Status(), status); err != nil || diff != "" {
@@ -69,7 +71,7 @@ func TestBothEnds(t *testing.T) {
 	if _, err := client.Accept(ctx, []byte("{}")); err == nil || !strings.Contains(err.Error(), "nobody signed it") {
 		t.Errorf("%v", err)
 	}
-	if _, err := client.Accept(ctx, make([]byte, maxRequest+1)); err == nil {
+	if _, err := client.Accept(ctx, make([]byte, 64<<10+1)); err == nil {
 		t.Error("a record without bounds was read")
 	}
 	if done, err := client.Reload(ctx); err != nil || done != "reloaded" {
@@ -78,7 +80,7 @@ func TestBothEnds(t *testing.T) {
 	if diff := cmp.Diff([]string{"freeze unit research test", "freeze unit unsaved test", "accept {}"}, c.told); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
-	if _, err := New(socket + "x").Status(ctx); err == nil || !strings.Contains(err.Error(), "is it running") {
+	if _, err := operator.New(socket + "x").Status(ctx); err == nil || !strings.Contains(err.Error(), "is it running") {
 		t.Errorf("%v", err)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/metrics"
-	"github.com/reevehq/reeve/internal/relay"
+	"github.com/reevehq/reeve/internal/relay/server"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/verify"
@@ -37,7 +37,7 @@ type Auditor struct {
 	log     *slog.Logger
 	metrics *metrics.Registry
 	alarms  *alarms
-	relay   relay.Relay
+	relay   server.Relay
 
 	mu    sync.Mutex // guards what follows
 	trust *verify.Trust

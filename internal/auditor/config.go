@@ -8,6 +8,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/confine"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 )
 
 // Config is auditor.yaml. Paths are absolute or relative to the working directory.
@@ -16,8 +17,8 @@ type Config struct {
 	Listen string `yaml:"listen"` // host:port of add-checkpoint (C2SP tlog-witness) and of the status
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
-	TLS      process.TLS `yaml:"tls"`       // of listen
-	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
+	TLS      serve.TLS `yaml:"tls"`       // of listen
+	LogLevel string    `yaml:"log_level"` // debug, info (the default), warn or error
 
 	StateDir   string `yaml:"state_dir"`   // mode 0700: a verified copy of every log, and what was cosigned
 	Trust      string `yaml:"trust"`       // trust.json: the estate's log keys

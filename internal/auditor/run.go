@@ -14,6 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/relay"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -40,7 +41,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err != nil {
 		return err
 	}
-	cert := new(process.Certificate)
+	cert := new(serve.Certificate)
 	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func readTrust(path string) (*verify.Trust, error) {
 }
 
 // serve answers, looks and reloads until ctx ends.
-func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, l net.Listener, reload <-chan *Config, cert *process.Certificate) error {
+func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, l net.Listener, reload <-chan *Config, cert *serve.Certificate) error {
 	server := &http.Server{
 		Handler: a.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
@@ -122,5 +123,5 @@ func (a *Auditor) Handler() http.Handler {
 	})
 	mux.Handle(relay.Path, &a.relay)
 	mux.HandleFunc("GET /v1/logs/{process}/{file...}", a.file)
-	return process.Access(a.log, mux)
+	return serve.Access(a.log, mux)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/confine"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -21,8 +22,8 @@ type Config struct {
 	Listen string `yaml:"listen"` // host:port of the stream and of records; what is served is signed or public
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
-	TLS      process.TLS `yaml:"tls"`       // of listen
-	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
+	TLS      serve.TLS `yaml:"tls"`       // of listen
+	LogLevel string    `yaml:"log_level"` // debug, info (the default), warn or error
 
 	StateDir   string `yaml:"state_dir"`   // mode 0700: database, write-ahead log
 	TilesDir   string `yaml:"tiles_dir"`   // the published log, readable by the auditor

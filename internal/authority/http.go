@@ -14,7 +14,7 @@ import (
 
 	"github.com/reevehq/reeve/docs/openapi"
 	"github.com/reevehq/reeve/internal/feed"
-	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -63,7 +63,7 @@ func (a *Authority) Handler() http.Handler {
 	for pattern, handle := range a.signalRoutes() {
 		mux.HandleFunc(pattern, handle)
 	}
-	return process.Access(a.log, mux)
+	return serve.Access(a.log, mux)
 }
 
 // routes are the handlers by method and path.

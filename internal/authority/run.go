@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/witness"
 )
 
@@ -66,7 +67,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		a.serveTokens(signs)
 		defer a.issuers.Close()
 	}
-	cert := new(process.Certificate)
+	cert := new(serve.Certificate)
 	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (a *Authority) witnesses(list []Witness) []ledger.Witness {
 }
 
 // serve answers, beats and reloads until ctx ends.
-func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listener, log *ledger.Log, reload <-chan *Config, cert *process.Certificate) error {
+func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listener, log *ledger.Log, reload <-chan *Config, cert *serve.Certificate) error {
 	streams, stop := context.WithCancel(context.Background())
 	defer stop()
 	server := &http.Server{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/demo"
 	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/drill/loot"
@@ -387,7 +388,7 @@ func checkReflections() error {
 	return nil
 }
 
-func (f *field) admin() *admin.Client { return admin.New(f.dir.Socket(host.Custodian, "admin")) }
+func (f *field) admin() *operator.Client { return operator.New(f.dir.Socket(host.Custodian, "admin")) }
 
 // close closes a target and returns once the custodian says that it is closed.
 func (f *field) close(ctx context.Context, target statement.Target, signed bool) (time.Duration, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/internal/workload/issuer"
@@ -52,7 +53,7 @@ type running struct {
 	refused  *metrics.Counter // sets that were refused
 	first    chan struct{}    // closed when a set is in force
 	front    atomic.Pointer[front]
-	cert     *process.Certificate
+	cert     *serve.Certificate
 	reload   <-chan *Config
 	patience atomic.Int64 // how long requests may go on after SIGTERM, in nanoseconds
 	once     sync.Once
@@ -60,7 +61,7 @@ type running struct {
 
 // run starts in this order: statements, ledger, listener, confinement, serving. Each wait shows in /readyz.
 func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
-	cert := new(process.Certificate)
+	cert := new(serve.Certificate)
 	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if _, err := rt.Restrict(set.Charter.RequireConfinement); err != nil {
 		return err
 	}
-	process.LetGather()
+	serve.LetGather()
 	return r.serve(ctx, r.cert.Listen(l))
 }
 

@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/confine"
-	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 )
 
 // Config is gateway.yaml. Paths are absolute or relative to the working directory.
 type Config struct {
-	ID       string      `yaml:"id"`        // as the operations statement names it
-	Listen   string      `yaml:"listen"`    // where clients connect: host:port, or unix:/path
-	TLS      process.TLS `yaml:"tls"`       // of listen
-	LogLevel string      `yaml:"log_level"` // debug, info (the default), warn or error
-	Ops      string      `yaml:"ops"`       // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
+	ID       string    `yaml:"id"`        // as the operations statement names it
+	Listen   string    `yaml:"listen"`    // where clients connect: host:port, or unix:/path
+	TLS      serve.TLS `yaml:"tls"`       // of listen
+	LogLevel string    `yaml:"log_level"` // debug, info (the default), warn or error
+	Ops      string    `yaml:"ops"`       // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
 	StateDir string `yaml:"state_dir"` // mode 0700: the ledger's write-ahead log, the last set and records
 	TilesDir string `yaml:"tiles_dir"` // the published ledger, readable by the auditor

@@ -23,7 +23,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/hop"
-	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -110,7 +110,7 @@ func closed(t *testing.T, c net.Conn, what string) {
 }
 
 // pair writes a self-signed certificate with that serial number, and its key.
-func pair(t *testing.T, files process.TLS, serial int64) {
+func pair(t *testing.T, files serve.TLS, serial int64) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -136,7 +136,7 @@ func pair(t *testing.T, files process.TLS, serial int64) {
 // be used changes nothing.
 func TestTLSListener(t *testing.T) {
 	dir := t.TempDir()
-	files := process.TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	files := serve.TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
 	pair(t, files, 1)
 	p := start(t, answerJSON, func(c *Config) { c.TLS = files }).serving()
 	address := strings.TrimPrefix(p.url, "http://")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -149,6 +150,7 @@ func TestServe(t *testing.T) {
 			if _, body := get("/metrics"); !strings.Contains(body, "reeve_x_total 1") {
 				t.Errorf("/metrics: %s", body)
 			}
+			refused := 0
 			for _, r := range []struct {
 				text, note string
 				level      slog.Level
@@ -175,8 +177,15 @@ func TestServe(t *testing.T) {
 						t.Error("SIGHUP did not reload")
 					}
 				}
+				if r.note != "" {
+					refused++
+				}
 				body := ""
 				for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+					_, count := get("/metrics") // the next signal must not overtake this one
+					if !strings.Contains(count, fmt.Sprintf("reeve_process_reloads_refused_total %d\n", refused)) && time.Now().Before(end) {
+						continue
+					}
 					if _, body = get("/readyz"); strings.Contains(body, `"configuration"`) == (r.note != "") && strings.Contains(body, r.note) || time.Now().After(end) {
 						break
 					}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/host"
 )
 
@@ -18,7 +19,7 @@ type Isolation struct {
 
 // ask puts what the custodian says into the status.
 func (s *Status) ask(ctx context.Context, d *host.Dir) {
-	st, err := admin.New(d.Socket(host.Custodian, "admin")).Status(ctx)
+	st, err := operator.New(d.Socket(host.Custodian, "admin")).Status(ctx)
 	if err != nil {
 		s.Isolation = Isolation{Holds: "unknown: the custodian cannot be asked"}
 		return

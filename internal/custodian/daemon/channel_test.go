@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/relay"
+	"github.com/reevehq/reeve/internal/relay/server"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/verify"
 )
@@ -20,7 +21,7 @@ import (
 // gateway over the hop, and the custodian's own log says so to whoever revoked. Of a custodian that cannot be reached nothing is known.
 func TestWithheldRevocationArrives(t *testing.T) {
 	s := newSite(t, binary(t))
-	auditor := httptest.NewServer(new(relay.Relay))
+	auditor := httptest.NewServer(new(server.Relay))
 	t.Cleanup(auditor.Close)
 	t.Cleanup(auditor.CloseClientConnections)
 	s.rewrite(func(c *Config) { c.Relays = []string{auditor.URL} })

@@ -26,6 +26,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/reevehq/reeve/internal/admin"
+	asks "github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/custodian"
 	"github.com/reevehq/reeve/internal/estate"
@@ -171,12 +172,12 @@ func (s *site) kill() {
 	}
 }
 
-func (s *site) admin() *admin.Client {
+func (s *site) admin() *asks.Client {
 	var cfg Config
 	text, err := os.ReadFile(s.config())
 	must(s.t, err)
 	must(s.t, yaml.Unmarshal(text, &cfg))
-	return admin.New(cfg.Admin)
+	return asks.New(cfg.Admin)
 }
 
 // ready waits until the custodian answers and says that it is ready.

@@ -1,4 +1,4 @@
-package relay
+package server
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/relay"
 )
 
 // record is a file that is shaped like a record. Nobody signed it: a relay does not look.
@@ -25,7 +26,7 @@ func TestRecordsReachWhoListens(t *testing.T) {
 	defer server.Close()
 	post := func(file []byte) int {
 		t.Helper()
-		resp, err := http.Post(server.URL+Path, "application/json", bytes.NewReader(file))
+		resp, err := http.Post(server.URL+relay.Path, "application/json", bytes.NewReader(file))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +41,7 @@ func TestRecordsReachWhoListens(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		Listen(ctx, server.URL, nil, func(file []byte) { came <- string(file) }, func(err error) { told <- err })
+		relay.Listen(ctx, server.URL, nil, func(file []byte) { came <- string(file) }, func(err error) { told <- err })
 	}()
 	want := func(files ...[]byte) {
 		t.Helper()

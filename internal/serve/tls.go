@@ -1,4 +1,6 @@
-package process
+// Package serve is what the processes that answer workloads and owners over the network have in common: their certificate, a line
+// in the log for each request, and how much garbage gathers. The custodian is none of them.
+package serve
 
 import (
 	"crypto/tls"

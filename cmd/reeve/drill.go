@@ -16,7 +16,7 @@ import (
 
 // errTaken and errUndecided are a drill's bad ends; the table above them has said why.
 var (
-	errTaken     = errors.New("the drill found a downstream secret in an attacker's hands")
+	errTaken     = errors.New("the drill found a downstream secret in an attacker's hands, or something done that he may not")
 	errUndecided = errors.New("the drill could not find anything in the double, so it proves nothing")
 )
 

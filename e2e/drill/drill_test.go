@@ -76,9 +76,10 @@ func drill(t *testing.T, bin string, attr *syscall.SysProcAttr) report {
 	if r.ReeveHits != 0 || r.DoubleHits == 0 || r.Calls < 1000 || r.Replayed == 0 {
 		t.Errorf("hits %d, the double's %d, calls %d, replayed %d", r.ReeveHits, r.DoubleHits, r.Calls, r.Replayed)
 	}
-	ids := map[string]int{}
+	ids, places := map[string]int{}, map[string]int{}
 	for _, s := range r.Scenarios {
 		ids[s.ID]++
+		places[s.Place]++
 		if s.ID == "S2" && strings.Contains(s.Detail, "WENT THROUGH") {
 			t.Errorf("%s: %s", s.Place, s.Detail)
 		}
@@ -86,6 +87,11 @@ func drill(t *testing.T, bin string, attr *syscall.SysProcAttr) report {
 	for _, id := range []string{"S1", "S2", "S3", "S4", "S5"} {
 		if ids[id] == 0 {
 			t.Errorf("%s was not played", id)
+		}
+	}
+	for _, place := range []string{"signed requests, replayed", "signed requests, altered", "signed requests, re-routed", "exchange of what a gateway saw"} {
+		if places[place] == 0 {
+			t.Errorf("%s: not played", place)
 		}
 	}
 	return r

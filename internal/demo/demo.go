@@ -64,7 +64,7 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	if err != nil {
 		return err
 	}
-	agent, err := sidecar.CreateKey(filepath.Join(d.Path, agentKey), "ed25519")
+	agent, err := sidecar.CreateKey(AgentKey(d), "ed25519")
 	if err != nil {
 		return err
 	}
@@ -99,6 +99,9 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 
 // agentKey is the file, beside env, of the key that research-agent signs its requests with.
 const agentKey = workload + ".key"
+
+// AgentKey is the path of that file.
+func AgentKey(d *host.Dir) string { return filepath.Join(d.Path, agentKey) }
 
 // writeSidecar writes the configuration that `reeve exec` takes by default: research-agent with a key of its own.
 func writeSidecar(d *host.Dir) error {

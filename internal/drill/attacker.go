@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/drill/loot"
@@ -21,7 +24,14 @@ import (
 type Order struct {
 	Search *loot.Target `json:"search,omitempty"`
 	Forge  *Forgery     `json:"forge,omitempty"`
+	Post   *Post        `json:"post,omitempty"`
 	Wire   *Wire        `json:"wire,omitempty"` // a captured authority's
+}
+
+// Post is a form sent to the authority, as whoever reaches its token endpoint can.
+type Post struct {
+	URL  string     `json:"url"`
+	Form url.Values `json:"form"`
 }
 
 // Forgery is a call to the custodian as whoever owns the gateway would make it.
@@ -39,7 +49,7 @@ type Taken struct {
 	Error  string       `json:"error,omitempty"` // the attacker itself failed: the drill cannot judge
 }
 
-// Answer is what the custodian said to a forgery.
+// Answer is what the custodian said to a forgery, or the token endpoint to a form.
 type Answer struct {
 	Refused string        `json:"refused,omitempty"` // code; empty when the call went through
 	Status  int           `json:"status"`
@@ -94,8 +104,37 @@ func carryOut(ctx context.Context, o Order, maps *os.File) Taken {
 			return Taken{Error: err.Error()}
 		}
 		return Taken{Answer: a}
+	case o.Post != nil:
+		a, err := o.Post.send(ctx)
+		if err != nil {
+			return Taken{Error: err.Error()}
+		}
+		return Taken{Answer: a}
 	}
 	return Taken{Error: "an order to do nothing"}
+}
+
+// send posts the form. What is refused has a status of its own and an OAuth error code (RFC 6749 section 5.2).
+func (p *Post) send(ctx context.Context) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.URL, strings.NewReader(p.Form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var said struct {
+		Code string `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&said); err != nil {
+		return nil, fmt.Errorf("reading the token endpoint's answer: %w", err)
+	}
+	return &Answer{Refused: said.Code, Status: resp.StatusCode}, nil
 }
 
 // order sends one order to the attacker at a Unix socket.

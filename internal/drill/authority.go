@@ -292,12 +292,47 @@ func (f *field) forgedTokens(ctx context.Context, r *Report, _ *doubled) error {
 	}
 	s.Detail += fmt.Sprintf("%d tried for a workload of another issuer; a genuine one went through", len(forged))
 	r.add(s)
-	s = Scenario{ID: "S5", Place: "exchange of a bearer token that a gateway saw", Detail: "refused"}
-	if _, status, err := exchange(access, "access_token"); err != nil {
+	return f.seenTokens(ctx, r, endpoint, access)
+}
+
+// seenTokens is the exchange of whatever a workload showed to the gateway, by an attacker in it: the token endpoint takes none of it.
+func (f *field) seenTokens(ctx context.Context, r *Report, endpoint, access string) error {
+	w2, err := f.signing()
+	if err != nil {
 		return err
-	} else if status == http.StatusOK {
-		s.Reeve, s.Detail = 1, "WENT THROUGH"
 	}
+	const exchange, kind = "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:token-type:"
+	subject := func(token, of string) url.Values {
+		return url.Values{"grant_type": {exchange}, "subject_token": {token}, "subject_token_type": {of}}
+	}
+	key := f.clients[0].key
+	actor := subject(key, "urn:reeve:params:oauth:token-type:workload-key")
+	actor.Set("actor_token", access)
+	actor.Set("actor_token_type", kind+"access_token")
+	s := Scenario{ID: "S5", Place: "exchange of what a gateway saw"}
+	refused := map[string]int{}
+	forms := map[string]url.Values{
+		"an access token":                     subject(access, kind+"access_token"),
+		"an access token as a JWT":            subject(access, kind+"jwt"),
+		"an access token as an assertion":     {"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {access}},
+		"an access token as an actor":         actor,
+		"a W0 key":                            subject(key, "urn:reeve:params:oauth:token-type:workload-key"),
+		"a bound token":                       subject(w2.token, kind+"jwt"),
+		"a bound token as a client assertion": {"grant_type": {"client_credentials"}, "client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {w2.token}},
+	}
+	for name, form := range forms {
+		for _, socket := range []string{f.inside(), f.beside()} {
+			got, err := order(ctx, socket, Order{Post: &Post{URL: endpoint + "/v1/token", Form: form}})
+			if err != nil {
+				return fmt.Errorf("exchanging %s: %w", name, err)
+			}
+			if refused[got.Answer.Refused]++; got.Answer.Status < 400 || got.Answer.Status >= 500 {
+				s.Reeve++
+				s.Detail += fmt.Sprintf("%s was answered %d; ", name, got.Answer.Status)
+			}
+		}
+	}
+	s.Detail += fmt.Sprintf("%d tried, refused as %s", 2*len(forms), counts(refused))
 	r.add(s)
 	return nil
 }

@@ -221,8 +221,8 @@ func (f *field) s2(ctx context.Context, r *Report, d *doubled) error {
 // replays is how often each captured proof is used again in one step of S3.
 const replays = 20
 
-// s3 is the replay of captured bearer proofs. Within grants and ledgered it is possible and reported; outside the grants, after
-// expiry, after revocation it is a hit.
+// s3 is the replay of captured proofs. Of bearer proofs it is possible within grants and ledgered, and reported; outside the grants,
+// after expiry, after revocation it is a hit. Of signed requests it always is.
 func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	f.say("S3: captured proofs are replayed: within grants, after expiry, after revocation.")
 	replay := func(c client) (through, unledgered int, err error) {
@@ -255,6 +255,9 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	within.Detail = fmt.Sprintf("%d went through, each with its ledger entry; %d without", r.Replayed, within.Reeve)
 	r.add(within)
 
+	if err := f.signedRequests(ctx, r); err != nil {
+		return err
+	}
 	rotated, err := f.rotatedClient(ctx)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 // Report is what a drill found.
 type Report struct {
 	Level      string     `json:"level"`       // isolation level of the estate that was attacked
-	ReeveHits  int        `json:"reeve_hits"`  // downstream secrets, or doors to one, that an attacker got from reeve
+	ReeveHits  int        `json:"reeve_hits"`  // downstream secrets, or doors to one, that an attacker got from reeve, and what went through or unentered that may not
 	DoubleHits int        `json:"double_hits"` // the same from a gateway of one process with the keys in it
 	Calls      int        `json:"calls"`       // made through each before the attack
 	Replayed   int        `json:"replayed"`    // captured bearer proofs used again, within grants and ledgered
@@ -57,7 +57,7 @@ func (r *Report) WriteTable(w io.Writer) {
 	fmt.Fprintf(w, "\nreeve: %d hits. The double, a gateway of one process with the keys in it: %d hits.\n", r.ReeveHits, r.DoubleHits)
 	switch {
 	case r.ReeveHits > 0:
-		fmt.Fprintln(w, "NOT HELD: an attacker got a downstream secret. Read the lines above that are not 0.")
+		fmt.Fprintln(w, "NOT HELD: an attacker got a downstream secret, or had something done that he may not. Read the lines above that are not 0.")
 	case r.DoubleHits == 0:
 		fmt.Fprintln(w, "UNDECIDED: the attack found nothing in the double either, so that it found nothing in reeve proves nothing.")
 	default:

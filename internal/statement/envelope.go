@@ -56,13 +56,18 @@ func (r *Retirement) made() (string, time.Time)  { return r.Estate, r.Created }
 // signers is who signed a record, by person id.
 type signers map[string]*Person
 
+// read decodes the payload of a record of a kind into v.
+func (env *Envelope) read(kind string, v any) error {
+	if env.PayloadType != RecordType(kind) {
+		return refuse("json", "the record is a %q, not a %s", env.PayloadType, kind)
+	}
+	return decode("", env.Payload, v)
+}
+
 // open decodes the payload into r, and returns the people who signed it and are still here at now. Their roles are
 // judged at the time at which the record was made.
 func (s *Set) open(env *Envelope, r record, now time.Time) (signers, error) {
-	if env.PayloadType != RecordType(r.kind()) {
-		return nil, refuse("json", "the record is a %q, not a %s", env.PayloadType, r.kind())
-	}
-	if err := decode("", env.Payload, r); err != nil {
+	if err := env.read(r.kind(), r); err != nil {
 		return nil, err
 	}
 	if estate, at := r.made(); estate != s.Charter.Estate || at.IsZero() || at.After(now.Add(clockSkew)) {

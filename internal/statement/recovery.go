@@ -75,10 +75,7 @@ func (s *Set) OpenAnnouncement(env *Envelope, now time.Time) (*Announcement, err
 
 func (c *Charter) openAnnouncement(env *Envelope) (*Announcement, error) {
 	a := new(Announcement)
-	if env.PayloadType != RecordType(a.kind()) {
-		return nil, refuse("json", "the record is a %q, not a %s", env.PayloadType, a.kind())
-	}
-	if err := decode("", env.Payload, a); err != nil {
+	if err := env.read(a.kind(), a); err != nil {
 		return nil, err
 	}
 	switch n := c.recovering(env.PayloadType, env.Payload, env.Signatures); {

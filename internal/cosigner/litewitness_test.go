@@ -141,7 +141,7 @@ func TestRealLitewitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if age := time.Since(Time(n.Sigs[0])); age < -time.Minute || age > time.Minute {
+	if age := time.Since(timeOf(n.Sigs[0])); age < -time.Minute || age > time.Minute {
 		t.Errorf("the cosignature says that it was made %s ago", age)
 	}
 

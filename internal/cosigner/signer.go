@@ -69,12 +69,3 @@ func (s *Signer) Cosign(text string) ([]byte, error) {
 	}
 	return signed[len(text)+1:], nil
 }
-
-// Time is when a verified cosignature was made, to the second. The zero Time means that sig is not a cosignature.
-func Time(sig note.Signature) time.Time {
-	b, err := base64.StdEncoding.DecodeString(sig.Base64)
-	if err != nil || len(b) != 4+8+ed25519.SignatureSize {
-		return time.Time{}
-	}
-	return time.Unix(int64(binary.BigEndian.Uint64(b[4:])), 0)
-}

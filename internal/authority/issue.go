@@ -182,7 +182,6 @@ type refusals struct {
 	enter func(*entry.Entry)
 	mu    sync.Mutex
 	kinds map[refusal]*entry.Entry
-	since time.Time
 }
 
 type refusal struct{ workload, reason string }

@@ -93,7 +93,7 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	transport := &http.Transport{DialContext: w.dial, DisableKeepAlives: true}
 	r.URL.Scheme, r.URL.Host = "http", "authority"
 	if r.URL.Path != feed.Path {
-		(&httputil.ReverseProxy{Director: func(*http.Request) {}, Transport: transport}).ServeHTTP(rw, r)
+		(&httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}, Transport: transport}).ServeHTTP(rw, r)
 		return
 	}
 	w.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
@@ -45,13 +46,18 @@ func newFront(l net.Listener, server func() *http.Server) *front {
 	return f
 }
 
+// passing are the errors of accept(2) after which the next call may succeed: no file descriptor or memory is left, or the client
+// went away before it was served.
+func passing() []syscall.Errno {
+	return []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED}
+}
+
 // accept hands connections to whichever server serves, until the listener is closed.
 func (f *front) accept() {
 	defer close(f.closed)
 	for {
 		c, err := f.listener.Accept()
-		var passing net.Error
-		if errors.As(err, &passing) && passing.Temporary() { //nolint:staticcheck // as net/http does: no file descriptor is left, say
+		if slices.ContainsFunc(passing(), func(e syscall.Errno) bool { return errors.Is(err, e) }) {
 			time.Sleep(5 * time.Millisecond)
 			continue
 		}

@@ -293,20 +293,32 @@ const (
 	highs = 0x8080808080808080
 )
 
+// stops is 0 when no byte of w is a quote, a backslash or below 0x20. Its lowest bit that is set is the high bit of the first
+// such byte. The exclusive or with 2 puts the quote (0x22) right behind the control characters.
+func stops(w uint64) uint64 {
+	return ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones)) & ^w & highs
+}
+
+// plain returns the offset of the first byte from i on that is a quote, a backslash or below 0x20, or, if there is none, one of the
+// last seven.
+func (s *scanner) plain(i int) int {
+	b := s.body[i:]
+	for len(b) >= 16 && stops(binary.LittleEndian.Uint64(b))|stops(binary.LittleEndian.Uint64(b[8:])) == 0 {
+		b = b[16:]
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		if m := stops(binary.LittleEndian.Uint64(b)); m != 0 {
+			return len(s.body) - len(b) + bits.TrailingZeros64(m)/8
+		}
+	}
+	return len(s.body) - len(b)
+}
+
 // str reads the string whose opening quote is at i.
 func (s *scanner) str(i int) int {
 	b := s.body
 	for i++; ; {
-		for i+8 <= len(b) {
-			// The lowest high bit set marks the first byte that is a quote, a backslash or below 0x20.
-			w := binary.LittleEndian.Uint64(b[i:])
-			m := ((w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones)) & ^w & highs
-			if m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				break
-			}
-			i += 8
-		}
+		i = s.plain(i)
 		switch c := s.at(i); {
 		case c == '"':
 			return i + 1

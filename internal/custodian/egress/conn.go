@@ -11,33 +11,94 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// inline is how many bytes of header and body go out in one write before the answer is looked for. A send buffer has
-	// room for that much; the rest of a body is written beside the reading (golang/go#40747).
+	// inline is how many bytes of header and body share a buffer, and so a record. What a send buffer has no room for is written
+	// beside the reading (golang/go#40747).
 	inline = 16 << 10
 	// afterwards is how long a body's writer may take to notice that it is done, once the answer has been read.
 	afterwards = 50 * time.Millisecond
 	bufferSize = 4 << 10 // of a connection's reader
+
+	// joined is how many bytes of TLS records leave in one write: a write for each record costs more than encrypting it.
+	joined = 128 << 10
+	plain  = 16 << 10        // bytes of plain text in the largest TLS record
+	sealed = plain + 256 + 5 // bytes of that record at most (RFC 8446, section 5.2)
 )
 
 // rawConn is the connection below TLS. It knows what TLS does not tell: whether a byte of this request left, and whether
-// the peer just went away.
+// the peer just went away. Between begin and part, the records that TLS writes leave together.
 type rawConn struct {
 	net.Conn
 	sent atomic.Int64 // bytes since the last mark
 	eof  atomic.Bool
+
+	mu   sync.Mutex // spans every write: TLS may answer a key update while a body is written, and records have an order
+	held *[]byte    // records that wait to leave together; nil while each leaves at once
 }
 
 func (r *rawConn) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		return r.write(p)
+	}
+	if len(*r.held)+len(p) > cap(*r.held) {
+		if err := r.flush(); err != nil {
+			return 0, err
+		}
+	}
+	*r.held = append(*r.held, p...)
+	return len(p), nil
+}
+
+// write is under mu, as flush is.
+func (r *rawConn) write(p []byte) (int, error) {
 	n, err := r.Conn.Write(p)
 	r.sent.Add(int64(n))
 	return n, err
+}
+
+func (r *rawConn) flush() error {
+	b := *r.held
+	*r.held = b[:0]
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := r.write(b)
+	return err
+}
+
+// push writes of what is held as much as the send buffer takes, one byte at least, and reports whether that was all.
+func (r *rawConn) push() (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, err := 0, error(nil)
+	if sc, ok := r.Conn.(syscall.Conn); ok {
+		var raw syscall.RawConn
+		if raw, err = sc.SyscallConn(); err == nil {
+			err = raw.Write(func(fd uintptr) bool {
+				n, _ = unix.Write(int(fd), *r.held)
+				return true
+			})
+		}
+	}
+	if err == nil && n <= 0 { // no room, or a fault that comes again
+		n, err = r.Conn.Write((*r.held)[:1])
+	}
+	if err != nil {
+		return false, err
+	}
+	r.sent.Add(int64(n))
+	*r.held = (*r.held)[:copy(*r.held, (*r.held)[n:])]
+	return len(*r.held) == 0, nil
 }
 
 func (r *rawConn) Read(p []byte) (int, error) {
@@ -166,13 +227,15 @@ func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
 	c.readBy = time.Now().Add(cfg.HeaderTimeout)
 	c.raw.SetDeadline(c.readBy)
 	b := &body{c: c, stop: context.AfterFunc(ctx, func() { c.raw.Close() })}
-	rest, err := c.writeHead(r)
-	if err == nil && len(rest) > 0 {
+	rest, all, err := c.begin(r)
+	if err == nil && !all {
 		b.wrote = make(chan error, 1)
 		go func() {
 			_, err := c.tls.Write(rest)
-			b.wrote <- err
+			b.wrote <- c.part(err)
 		}()
+	} else {
+		err = c.part(err)
 	}
 	b.keep = err == nil
 	if err != nil && c.raw.written() == 0 {
@@ -199,6 +262,36 @@ func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
 		b.finish()
 	}
 	return resp, nil
+}
+
+// begin writes the header and as much of the body as the send buffer takes without waiting. Unless that is all, the rest of the
+// body is to be written, and then part called.
+func (c *conn) begin(r *Request) (rest []byte, all bool, err error) {
+	held := c.pool.records.Get().(*[]byte)
+	c.raw.held = held // nobody else has the connection yet
+	rest, err = c.writeHead(r)
+	n := min(len(rest), (cap(*held)-len(*held))/sealed*plain)
+	if err == nil && n > 0 {
+		_, err = c.tls.Write(rest[:n])
+	}
+	if err == nil {
+		all, err = c.raw.push()
+	}
+	return rest[n:], all && n == len(rest), err
+}
+
+// part ends what begin began: it writes what is still held, unless err says that there is no use.
+func (c *conn) part(err error) error {
+	r := c.raw
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		err = r.flush()
+	}
+	*r.held = (*r.held)[:0]
+	c.pool.records.Put(r.held)
+	r.held = nil
+	return err
 }
 
 // writeHead writes the header and as much of the body as fits beside it, wipes its copy, and returns the rest of the body.

@@ -84,6 +84,7 @@ type Pool struct {
 
 	guard, proxyGuard netguard.Guard
 	buffers           sync.Pool // *[]byte for requests' headers, wiped
+	records           sync.Pool // *[]byte for what TLS has encrypted
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{} // all that are open
@@ -103,6 +104,7 @@ func New(cfg Config) (*Pool, error) {
 	set(&cfg.Fields, 256)
 	p := &Pool{cfg: cfg, conns: map[*conn]struct{}{}}
 	p.buffers.New = func() any { b := make([]byte, 0, inline); return &b }
+	p.records.New = func() any { b := make([]byte, 0, joined); return &b }
 	d := &cfg.Destination
 	var err error
 	if p.origin, err = locate(d.Origin, "https", 443); err != nil {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
@@ -465,5 +467,42 @@ func TestRequestRefused(t *testing.T) {
 	}
 	if u.conns.Load() != 0 {
 		t.Error("a refused request reached the upstream")
+	}
+}
+
+// TestBodyArrives: records leave together, those that the send buffer has no room for later, and all in their order.
+func TestBodyArrives(t *testing.T) {
+	u := serve(t, func(u *upstream, c *tls.Conn, in *bufio.Reader) {
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			h := sha256.New()
+			n, _ := io.Copy(h, r.Body)
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 64\r\nX-Size: %d\r\n\r\n%x", n, h.Sum(nil))
+		}
+	})
+	p := pool(t, u)
+	for _, head := range []int{0, 20_000, 140_000} {
+		for _, c := range p.idle {
+			c.raw.Conn.(*net.TCPConn).SetWriteBuffer(32 << 10)
+		}
+		for _, size := range []int{1, plain - 500, plain, 64 << 10, joined - plain, joined - 1, joined, 3*joined + 1} {
+			body := make([]byte, size)
+			rand.Read(body)
+			r := post(string(body))
+			r.Header = append(r.Header, hop.Field{Name: "X-Long", Value: strings.Repeat("a", head)})
+			resp, err := p.Send(context.Background(), r)
+			if err != nil {
+				t.Fatalf("%d bytes behind %d: %v", size, head, err)
+			}
+			if sum, err := io.ReadAll(resp.Body); err != nil || string(sum) != fmt.Sprintf("%x", sha256.Sum256(body)) {
+				t.Errorf("%d bytes behind %d: other bytes arrived, %v", size, head, err)
+			}
+		}
+	}
+	if n := u.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
 }

@@ -45,6 +45,20 @@ func LogID(verifierKey string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// Successor splits the origin of a log of the form reeve/<estate>/<process>[/<n>] into the origin of the ledger's first log and its number
+// in the chain of logs; 0 is the first log itself.
+func Successor(origin string) (first string, n int) {
+	i := strings.LastIndexByte(origin, '/')
+	if strings.Count(origin, "/") < 3 {
+		return origin, 0
+	}
+	n, err := strconv.Atoi(origin[i+1:])
+	if err != nil || n < 1 || strconv.Itoa(n) != origin[i+1:] {
+		return origin, 0
+	}
+	return origin[:i], n
+}
+
 // Group is the Merkle tree over the (seq, leaf hash) pairs of one commit group, with one signature for all of them.
 type Group struct {
 	log    string

@@ -81,7 +81,8 @@ type Trust struct {
 	Need      int       `json:"need"` // distinct witnesses that make a checkpoint cosigned; 0 means 1
 }
 
-// Log is the key of one process's log and of its successors, whose origins are Origin/1, Origin/2 and so on.
+// Log is the key of one process's log and of its successors: reeve/<estate>/<process> is the first, /1, /2 and so on are those after
+// it. A key is good for the log that it is named after and for those that follow, up to the one that the next key is named after.
 type Log struct {
 	Process string `json:"process"`
 	Origin  string `json:"origin"`
@@ -200,11 +201,12 @@ func (v *verifier) Verify(text, sig []byte) bool {
 	return t < 1<<63 && ed25519.Verify(v.pub, append(fmt.Appendf(nil, "cosignature/v1\ntime %d\n", t), text...), sig[8:])
 }
 
-// at is a log's nth successor, with the same key under its own origin; 0 is the log itself.
+// at is number n of the chain of logs, with the same key under its own origin.
 func (l Log) at(n int) Log {
-	if l.n = n; n > 0 {
+	first, named := entry.Successor(l.Origin)
+	if l.n = n; n > named {
 		_, pub, _ := parseKey(l.Key, algEd25519)
-		l.Origin = fmt.Sprintf("%s/%d", l.Origin, n)
+		l.Origin = fmt.Sprintf("%s/%d", first, n)
 		l.Key, _ = note.NewEd25519VerifierKey(l.Origin, pub)
 	}
 	return l
@@ -216,7 +218,14 @@ const maxSuccessors = 4096
 // log finds the log, or the successor of one, that a predicate names.
 func (t *Trust) log(is func(Log) bool) (Log, bool) {
 	for _, l := range t.Logs {
-		for n := range maxSuccessors {
+		first, from := entry.Successor(l.Origin)
+		to := maxSuccessors
+		for _, other := range t.Logs { // the next key takes over
+			if base, n := entry.Successor(other.Origin); base == first && n > from {
+				to = min(to, n)
+			}
+		}
+		for n := from; n < to; n++ {
 			if s := l.at(n); is(s) {
 				return s, true
 			}
@@ -225,15 +234,30 @@ func (t *Trust) log(is func(Log) bool) (Log, bool) {
 	return Log{}, false
 }
 
-// byOrigin finds a log by its origin line, without a search.
-func (t *Trust) byOrigin(origin string) (Log, bool) {
+// ByOrigin finds a log by its origin line: its key is the last one that is named after it or after a log before it.
+func (t *Trust) ByOrigin(origin string) (found Log, ok bool) {
+	first, n := entry.Successor(origin)
+	if n >= maxSuccessors {
+		return Log{}, false
+	}
+	from := -1
 	for _, l := range t.Logs {
-		rest, ok := strings.CutPrefix(origin, l.Origin)
-		if ok && rest == "" {
-			return l, true
+		if base, m := entry.Successor(l.Origin); base == first && m <= n && m > from {
+			found, from = l.at(n), m
 		}
-		if n, err := strconv.Atoi(strings.TrimPrefix(rest, "/")); ok && err == nil && n > 0 && n < maxSuccessors && rest == fmt.Sprintf("/%d", n) {
-			return l.at(n), true
+	}
+	return found, from >= 0
+}
+
+// Chain is the key of number n of the chain of a process's logs.
+func (t *Trust) Chain(process string, n int) (Log, bool) {
+	for _, l := range t.Logs {
+		if l.Process == process {
+			first, _ := entry.Successor(l.Origin)
+			if n > 0 {
+				first = fmt.Sprintf("%s/%d", first, n)
+			}
+			return t.ByOrigin(first)
 		}
 	}
 	return Log{}, false
@@ -251,7 +275,7 @@ type Checkpoint struct {
 // Checkpoint verifies a signed checkpoint (C2SP tlog-checkpoint) and counts its cosignatures, one for each distinct key.
 func (t *Trust) Checkpoint(raw []byte) (*Checkpoint, error) {
 	origin, _, _ := bytes.Cut(raw, []byte("\n"))
-	l, ok := t.byOrigin(string(origin))
+	l, ok := t.ByOrigin(string(origin))
 	if !ok {
 		return nil, fails("no key for log %q in the trust file: the checkpoint was altered, or is of another estate", origin)
 	}
@@ -286,6 +310,9 @@ func (t *Trust) Checkpoint(raw []byte) (*Checkpoint, error) {
 		}
 		if err != nil {
 			return nil, fails("cosignature of %s: %w", w.Name, err)
+		}
+		if slices.Contains(c.Cosigners, w.Name) {
+			continue // two keys of one witness, which changes over, are one witness
 		}
 		c.Cosigners = append(c.Cosigners, w.Name)
 		sig, _ := base64.StdEncoding.DecodeString(signed.Sigs[0].Base64) // four bytes of key hash, then time and signature

@@ -4,19 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/host"
 )
 
 func newHostCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
-		Short: "Keys with which a gateway and a custodian on two machines know each other",
+		Short: "Keys of this host's processes",
 	}
-	cmd.AddCommand(newHostKeyCmd())
+	cmd.AddCommand(newHostKeyCmd(), newHostRotateCmd())
 	return cmd
 }
 
@@ -64,4 +66,69 @@ func hostKey(path string) (peer string, err error) {
 		return "", fmt.Errorf("making the key: %w", err)
 	}
 	return peer, nil
+}
+
+func newHostRotateCmd() *cobra.Command {
+	var process string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "rotate log|feed|token|witness|identity",
+		Short: "Make the next key of a process, and print what the owners put into the statements",
+		Long: "Add another key to the process's key file, after those that are there. Nothing changes yet: the process goes on with its older key until the\n" +
+			"owners have published the new one and the process is told: SIGHUP for feed, token, witness and identity, reeve ledger rotate for log.\n" +
+			"Printed is the entry for service_keys in charter.yaml, or the recipient for custody.yaml. See docs/procedures/service-keys.md.",
+		Example:   "  reeve host rotate feed\n  reeve host rotate log --process gateway\n  reeve host rotate identity",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"log", "feed", "token", "witness", "identity"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			use := args[0]
+			if use == "identity" {
+				d, err := openDir(cmd)
+				if err != nil {
+					return err
+				}
+				recipient, err := d.AddIdentity()
+				if err != nil {
+					return failed(err)
+				}
+				if asJSON {
+					return printJSON(cmd, map[string]string{"recipient": recipient})
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), recipient)
+				return nil
+			}
+			f := ledgerFlags{process: process}
+			switch use {
+			case "feed", "token":
+				f.process = host.Authority
+			case "witness":
+				f.process = host.Auditor
+			}
+			number := 0
+			if use == "log" {
+				_, heads, err := f.heads(cmd)
+				if err != nil {
+					return err
+				}
+				number = len(heads)
+			}
+			d, err := openDir(cmd)
+			if err != nil {
+				return err
+			}
+			k, err := d.AddKey(f.process, use, number, time.Now())
+			if err != nil {
+				return failed(err)
+			}
+			if asJSON {
+				return printJSON(cmd, k)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "  - use: %s\n    process: %s\n    key: %s\n    not_before: %s\n    not_after: %s\n", k.Use, k.Process, k.Key,
+				k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&process, "process", host.Custodian, "whose log key: custodian, authority or gateway")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }

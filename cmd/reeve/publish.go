@@ -38,6 +38,9 @@ func newPublishCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
+			if err := d.WriteTrust(&set.Charter); err != nil {
+				return failed(err)
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Version %d of the lock is published, valid until %s. Its hash is %x.\n", set.Lock.Version, set.Expires.Format(time.RFC3339), set.LockHash)
 			for _, w := range estate.Warnings(set, time.Now()) {
 				fmt.Fprintf(cmd.OutOrStdout(), "warning: %s\n", w)

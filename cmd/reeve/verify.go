@@ -161,11 +161,14 @@ func (f *verifyFlags) checkWAL(cmd *cobra.Command, trust *verify.Trust, r *verif
 	if err != nil || len(r.Logs) == 0 {
 		return
 	}
+	var keys []string
 	for _, l := range trust.Logs {
-		if l.Origin != r.Logs[0].Origin {
-			continue
+		if first, _ := entry.Successor(l.Origin); first == r.Logs[0].Origin {
+			keys = append(keys, l.Key)
 		}
-		_, err := offline.Check(d.Join(host.Custodian, "ledger"), l.Key)
+	}
+	if len(keys) > 0 {
+		_, err := offline.Check(d.Join(host.Custodian, "ledger"), keys...)
 		var damaged *ledger.DamagedError
 		switch {
 		case errors.As(err, &damaged):

@@ -289,7 +289,7 @@ func ports(ts *testscript.TestScript, dir string) map[string]int {
 
 // signalAll sends a signal to a process that `up` started, or to up itself: signal NAME DIR up|gateway|….
 func signalAll(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
+	signals := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
 	pattern := `"` + args[2] + `":([0-9]+)`
 	if args[2] == "up" {
 		pattern = `"pid":([0-9]+)`

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -22,7 +23,6 @@ import (
 	"github.com/reevehq/reeve/internal/cosigner"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/relay/server"
-	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/verify"
 )
@@ -32,7 +32,7 @@ type Auditor struct {
 	id      string
 	state   string
 	sources map[string]folder // by process
-	signer  *cosigner.Signer
+	signer  atomic.Pointer[cosigner.Signer]
 	clock   func() time.Time
 	log     *slog.Logger
 	metrics *metrics.Registry
@@ -47,9 +47,10 @@ type Auditor struct {
 // open makes an auditor over its state directory.
 func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.Logger, m *metrics.Registry) (*Auditor, error) {
 	a := &Auditor{
-		id: cfg.ID, state: cfg.StateDir, sources: map[string]folder{}, signer: signer, clock: time.Now, log: log, metrics: m,
+		id: cfg.ID, state: cfg.StateDir, sources: map[string]folder{}, clock: time.Now, log: log, metrics: m,
 		trust: trust, tails: map[string]*tail{},
 	}
+	a.signer.Store(signer)
 	for _, s := range cfg.Logs {
 		a.sources[s.Process] = folder(s.Tiles)
 	}
@@ -85,14 +86,9 @@ func (a *Auditor) tail(l verify.Log) (*tail, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: the auditor is not told where %s publishes its log", witness.ErrUnknownLog, l.Process)
 	}
-	base := l.Origin
-	for _, known := range a.trust.Logs {
-		if known.Process == l.Process && strings.HasPrefix(l.Origin, known.Origin) {
-			base = known.Origin
-		}
-	}
+	base, n := entry.Successor(l.Origin)
 	var before *tail
-	if n := successor(base, l.Origin); n != 0 {
+	if n != 0 {
 		from = folder(filepath.Join(string(from), strconv.Itoa(n)))
 		before = a.tails[origin(base, n-1)]
 	}
@@ -117,7 +113,7 @@ func (a *Auditor) tail(l verify.Log) (*tail, error) {
 // Cosign answers add-checkpoint: it verifies and stores every leaf below the checkpoint first.
 func (a *Auditor) Cosign(_ context.Context, req *cosigner.Request) ([]byte, error) {
 	trust, named := a.trusted(), req.Origin()
-	if !slices.ContainsFunc(trust.Logs, func(l verify.Log) bool { return l.Origin == named || successor(l.Origin, named) > 0 }) {
+	if _, ok := trust.ByOrigin(named); !ok {
 		return nil, fmt.Errorf("%w: %q", witness.ErrUnknownLog, named)
 	}
 	c, err := trust.Checkpoint(req.Note)
@@ -139,7 +135,7 @@ func (a *Auditor) Cosign(_ context.Context, req *cosigner.Request) ([]byte, erro
 		return nil, a.refuse(t, err)
 	}
 	text, _, _ := strings.Cut(string(c.Raw), "\n\n")
-	line, err := a.signer.Cosign(text + "\n")
+	line, err := a.signer.Load().Cosign(text + "\n")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", witness.ErrNotYet, err)
 	}
@@ -195,10 +191,10 @@ func (a *Auditor) refuse(t *tail, err error) error {
 // pushed, and what goes back is seen without one.
 func (a *Auditor) Look() {
 	trust := a.trusted()
-	for _, l := range trust.Logs {
-		if from, ok := a.sources[l.Process]; ok {
-			volumes := from.volumes()
-			for _, n := range volumes {
+	for process, from := range a.sources {
+		volumes := from.volumes()
+		for _, n := range volumes {
+			if l, ok := trust.Chain(process, n); ok {
 				a.look(trust, l, n, n == volumes[len(volumes)-1])
 			}
 		}
@@ -206,8 +202,7 @@ func (a *Auditor) Look() {
 }
 
 // look reads the nth log of a process. One that has a successor may have been moved to an archive.
-func (a *Auditor) look(trust *verify.Trust, first verify.Log, n int, last bool) {
-	l := nth(first, n)
+func (a *Auditor) look(trust *verify.Trust, l verify.Log, n int, last bool) {
 	from, origin := a.sources[l.Process], l.Origin
 	if n > 0 {
 		from = folder(filepath.Join(string(from), strconv.Itoa(n)))
@@ -273,20 +268,6 @@ func (a *Auditor) size(l verify.Log) int64 {
 		return 0
 	}
 	return t.status().Size
-}
-
-// nth is the nth successor of a process's log: the same key under its own origin; 0 is the log itself.
-func nth(l verify.Log, n int) verify.Log {
-	_, _, public, err := statement.ParseNoteKey(l.Key)
-	if n == 0 || err != nil {
-		return l
-	}
-	name := origin(l.Origin, n)
-	key, err := note.NewEd25519VerifierKey(name, public)
-	if err != nil {
-		return l
-	}
-	return verify.Log{Process: l.Process, Origin: name, Key: key}
 }
 
 // Log is the status of one log.

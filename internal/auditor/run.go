@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/cosigner"
@@ -26,18 +28,14 @@ const (
 
 func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *Config) error {
 	rt.Ready.Set("listener", "starting")
-	key, err := secret.ReadFile(cfg.WitnessKey)
-	if err != nil {
-		return fmt.Errorf("witness key: %w", err)
-	}
-	signer, err := cosigner.NewSigner(string(key.Reveal()), time.Now)
-	if err != nil {
-		return fmt.Errorf("witness key %s: %w", cfg.WitnessKey, err)
-	}
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return err
 	}
 	trust, err := readTrust(cfg.Trust)
+	if err != nil {
+		return err
+	}
+	signer, err := readSigner(cfg.WitnessKey, trust)
 	if err != nil {
 		return err
 	}
@@ -57,7 +55,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if _, err := rt.Restrict(nil); err != nil {
 		return err
 	}
-	return a.serve(ctx, rt, cert.Listen(l), reload, cert)
+	return a.serve(ctx, rt, cfg, cert.Listen(l), reload, cert)
 }
 
 func readTrust(path string) (*verify.Trust, error) {
@@ -68,8 +66,35 @@ func readTrust(path string) (*verify.Trust, error) {
 	return verify.ParseTrust(b)
 }
 
+// readSigner reads the witness key. The file may hold several, one a line, the newest last: the newest that the trust file has is used,
+// and without any the newest.
+func readSigner(path string, trust *verify.Trust) (*cosigner.Signer, error) {
+	text, err := secret.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("witness key: %w", err)
+	}
+	var best *cosigner.Signer
+	named := false
+	for line := range strings.Lines(string(text.Reveal())) {
+		s, err := cosigner.NewSigner(strings.TrimSpace(line), time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("witness key %s: %w", path, err)
+		}
+		now := slices.ContainsFunc(trust.Witnesses, func(w verify.Witness) bool {
+			return strings.HasPrefix(w.Key, fmt.Sprintf("%s+%08x+", s.Name(), s.KeyHash()))
+		})
+		if now || !named {
+			best, named = s, now
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("witness key %s: the file is empty", path)
+	}
+	return best, nil
+}
+
 // serve answers, looks and reloads until ctx ends.
-func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, l net.Listener, reload <-chan *Config, cert *serve.Certificate) error {
+func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l net.Listener, reload <-chan *Config, cert *serve.Certificate) error {
 	server := &http.Server{
 		Handler: a.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
@@ -88,13 +113,18 @@ func (a *Auditor) serve(ctx context.Context, rt *process.Runtime, l net.Listener
 			return errors.Join(server.Shutdown(end), server.Close())
 		case err := <-failed:
 			return fmt.Errorf("serving: %w", err)
-		case cfg := <-reload:
-			trust, err := readTrust(cfg.Trust)
+		case fresh := <-reload:
+			trust, err := readTrust(fresh.Trust)
+			var signer *cosigner.Signer
 			if err == nil {
-				err = cert.Load(cfg.TLS)
+				signer, err = readSigner(cfg.WitnessKey, trust)
+			}
+			if err == nil {
+				err = cert.Load(fresh.TLS)
 			}
 			if err == nil {
 				a.setTrust(trust)
+				a.signer.Store(signer)
 			}
 			rt.Reloaded(err)
 		case <-look.C:

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -283,13 +282,4 @@ func origin(base string, n int) string {
 		return base
 	}
 	return base + "/" + strconv.Itoa(n)
-}
-
-// successor is the inverse of origin.
-func successor(base, origin string) int {
-	n, err := strconv.Atoi(strings.TrimPrefix(origin, base+"/"))
-	if err != nil {
-		return 0
-	}
-	return n
 }

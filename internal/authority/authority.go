@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -45,7 +46,7 @@ type Authority struct {
 	pin    statement.Pin
 	estate string // the signed store's folder, only read
 	store  *store.Store
-	key    note.Signer
+	key    atomic.Pointer[feedKey]
 	scim   map[string]secret.Value // bearer tokens of the SCIM clients, by signal issuer
 	limit  int                     // followers at once
 	clock  func() time.Time
@@ -53,6 +54,7 @@ type Authority struct {
 	count  *counters
 
 	tokens   *token.Endpoint // nil without a token key
+	tokenKey atomic.Pointer[token.Key]
 	refusals refusals
 	issuers  *issuer.Book // the published keys of issuers; nil without a token key
 
@@ -101,10 +103,11 @@ const patience = 5 * time.Second
 // open begins over a store that is open. Nothing is published before attach.
 func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log *slog.Logger, m *metrics.Registry) (*Authority, error) {
 	a := &Authority{
-		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, store: db, key: key, limit: cfg.Followers, clock: time.Now, log: log,
+		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
 		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{},
 	}
+	a.key.Store(&feedKey{key})
 	a.count = &counters{
 		heartbeats: m.Counter("reeve_authority_heartbeats_total", "Heartbeats signed."),
 		published:  m.Counter("reeve_authority_published_total", "Sets and records published since the start."),

@@ -97,6 +97,7 @@ func (a *Authority) view() *token.View {
 
 // serveTokens makes the token endpoint over a key. It is called before Handler.
 func (a *Authority) serveTokens(key token.Key) {
+	a.tokenKey.Store(&key)
 	a.issuers = issuer.NewBook(issuer.Config{Log: a.log})
 	a.refusals.enter = func(e *entry.Entry) {
 		if err := a.ledger.Enqueue(e, false); err != nil {
@@ -104,8 +105,8 @@ func (a *Authority) serveTokens(key token.Key) {
 		}
 	}
 	a.tokens = &token.Endpoint{Config: token.Config{
-		Authority: a.id, Key: key, View: a.view, Once: a.once, Enter: a.enterToken, Refused: a.refusals.take, Close: func(jti, reason string) error {
-			return a.closeToken(key, jti, reason)
+		Authority: a.id, Key: func() token.Key { return *a.tokenKey.Load() }, View: a.view, Once: a.once, Enter: a.enterToken, Refused: a.refusals.take, Close: func(jti, reason string) error {
+			return a.closeToken(*a.tokenKey.Load(), jti, reason)
 		}, Clock: a.clock, Log: a.log,
 	}}
 }

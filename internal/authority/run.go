@@ -11,11 +11,9 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/reevehq/reeve/internal/authority/token"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
-	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/witness"
 )
@@ -31,14 +29,6 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	for _, part := range []string{"statements", "ledger", "listener"} {
 		rt.Ready.Set(part, "starting")
 	}
-	feedKey, err := secret.ReadFile(cfg.FeedKey)
-	if err != nil {
-		return fmt.Errorf("feed key: %w", err)
-	}
-	signer, err := note.NewSigner(string(feedKey.Reveal()))
-	if err != nil {
-		return fmt.Errorf("feed key %s: %w", cfg.FeedKey, err)
-	}
 	logKey, err := ledger.LoadKey(cfg.LogKey)
 	if err != nil {
 		return err
@@ -48,23 +38,18 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	defer db.Close()
-	a, err := open(cfg, cfg.pin(rt.Demo), db, signer, rt.Log, rt.Metrics)
+	a, err := open(cfg, cfg.pin(rt.Demo), db, nil, rt.Log, rt.Metrics)
 	if err != nil {
+		return err
+	}
+	if err := a.readKeys(cfg); err != nil {
 		return err
 	}
 	if a.scim, err = scimTokens(cfg.SCIM); err != nil {
 		return err
 	}
 	if cfg.TokenKey != "" {
-		key, err := secret.ReadFile(cfg.TokenKey)
-		if err != nil {
-			return fmt.Errorf("token key: %w", err)
-		}
-		signs, err := token.ParseKey(key)
-		if err != nil {
-			return fmt.Errorf("token key %s: %w", cfg.TokenKey, err)
-		}
-		a.serveTokens(signs)
+		a.serveTokens(*a.tokenKey.Load())
 		defer a.issuers.Close()
 	}
 	cert := new(serve.Certificate)
@@ -80,13 +65,16 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err := a.awaitSet(ctx, rt); err != nil {
 		return err
 	}
+	if err := a.readKeys(cfg); err != nil { // now that the charter says which are enrolled
+		return err
+	}
 	if _, err := rt.Restrict(a.Set().Charter.RequireConfinement); err != nil {
 		return err
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
 		Key: logKey, Dir: filepath.Join(cfg.StateDir, "ledger"), Tiles: cfg.TilesDir, Group: cfg.TilesGroup,
 		Witnesses: a.witnesses(cfg.Witnesses), Need: a.Set().Charter.Witnesses.Need, Heartbeat: time.Minute, Logger: rt.Log,
-		SegmentSize: 4 << 20, Retire: ledger.RetiredBy(a.Set()),
+		SegmentSize: 4 << 20, Retire: ledger.RetiredBy(a.Set()), Enrolled: a.logKey,
 	})
 	if err != nil {
 		return fmt.Errorf("the authority's ledger cannot be used, so nothing is published: %w", err)
@@ -99,7 +87,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		rt.Log.Warn("not everything in the store can be published", "error", err)
 	}
 	rt.Ready.Set("statements", "")
-	err = a.serve(ctx, rt, cert.Listen(l), log, reload, cert)
+	err = a.serve(ctx, rt, cfg, cert.Listen(l), log, reload, cert)
 	return errors.Join(err, log.Close())
 }
 
@@ -143,7 +131,7 @@ func (a *Authority) witnesses(list []Witness) []ledger.Witness {
 }
 
 // serve answers, beats and reloads until ctx ends.
-func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listener, log *ledger.Log, reload <-chan *Config, cert *serve.Certificate) error {
+func (a *Authority) serve(ctx context.Context, rt *process.Runtime, cfg *Config, l net.Listener, log *ledger.Log, reload <-chan *Config, cert *serve.Certificate) error {
 	streams, stop := context.WithCancel(context.Background())
 	defer stop()
 	server := &http.Server{
@@ -170,9 +158,9 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, l net.Listen
 			return errors.Join(server.Shutdown(end), server.Close())
 		case err := <-failed:
 			return fmt.Errorf("serving: %w", err)
-		case cfg := <-reload:
-			rt.Reloaded(cert.Load(cfg.TLS))
+		case fresh := <-reload:
 			a.look(true)
+			rt.Reloaded(errors.Join(cert.Load(fresh.TLS), a.readKeys(cfg)))
 		case <-look.C:
 			a.look(false)
 		}

@@ -36,11 +36,12 @@ func (a *Authority) seal(kind string, v any, sign bool) ([]byte, error) {
 	}
 	env := statement.Envelope{PayloadType: statement.RecordType(kind), Payload: payload, Signatures: []statement.Signature{}}
 	if sign {
-		sig, err := a.key.Sign(statement.PAE(env.PayloadType, payload))
+		key := a.key.Load()
+		sig, err := key.Sign(statement.PAE(env.PayloadType, payload))
 		if err != nil {
 			return nil, err
 		}
-		env.Signatures = append(env.Signatures, statement.Signature{KeyID: fmt.Sprintf("%s+%08x", a.key.Name(), a.key.KeyHash()), Sig: sig})
+		env.Signatures = append(env.Signatures, statement.Signature{KeyID: fmt.Sprintf("%s+%08x", key.Name(), key.KeyHash()), Sig: sig})
 	}
 	return statement.Canonical(env)
 }

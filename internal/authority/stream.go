@@ -62,7 +62,7 @@ func (a *Authority) heartbeat() ([]byte, error) {
 		Authority: a.id, Epoch: a.lease.Epoch, Estate: a.set.Charter.Estate, Lock: a.set.Lock.Version, LockHash: hex.EncodeToString(a.set.LockHash[:]),
 		Number: a.number, Records: a.sums.Len(), Sum: a.sums.Sum(), SetSum: a.set.sum, Time: a.clock().UTC(),
 	}
-	env, err := h.Sign(a.key)
+	env, err := h.Sign(a.key.Load())
 	if err != nil {
 		return nil, err
 	}

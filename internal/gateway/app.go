@@ -91,7 +91,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err != nil {
 		return err
 	}
-	if r.ledger, err = openLedger(ctx, cfg, set, r.witnesses, rt.Log); err != nil {
+	if r.ledger, err = openLedger(ctx, cfg, r.set, r.witnesses, rt.Log); err != nil {
 		return fmt.Errorf("opening the gateway's ledger: %w", err)
 	}
 	defer r.ledger.Close()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -17,12 +18,13 @@ import (
 
 // openLedger opens the gateway's own log. Its key must be the one that the charter enrols; keys returns the charter's witness
 // keys of the moment.
-func openLedger(ctx context.Context, cfg *Config, set *statement.Set, keys func() note.Verifiers, log *slog.Logger) (*ledger.Log, error) {
+func openLedger(ctx context.Context, cfg *Config, sets func() *statement.Set, keys func() note.Verifiers, log *slog.Logger) (*ledger.Log, error) {
+	set := sets()
 	key, err := ledger.LoadKey(cfg.LogKey)
 	if err != nil {
 		return nil, err
 	}
-	if !enrolled(set, cfg.ID, key.Verifier()) {
+	if !enrolled(set, cfg.ID, key) {
 		return nil, fmt.Errorf("the charter has no live log key %s for %s: nobody would believe this ledger; have the key added under service_keys, or name the right file in log_key", key.Verifier(), cfg.ID)
 	}
 	var witnesses []ledger.Witness
@@ -33,12 +35,14 @@ func openLedger(ctx context.Context, cfg *Config, set *statement.Set, keys func(
 		Key: key, Dir: filepath.Join(cfg.StateDir, "ledger"), Tiles: cfg.TilesDir,
 		Witnesses: witnesses, Need: min(len(witnesses), max(1, set.Charter.Witnesses.Need)),
 		Heartbeat: time.Minute, Logger: log, SegmentSize: 4 << 20, Retire: ledger.RetiredBy(set),
+		Enrolled: func(k ledger.Key) bool { return enrolled(sets(), cfg.ID, k) },
 	})
 }
 
-func enrolled(set *statement.Set, process, verifier string) bool {
+// enrolled reports whether the charter has a live key of the file for a process.
+func enrolled(set *statement.Set, process string, key ledger.Key) bool {
 	for _, k := range set.ServiceKeys("log", time.Now()) {
-		if k.Process == process && k.Key == verifier {
+		if k.Process == process && slices.Contains(key.Verifiers(), k.Key) {
 			return true
 		}
 	}

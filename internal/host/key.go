@@ -3,12 +3,15 @@ package host
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"filippo.io/age"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/hop"
@@ -84,4 +87,53 @@ func makeNoteKey(path, estateID, use, id string) (vkey string, err error) {
 // writeKey writes a new file: a key is never written over.
 func writeKey(path, text string) error {
 	return durable.Create(path, []byte(text+"\n"), 0o600)
+}
+
+// AddKey makes another key for a use of a process and puts it at the end of its file. The process goes on with the older one until the
+// charter has the new one and the process is told. number is that of the log that a log key is for.
+func (d *Dir) AddKey(process, use string, number int, now time.Time) (k statement.ServiceKey, err error) {
+	path := d.Join(process, use+".key")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return k, fmt.Errorf("the %s has no %s key here: %w", process, use, err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	part := strings.SplitN(lines[len(lines)-1], "+", 4)
+	if len(part) != 4 {
+		return k, fmt.Errorf("%s holds no key of the form that reeve init makes", path)
+	}
+	name, algorithm := part[2], byte(1)
+	first, _ := entry.Successor(name)
+	if k.Process = first[strings.LastIndexByte(first, '/')+1:]; use == "log" {
+		name = fmt.Sprintf("%s/%d", first, number)
+	} else if use == "witness" {
+		algorithm = 4
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return k, err
+	}
+	k.Use, k.Key = use, estate.NoteKey(name, algorithm, public)
+	k.NotBefore, k.NotAfter = now.Add(-time.Minute).UTC().Truncate(time.Second), now.Add(ServiceLife).UTC().Truncate(time.Second)
+	return k, appendKey(path, estate.NoteSigner(name, algorithm, private))
+}
+
+// AddIdentity makes another identity for the custodian, puts it at the end of its file and returns its recipient. The custodian opens
+// with it once it is told to read the file again, and goes on to open what was sealed before.
+func (d *Dir) AddIdentity() (recipient string, err error) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		return "", err
+	}
+	return identity.Recipient().String(), appendKey(d.Join(Custodian, "identity.age"), identity.String())
+}
+
+// appendKey adds a line to a key file, which keeps its owner and mode.
+func appendKey(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text + "\n")
+	return errors.Join(err, f.Sync(), f.Close())
 }

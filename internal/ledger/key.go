@@ -9,15 +9,19 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
 )
 
-// Key signs a log's checkpoints and receipts. Its name is the origin of the first log that it signs.
+// Key signs a log's checkpoints and receipts. Its name is the origin of the first log that it signs. Read from a file it may have others
+// after it, each for the log that it is named after and those that follow.
 type Key struct {
 	name string
 	key  secret.Value // an ed25519.PrivateKey
 	text secret.Value // as it is in its file
+	file string       // that it was read from
+	next []Key
 }
 
 // GenerateKey makes a key for an origin such as "reeve/<estate>/<process>".
@@ -29,17 +33,61 @@ func GenerateKey(origin string) (Key, error) {
 	return parseKey(skey)
 }
 
-// LoadKey reads a note signer key ("PRIVATE+KEY+…", golang.org/x/mod/sumdb/note) from a file that only its owner may read.
+// LoadKey reads a note signer key ("PRIVATE+KEY+…", golang.org/x/mod/sumdb/note), or several of one ledger, one a line, the oldest
+// first, from a file that only its owner may read.
 func LoadKey(path string) (Key, error) {
 	text, err := secret.ReadFile(path)
 	if err != nil {
 		return Key{}, fmt.Errorf("log key: %w", err)
 	}
-	k, err := parseKey(string(text.Reveal()))
-	if err != nil {
-		return Key{}, fmt.Errorf("log key %s: %w", path, err)
+	var keys []Key
+	for line := range strings.Lines(string(text.Reveal())) {
+		k, err := parseKey(strings.TrimSpace(line))
+		if err != nil {
+			return Key{}, fmt.Errorf("log key %s, line %d: %w", path, len(keys)+1, err)
+		}
+		if len(keys) > 0 {
+			first, before := entry.Successor(keys[len(keys)-1].name)
+			if same, n := entry.Successor(k.name); same != first || n <= before {
+				return Key{}, fmt.Errorf("log key %s, line %d: %s is not named after a later log of %s", path, len(keys)+1, k.name, first)
+			}
+		}
+		keys = append(keys, k)
 	}
-	return k, nil
+	if len(keys) == 0 {
+		return Key{}, fmt.Errorf("log key %s: the file is empty", path)
+	}
+	keys[0].file, keys[0].next = path, keys[1:]
+	return keys[0], nil
+}
+
+// of is the key of number n of the chain: the last one that is named after it or after a log before it.
+func (k Key) of(n int) Key {
+	best := k
+	for _, next := range k.next {
+		if _, from := entry.Successor(next.name); from <= n {
+			best = next
+		}
+	}
+	best.next = nil
+	return best
+}
+
+// reread reads the file again, for keys that came since.
+func (k Key) reread() (Key, error) {
+	if k.file == "" {
+		return k, nil
+	}
+	return LoadKey(k.file)
+}
+
+// Verifiers are the note verifier keys of the key and of those after it.
+func (k Key) Verifiers() []string {
+	list := []string{k.Verifier()}
+	for _, next := range k.next {
+		list = append(list, next.Verifier())
+	}
+	return list
 }
 
 // Save writes the key to a new file with mode 0600.

@@ -47,6 +47,9 @@ type Config struct {
 	MaxSize     int64         // entries after which the log is rotated; 0 means 100 million
 	Monthly     bool          // rotate when the (UTC) month changes
 
+	// Enrolled reports whether a key is to be believed for a successor, whose key is read from Key's file; nil believes every one.
+	Enrolled func(Key) bool
+
 	// Retire verifies a signed retirement that an operator left in Dir for a damaged log; nil refuses every one.
 	Retire func(envelope []byte) (*statement.Retirement, error)
 

@@ -84,6 +84,13 @@ func (l *Log) turn() error {
 	if size == 0 {
 		return errors.New("not rotated: the log is empty")
 	}
+	key, err := l.cfg.Key.reread()
+	if err != nil {
+		return fmt.Errorf("not rotated: %w", err)
+	}
+	if next := key.of(old.n + 1); l.cfg.Enrolled != nil && !l.cfg.Enrolled(next) {
+		return fmt.Errorf("not rotated: the charter has no live log key %s for the successor; have the root quorum add it", next.Verifier())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), rotateTimeout)
 	defer cancel()
 	if err := l.publish(ctx); err != nil {
@@ -95,6 +102,7 @@ func (l *Log) turn() error {
 	if err := l.pub.syncAll(); err != nil {
 		return fmt.Errorf("not rotated: %w", err)
 	}
+	l.cfg.Key = key
 	if err := l.succeed(old.n, old.origin, tlog.Tree{N: size, Hash: old.Tree.root()}, rotated); err != nil {
 		l.halt(fmt.Errorf("rotating: %w", err))
 		return err
@@ -146,7 +154,7 @@ func (l *Log) retire(n int) (bool, error) {
 	}
 	begun := false
 	for m := n; m >= max(n-1, 0); m-- { // n may be the successor that a crash interrupted
-		v, err := publicVolume(l.cfg.Key.Verifier(), m, nil)
+		v, err := publicVolume(l.cfg.Key.of(m).Verifier(), m, nil)
 		if err != nil {
 			return false, err
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -186,6 +188,77 @@ func TestRolledBackAndRetired(t *testing.T) {
 		var damaged *DamagedError
 		if _, err := Read(cfg.Dir, cfg.Key.Verifier(), n); !errors.As(err, &damaged) || damaged.Origin != want {
 			t.Errorf("damage in %s: %v", want, err)
+		}
+	}
+}
+
+// A successor has the key that the file names after it, if the charter has that; the log before it keeps its own, and both open again.
+func TestSuccessorWithAnotherKey(t *testing.T) {
+	cfg := testConfig(t)
+	path := filepath.Join(t.TempDir(), "log.key")
+	next, err := GenerateKey(cfg.Key.Origin() + "/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(keys ...Key) {
+		t.Helper()
+		var text strings.Builder
+		for _, k := range keys {
+			fmt.Fprintf(&text, "%s\n", k.text.Reveal())
+		}
+		if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(cfg.Key)
+	first := cfg.Key
+	if cfg.Key, err = LoadKey(path); err != nil {
+		t.Fatal(err)
+	}
+	enrolled := false
+	cfg.Enrolled = func(k Key) bool { return enrolled || k.Verifier() == first.Verifier() }
+	l := open(t, cfg)
+	if _, err := l.Append(&entry.Entry{Type: entry.Heartbeat}, nil); err != nil {
+		t.Fatal(err)
+	}
+	write(first, next)
+	if err := l.Rotate(); err == nil || !strings.Contains(err.Error(), "has no live log key") {
+		t.Fatalf("rotated to a key that nobody believes: %v", err)
+	}
+	enrolled = true
+	if err := l.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	want := entry.LogID(next.Verifier())
+	if l.ID() != want {
+		t.Errorf("the successor is %s, want the new key's %s", l.ID(), want)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, keys := range map[string][]Key{"both": {first, next}, "the new one": {next}} {
+		write(keys...)
+		if cfg.Key, err = LoadKey(path); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, cfg)
+		if l.ID() != want {
+			t.Errorf("opened with %s: %s", name, l.ID())
+		}
+		l.Close()
+	}
+	write(first)
+	if cfg.Key, err = LoadKey(path); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Open(t.Context(), cfg); err == nil {
+		l.Close()
+		t.Error("opened the successor with the old key")
+	}
+	for name, keys := range map[string][]Key{"backwards": {next, first}, "twice": {next, next}, "empty": nil} {
+		write(keys...)
+		if _, err := LoadKey(path); err == nil {
+			t.Errorf("%s: read", name)
 		}
 	}
 }

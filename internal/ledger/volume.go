@@ -44,11 +44,11 @@ type volume struct {
 	preparing sync.WaitGroup
 }
 
-// publicVolume is a volume that can be read but not written; verifierKey is the first log's.
+// publicVolume is a volume that can be read but not written; verifierKey is its own or that of a log before it.
 func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
 	part := strings.SplitN(verifierKey, "+", 3)
-	if n > 0 && len(part) == 3 {
-		part[0] = fmt.Sprintf("%s/%d", part[0], n)
+	if first, from := entry.Successor(part[0]); n > from && len(part) == 3 {
+		part[0] = fmt.Sprintf("%s/%d", first, n)
 		if raw, err := base64.StdEncoding.DecodeString(part[2]); err == nil && len(raw) > 0 {
 			verifierKey, _ = note.NewEd25519VerifierKey(part[0], raw[1:]) // of a wrong length: empty, and refused below
 		}
@@ -64,11 +64,15 @@ func publicVolume(verifierKey string, n int, d disk) (*volume, error) {
 }
 
 func newVolume(cfg *Config, n int) (*volume, error) {
-	v, err := publicVolume(cfg.Key.Verifier(), n, cfg.disk(n))
+	key := cfg.Key.of(n)
+	if _, from := entry.Successor(key.name); from > n {
+		return nil, fmt.Errorf("the key %s is of a later log than number %d: put the key of that one before it into the key file", key.name, n)
+	}
+	v, err := publicVolume(key.Verifier(), n, cfg.disk(n))
 	if err != nil {
 		return nil, err
 	}
-	v.key, v.tiles = cfg.Key, cfg.Tiles
+	v.key, v.tiles = key, cfg.Tiles
 	if n > 0 {
 		v.tiles = filepath.Join(cfg.Tiles, strconv.Itoa(n))
 	}

@@ -37,7 +37,7 @@ type View struct {
 // Config is what the endpoint has from its authority.
 type Config struct {
 	Authority string // process id: the charter's token key is this process's
-	Key       Key
+	Key       func() Key
 	View      func() *View // nil while there is no verified set
 
 	// Once reports whether an id is used for the first time, and remembers it until a time. Enter writes an entry, durable when
@@ -98,11 +98,12 @@ func (e *Endpoint) issue(v *View, r *request) (*response, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	kid, err := e.signs(v, now)
+	key := e.Key()
+	kid, err := e.signs(v, key, now)
 	if err != nil {
 		return nil, "", err
 	}
-	token, err := e.Key.sign(workload.AccessType, kid, claims)
+	token, err := key.sign(workload.AccessType, kid, claims)
 	if err != nil {
 		return nil, "", err
 	}
@@ -219,10 +220,10 @@ func sealed(set *statement.Set, token []byte) (string, error) {
 }
 
 // signs is the kid of this authority's key, when the charter has it now.
-func (e *Endpoint) signs(v *View, now time.Time) (string, error) {
+func (e *Endpoint) signs(v *View, key Key, now time.Time) (string, error) {
 	for _, k := range v.Set.ServiceKeys("token", now) {
-		if k.Process == e.Authority && k.Key == e.Key.Verifier() {
-			return e.Key.ID()
+		if k.Process == e.Authority && k.Key == key.Verifier() {
+			return key.ID()
 		}
 	}
 	return "", &fault{http.StatusServiceUnavailable, "temporarily_unavailable", "the charter has no live token key of " + e.Authority + " that is the one of its configuration"}

@@ -89,7 +89,7 @@ func newRig(t testing.TB) *rig {
 	key, err := ParseKey(secret.New([]byte(r.Signer("token", "a1"))))
 	must(t, err)
 	r.Endpoint = &Endpoint{Config{
-		Authority: "a1", Key: key, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		Authority: "a1", Key: func() Key { return key }, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 		View: func() *View {
 			r.mu.Lock()
 			defer r.mu.Unlock()

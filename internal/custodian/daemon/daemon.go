@@ -70,6 +70,7 @@ type host struct {
 		mu      sync.Mutex
 		records []*statement.Record
 	}
+	secrets  *sealed.Store
 	hopKey   *hop.Key // nil without hop.listen
 	book     *book
 	follower atomic.Pointer[feed.Follower]
@@ -189,7 +190,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, book: &book{}, unopened: unopened}
+	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, secrets: secrets, book: &book{}, unopened: unopened}
 	h.issuers = issuer.NewBook(issuer.Config{Log: rt.Log})
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
@@ -345,12 +346,19 @@ func (h *host) statements(ctx context.Context) error {
 	return nil
 }
 
+// enrolled reports whether the charter in force has a log key of this custodian.
+func (h *host) enrolled(key ledger.Key) bool {
+	return slices.ContainsFunc(h.Set().ServiceKeys("log", h.Clock()), func(k statement.ServiceKey) bool {
+		return k.Process == h.ID && slices.Contains(key.Verifiers(), k.Key)
+	})
+}
+
 // openLedger opens the log with the witnesses that the charter names.
 func (h *host) openLedger(ctx context.Context) error {
 	h.rt.Ready.Set("ledger", "not open yet")
-	set, own := h.Set(), h.logKey.Verifier()
-	if !slices.ContainsFunc(set.ServiceKeys("log", h.Clock()), func(k statement.ServiceKey) bool { return k.Process == h.ID && k.Key == own }) {
-		return fmt.Errorf("the charter does not name this custodian's log key (%s): what it writes would not be believed; have the root quorum add it", own)
+	set := h.Set()
+	if !h.enrolled(h.logKey) {
+		return fmt.Errorf("the charter does not name this custodian's log key (%s): what it writes would not be believed; have the root quorum add it", strings.Join(h.logKey.Verifiers(), ", "))
 	}
 	var witnesses []ledger.Witness
 	for _, w := range h.cfg.Witnesses {
@@ -358,7 +366,7 @@ func (h *host) openLedger(ctx context.Context) error {
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
 		Key: h.logKey, Dir: h.dir.Path("ledger"), Tiles: h.cfg.TilesDir, Witnesses: witnesses, Need: max(set.Charter.Witnesses.Need, 1),
-		Heartbeat: heartbeat, Logger: h.rt.Log, Retire: ledger.RetiredBy(set),
+		Heartbeat: heartbeat, Logger: h.rt.Log, Retire: ledger.RetiredBy(set), Enrolled: h.enrolled,
 	})
 	if err != nil {
 		return fmt.Errorf("opening the ledger: %w", err)
@@ -402,7 +410,7 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 		case <-ctx.Done():
 			return
 		case <-reload:
-			h.rt.Reloaded(nil)
+			h.rt.Reloaded(h.reread())
 			h.Log.Info("reload: sets and records are taken as they come", "lock", h.Set().Lock.Version)
 		case <-second.C:
 			h.Flush()
@@ -412,6 +420,18 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 		case <-time.After(tick):
 		}
 	}
+}
+
+// reread takes the identities that the file holds now.
+func (h *host) reread() error {
+	if h.cfg.Identity.PassphraseFD > 0 {
+		return nil // its descriptor was read at the start
+	}
+	key, err := h.cfg.Identity.Read()
+	if err != nil {
+		return err
+	}
+	return h.secrets.Rekey(key)
 }
 
 // alarms writes what the follower met and a person should look at, and that witnesses dispute the log.

@@ -24,9 +24,15 @@ type Identity struct {
 
 // Key opens what was sealed to the custodian, and seals the custodian's own state.
 type Key struct {
-	age.Identity
-	Recipient age.Recipient
-	Public    string // the recipient as the custody statement names it, "age1…"
+	age.Identity                // the newest
+	Recipient    age.Recipient  // its recipient
+	Public       string         // the recipient as the custody statement names it, "age1…"
+	Older        []age.Identity // that open what was sealed before
+}
+
+// open decrypts what was sealed to any of the identities.
+func (k *Key) open(ciphertext []byte) (io.Reader, error) {
+	return age.Decrypt(bytes.NewReader(ciphertext), append([]age.Identity{k.Identity}, k.Older...)...)
 }
 
 // ErrIdentity is wrapped when the custodian's identity cannot be used.
@@ -57,11 +63,13 @@ func (i Identity) read() (*Key, error) {
 	if err != nil {
 		return nil, errors.New("it is not an age identity") // the parser's error may quote the line
 	}
-	x, ok := ids[0].(*age.X25519Identity)
-	if !ok || len(ids) != 1 {
-		return nil, errors.New("it must hold exactly one X25519 identity, as age-keygen writes it")
+	for _, id := range ids {
+		if _, ok := id.(*age.X25519Identity); !ok {
+			return nil, errors.New("it must hold X25519 identities, as age-keygen writes them, the newest last")
+		}
 	}
-	return &Key{Identity: x, Recipient: x.Recipient(), Public: x.Recipient().String()}, nil
+	x := ids[len(ids)-1].(*age.X25519Identity)
+	return &Key{Identity: x, Recipient: x.Recipient(), Public: x.Recipient().String(), Older: ids[:len(ids)-1]}, nil
 }
 
 func (i Identity) text() ([]byte, error) {

@@ -63,7 +63,7 @@ func (h *Held) Fetch(d ledger.Durable) (secret.Value, *guard.Patterns, error) {
 type Store struct {
 	dir       state.Dir
 	custodian string
-	key       *Key
+	key       atomic.Pointer[Key]
 	mac       []byte // key of the fingerprints
 	held      atomic.Pointer[map[string]*Held]
 	mu        sync.Mutex // spans changes of held and of the directory
@@ -72,7 +72,8 @@ type Store struct {
 // Open reads and decrypts the newest version of every credential. What cannot be opened is left out and told in the second
 // result, by credential.
 func Open(dir state.Dir, custodian string, key *Key) (*Store, map[string]error, error) {
-	s := &Store{dir: dir, custodian: custodian, key: key}
+	s := &Store{dir: dir, custodian: custodian}
+	s.key.Store(key)
 	if err := s.fingerprintKey(); err != nil {
 		return nil, nil, err
 	}
@@ -96,12 +97,23 @@ func Open(dir state.Dir, custodian string, key *Key) (*Store, map[string]error, 
 	return s, failed, nil
 }
 
+// Rekey takes the identities that were read anew. What was sealed to one that is gone stays in memory and is not opened at the next start.
+func (s *Store) Rekey(key *Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key.Public == s.key.Load().Public && len(key.Older) == len(s.key.Load().Older) {
+		return nil
+	}
+	s.key.Store(key)
+	return s.keepFingerprintKey()
+}
+
 // Get returns what is held for a credential, or nil.
 func (s *Store) Get(credential string) *Held { return (*s.held.Load())[credential] }
 
 // Unseal opens what was encrypted to this custodian, such as the subject token in an access token. It never held a credential's secret.
 func (s *Store) Unseal(ciphertext []byte) ([]byte, error) {
-	r, err := age.Decrypt(bytes.NewReader(ciphertext), s.key)
+	r, err := s.key.Load().open(ciphertext)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +168,7 @@ func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
 }
 
 func (s *Store) decrypt(ciphertext []byte) ([]byte, error) {
-	r, err := age.Decrypt(bytes.NewReader(ciphertext), s.key)
+	r, err := s.key.Load().open(ciphertext)
 	if err != nil {
 		return nil, err
 	}
@@ -243,8 +255,7 @@ func newest(dir state.Dir) (int64, error) {
 
 // fingerprintKey reads the key of the fingerprints, or makes one. It lies encrypted to the custodian itself.
 func (s *Store) fingerprintKey() error {
-	const name = "fingerprint.age"
-	text, err := s.dir.Read(name)
+	text, err := s.dir.Read(fingerprintFile)
 	if err != nil {
 		return fmt.Errorf("reading the fingerprint key: %w", err)
 	}
@@ -254,14 +265,24 @@ func (s *Store) fingerprintKey() error {
 			err = errors.New("wrong length")
 		}
 		if err != nil {
-			return fmt.Errorf("opening %s: %w; it belongs to another identity: put the identity or the directory back from a backup", s.dir.Path(name), err)
+			return fmt.Errorf("opening %s: %w; it belongs to another identity: put the identity or the directory back from a backup", s.dir.Path(fingerprintFile), err)
 		}
-		return nil
+		if len(s.key.Load().Older) == 0 {
+			return nil
+		}
+		return s.keepFingerprintKey() // the older identity may be gone at the next start
 	}
 	s.mac = make([]byte, sha256.Size)
 	rand.Read(s.mac) // never fails since Go 1.24
+	return s.keepFingerprintKey()
+}
+
+const fingerprintFile = "fingerprint.age"
+
+// keepFingerprintKey writes the key of the fingerprints, encrypted to the newest identity.
+func (s *Store) keepFingerprintKey() error {
 	var out bytes.Buffer
-	w, err := age.Encrypt(&out, s.key.Recipient)
+	w, err := age.Encrypt(&out, s.key.Load().Recipient)
 	if err == nil {
 		_, err = w.Write(s.mac)
 	}
@@ -269,7 +290,7 @@ func (s *Store) fingerprintKey() error {
 		err = w.Close()
 	}
 	if err == nil {
-		err = s.dir.Replace(name, out.Bytes())
+		err = s.dir.Replace(fingerprintFile, out.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("keeping the fingerprint key: %w", err)

@@ -47,7 +47,7 @@ func newVault(t *testing.T) *vault {
 func (v *vault) open() map[string]error {
 	v.t.Helper()
 	x := v.estate.Identity
-	s, failed, err := Open(v.dir, "c1", &Key{x, x.Recipient(), x.Recipient().String()})
+	s, failed, err := Open(v.dir, "c1", &Key{x, x.Recipient(), x.Recipient().String(), nil})
 	must(v.t, err)
 	v.Store = s
 	return failed
@@ -206,7 +206,7 @@ func TestAnotherIdentity(t *testing.T) {
 	v := newVault(t)
 	x, err := age.GenerateX25519Identity()
 	must(t, err)
-	if _, _, err := Open(v.dir, "c1", &Key{x, x.Recipient(), ""}); err == nil {
+	if _, _, err := Open(v.dir, "c1", &Key{x, x.Recipient(), "", nil}); err == nil {
 		t.Error("the directory of another identity was opened")
 	}
 }
@@ -233,6 +233,8 @@ func TestNothingPrintsIt(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	x, err := age.GenerateX25519Identity()
+	must(t, err)
+	older, err := age.GenerateX25519Identity()
 	must(t, err)
 	plain := "# made by age-keygen\n" + x.String() + "\n"
 	var encrypted bytes.Buffer
@@ -270,7 +272,7 @@ func TestIdentity(t *testing.T) {
 		{"an encrypted file without passphrase", Identity{File: file("enc3", encrypted.String(), 0o600)}, false},
 		{"a systemd credential", Identity{Credential: "unit-credential"}, true},
 		{"a systemd credential elsewhere", Identity{Credential: "../" + filepath.Base(dir) + "x/unit-credential"}, true}, // its last name only
-		{"two identities", Identity{File: file("two", plain+plain, 0o600)}, false},
+		{"two identities", Identity{File: file("two", older.String()+"\n"+plain, 0o600)}, true},                          // the newest last
 		{"something else", Identity{File: file("other", "hello\n", 0o600)}, false},
 	} {
 		key, err := tt.id.Read()

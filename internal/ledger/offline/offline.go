@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/ledger"
 )
@@ -32,7 +34,7 @@ type Checked struct {
 // Check reads the write-ahead logs below dir, changing nothing, with the verifier key of the first log: every byte of every
 // segment must be a record in the hash chain or zero, and the last signed checkpoint must be of these entries. The ledger may be running.
 // Damage is a *ledger.DamagedError, unless a successor was begun because of it.
-func Check(dir, verifierKey string) ([]Checked, error) {
+func Check(dir string, keys ...string) ([]Checked, error) {
 	var all []Checked
 	var unretired *ledger.DamagedError
 	var volumes []int                           // a sealed one has no write-ahead log: its entries are all published
@@ -44,7 +46,7 @@ func Check(dir, verifierKey string) ([]Checked, error) {
 	}
 	slices.Sort(volumes)
 	for _, n := range volumes {
-		extent, err := read(dir, verifierKey, n)
+		extent, err := read(dir, keyOf(keys, n), n)
 		c := Checked{Extent: extent}
 		var damaged *ledger.DamagedError
 		switch {
@@ -65,6 +67,18 @@ func Check(dir, verifierKey string) ([]Checked, error) {
 
 // read reads one log. A running ledger may be in the middle of a write, or have moved on from a segment: it looks again before
 // it judges.
+// keyOf is the key of number n of the chain of logs: the last that is named after it or after a log before it.
+func keyOf(keys []string, n int) (best string) {
+	from := -1
+	for _, key := range keys {
+		name, _, _ := strings.Cut(key, "+")
+		if _, m := entry.Successor(name); m <= n && m > from {
+			best, from = key, m
+		}
+	}
+	return best
+}
+
 func read(dir, verifierKey string, n int) (x ledger.Extent, err error) {
 	for range 4 {
 		if x, err = ledger.Read(dir, verifierKey, n); err == nil && !x.Torn {

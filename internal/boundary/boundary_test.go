@@ -181,7 +181,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/custodian/state":     88,
 		"internal/workload/issuer":     242,
 		"internal/netguard":            125,
-		"internal/durable":             68,
+		"internal/durable":             72,
 		"internal/feed":                870,
 		"internal/hop":                 1390,
 		"internal/ledger":              2440,

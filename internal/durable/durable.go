@@ -11,10 +11,13 @@ import (
 // Replace puts a file at path, over what was there, in one step: a crash leaves the old content or the new. It is on disk when
 // Replace returns. Missing folders are made, for those who may read the file.
 func Replace(path string, content []byte, mode fs.FileMode) error {
+	if err := makeFolder(path, mode); err != nil {
+		return err
+	}
 	return synced(os.Rename, path, content, mode)
 }
 
-// Create is Replace where nothing may be at path yet: what is there stays, and the error is fs.ErrExist.
+// Create is Replace where nothing may be at path yet: what is there stays, and the error is fs.ErrExist. The folder must be there.
 func Create(path string, content []byte, mode fs.FileMode) error {
 	return synced(os.Link, path, content, mode)
 }
@@ -29,15 +32,18 @@ func synced(move func(from, to string) error, path string, content []byte, mode 
 // Put is Replace for those who sync later, or write for others: the steps are done to the file before it has its name. It is
 // durable once it and its folder were synced.
 func Put(path string, content []byte, mode fs.FileMode, steps ...func(*os.File) error) error {
+	if err := makeFolder(path, mode); err != nil {
+		return err
+	}
 	return place(os.Rename, path, content, mode, steps...)
 }
 
+func makeFolder(path string, mode fs.FileMode) error {
+	return os.MkdirAll(filepath.Dir(path), mode|0o700|mode&0o044>>2)
+}
+
 func place(move func(from, to string) error, path string, content []byte, mode fs.FileMode, steps ...func(*os.File) error) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, mode|0o700|mode&0o044>>2); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}

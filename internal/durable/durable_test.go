@@ -24,6 +24,14 @@ func TestReplaceAndCreate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "a", "b")
 			path := filepath.Join(dir, "file")
+			if c.over != nil {
+				if err := c.write(path, nil, c.mode); !errors.Is(err, fs.ErrNotExist) {
+					t.Fatalf("without a folder: %v", err)
+				}
+				if err := os.MkdirAll(dir, c.folder); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := c.write(path, []byte("old"), c.mode); err != nil {
 				t.Fatal(err)
 			}

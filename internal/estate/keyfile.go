@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"filippo.io/age"
 
@@ -87,6 +88,9 @@ func (s *Signer) Save(file string, passphrase secret.Value) error {
 	}
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
 	return durable.Create(file, append(b, '\n'), 0o600)

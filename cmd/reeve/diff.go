@@ -37,11 +37,14 @@ func newEstateDiffCmd() *cobra.Command {
 				lines       []string
 			}{
 				{"Opens:", "Opens nothing.", estate.Sentences(diff.Opens)},
+				{"Narrows, from always to under conditions:", "", estate.Sentences(diff.Narrows)},
 				{"Closes:", "Closes nothing.", estate.Sentences(diff.Closes)},
 				{"Changes:", "Changes nothing.", changeLines(diff.Changes)},
 			} {
 				if len(part.lines) == 0 {
-					fmt.Fprintln(out, part.none)
+					if part.none != "" {
+						fmt.Fprintln(out, part.none)
+					}
 					continue
 				}
 				fmt.Fprintf(out, "%s\n  %s\n", part.title, strings.Join(part.lines, "\n  "))

@@ -14,6 +14,7 @@ import (
 type Diff struct {
 	Lock    int64        `json:"lock"` // version in force, 0 when none is
 	Opens   []reach.Path `json:"opens"`
+	Narrows []reach.Path `json:"narrows"` // open before without conditions, and from now on under some
 	Closes  []reach.Path `json:"closes"`
 	Changes []DiffItem   `json:"changes"`
 }
@@ -30,7 +31,7 @@ func (d Dir) Diff(pin statement.Pin, t time.Time) (*Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Diff{Opens: []reach.Path{}, Closes: []reach.Path{}, Changes: []DiffItem{}}
+	r := &Diff{Changes: []DiffItem{}}
 	old, next := []reach.Path(nil), []reach.Path(nil)
 	if before != nil {
 		r.Lock = before.Lock.Version
@@ -42,7 +43,7 @@ func (d Dir) Diff(pin statement.Pin, t time.Time) (*Diff, error) {
 	if next, err = paths(after, t); err != nil {
 		return nil, err
 	}
-	r.Opens, r.Closes = append(r.Opens, lacking(next, old)...), append(r.Closes, lacking(old, next)...)
+	r.Opens, r.Narrows, r.Closes = compare(old, next)
 	for _, ch := range changes {
 		one := DiffItem{Change: ch, From: [][]string{}}
 		for _, o := range ch.Needs {
@@ -73,6 +74,32 @@ func lacking(a, b []reach.Path) (list []reach.Path) {
 		}
 	}
 	return list
+}
+
+// compare says what is open only in next, open before without conditions and in next under some, and open only in old. What loses its
+// conditions is opened, and what gets some is narrowed: each is said once. The lists are not nil.
+func compare(old, next []reach.Path) (opens, narrows, closes []reach.Path) {
+	opens, narrows, closes = []reach.Path{}, []reach.Path{}, []reach.Path{}
+	gained, lost := lacking(next, old), lacking(old, next)
+	for _, p := range gained {
+		if p.Conditional && otherwise(lost, p) {
+			narrows = append(narrows, p)
+		} else {
+			opens = append(opens, p)
+		}
+	}
+	for _, p := range lost {
+		if !otherwise(gained, p) {
+			closes = append(closes, p)
+		}
+	}
+	return opens, narrows, closes
+}
+
+// otherwise reports whether a list has a path that differs from p in nothing but whether there are conditions.
+func otherwise(list []reach.Path, p reach.Path) bool {
+	p.Conditional = !p.Conditional
+	return slices.ContainsFunc(list, func(q reach.Path) bool { return fmt.Sprint(p) == fmt.Sprint(q) })
 }
 
 // Sentences says paths in words, one for all models of the same workload, credential, gateway and destination.

@@ -58,6 +58,7 @@ func newInitCmd() *cobra.Command {
 	f.StringVar(&a.Origin, "origin", "", "of an openai-compatible provider: https://host[:port]")
 	f.StringVar(&a.Prefix, "prefix", "", "path before /v1 at an openai-compatible provider, such as /api")
 	f.StringVar(&a.URL, "url", "", "the gateway's public URL (default: its port here)")
+	f.StringVar(&a.Authority, "authority-url", "", "the authority's public https `URL`, as the issuer of access tokens (default: none are issued)")
 	f.StringVar(&a.Isolation, "isolation", "separate-uid", "the weakest isolation level that is accepted: host, separate-uid, one-uid or none")
 	f.StringVar(&passphrases, "passphrase-file", "", "`file` with one passphrase for all new keys, instead of asking")
 	f.IntVar(&port, "port", host.DefaultPort, "first port of the processes; 0 takes any free ones")

@@ -27,6 +27,7 @@ type Answers struct {
 	Origin     string // only for openai-compatible: https://host[:port]
 	Prefix     string // only for openai-compatible: put before /v1, such as /api
 	URL        string // the gateway's public URL
+	Authority  string // the authority's public URL, the issuer of access tokens; empty for none
 	Isolation  string // the weakest level that is accepted; separate-uid when empty
 }
 
@@ -142,6 +143,7 @@ func (a *Answers) charter(keys map[string]statement.Key, public *host.Public, no
 		Threshold:        statement.Threshold{Root: 2},
 		Workloads:        []statement.Workload{{ID: a.Workload, Unit: a.Unit, Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}}},
 		ServiceKeys:      public.ServiceKeys,
+		Authority:        statement.Authority{Issuer: a.Authority},
 		Witnesses:        statement.WitnessRule{Need: 1},
 		RequireIsolation: a.Isolation,
 	}

@@ -29,6 +29,7 @@ func TestDraftIsAccepted(t *testing.T) {
 	for _, provider := range Providers() {
 		t.Run(provider, func(t *testing.T) {
 			a := answers()
+			a.Authority = "https://authority.example.com"
 			if a.Provider = provider; provider == "openai-compatible" {
 				a.Origin, a.Prefix = "https://llm.example.com:8443", "/api"
 			}
@@ -56,6 +57,9 @@ func TestDraftIsAccepted(t *testing.T) {
 			set, err := dir.Publish(d.Pin(), now)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if set.Charter.Authority.Issuer != a.Authority {
+				t.Errorf("the token issuer is %q, want %q", set.Charter.Authority.Issuer, a.Authority)
 			}
 			if why := set.Route("g1", "c1", a.Credential(), now); why != "" {
 				t.Errorf("route: %s", why)

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Status is what runs in a directory.
@@ -25,6 +27,7 @@ type Status struct {
 	PID       int       `json:"pid,omitempty"` // of reeve up
 	Processes []Process `json:"processes"`
 	Isolation Isolation `json:"isolation"`
+	Warnings  []string  `json:"warnings,omitempty"` // what ends within thirty days, and whom that concerns
 
 	BreakGlass []admin.Glass `json:"break_glass,omitempty"` // every one that was in force at the custodian
 }
@@ -61,6 +64,9 @@ func Look(ctx context.Context, d *host.Dir) Status {
 	}
 	if on {
 		s.ask(ctx, d)
+	}
+	if set, err := statement.Load(estate.Dir(d.Join("estate")).Store(), d.Pin(), nil, time.Now()); err == nil {
+		s.Warnings = estate.Warnings(set, time.Now()) // what is wrong with a set that does not load is the processes' to say
 	}
 	return s
 }
@@ -117,6 +123,9 @@ func (s *Status) print(w io.Writer) error {
 	fmt.Fprintf(w, "\n  Isolation %s: %s.\n", s.Isolation.Level, s.Isolation.Holds)
 	for _, n := range s.Isolation.NotHeld {
 		fmt.Fprintf(w, "  NOT HELD  %s.\n", n)
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(w, "  warning: %s\n", warning)
 	}
 	for _, g := range s.BreakGlass {
 		if g.Running {

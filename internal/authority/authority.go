@@ -340,7 +340,7 @@ func (a *Authority) putInForce(e *edition) error {
 	if a.set = e; a.leading {
 		a.broadcast(e.line, "")
 	}
-	a.issue.view, a.issue.tokens = nil, nil
+	a.issue.view, a.issue.keys, a.issue.tokens = nil, nil, nil
 	a.count.published.Inc()
 	a.log.Info("statement set in force", "lock", e.Lock.Version)
 	return nil

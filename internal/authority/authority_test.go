@@ -648,6 +648,39 @@ func TestGivenUpToken(t *testing.T) {
 	}
 }
 
+// A key ends at the token endpoint when it does at custodians: with who signed it, however he leaves.
+func TestKeyOfOneWhoLeftIsNotExchanged(t *testing.T) {
+	r := newRig(t, estatetest.New(t, estatetest.Service("token", "a1"), estatetest.Edit(func(p *estate.Plan) {
+		p.Charter.Authority.Issuer = "https://authority.example"
+		for i := range p.Charter.Workloads {
+			p.Charter.Workloads[i].Identities = append(p.Charter.Workloads[i].Identities, statement.Identity{Issuer: statement.IssuerAuthority})
+		}
+	})), t.TempDir())
+	_, h := r.follow(t, "c1")
+	h.want(t, "set 1", "workload-key", "workload-key")
+	exchange := func() int {
+		t.Helper()
+		resp, err := http.PostForm(r.url+token.Path, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"},
+			"subject_token": {string(r.Keys["research-agent"].Reveal())}, "subject_token_type": {"urn:reeve:params:oauth:token-type:workload-key"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := exchange(); got != http.StatusOK {
+		t.Fatalf("before: %d", got)
+	}
+	left := r.record(t, "revocation", statement.Revocation{
+		Estate: r.Estate.Set.Charter.Estate, Signer: "ada", Number: 1, Target: statement.Target{Kind: "person", ID: "ada"}, Reason: "left", Time: r.Now}, r.Ada)
+	if status, text := r.post(t, "/v1/records", left); status != http.StatusOK {
+		t.Fatal(status, text)
+	}
+	if got := exchange(); got != http.StatusBadRequest {
+		t.Errorf("a key that ada signed, who has left: %d", got)
+	}
+}
+
 // Refusals of who proved nothing are one entry a second, the same refusal of one workload too.
 func TestRefusalsAreTogether(t *testing.T) {
 	var got []entry.Entry

@@ -17,9 +17,10 @@ import (
 
 // issuing is what tokens are judged by: the records that were published, and what follows from them and the set in force.
 type issuing struct {
-	keys    []*statement.WorkloadKey
+	records []*statement.Envelope                      // of W0 keys: who signed one may leave
 	closed  map[statement.Target]*statement.Revocation // the record that decides, of each target
 	numbers map[string]int64                           // the last of each signer
+	keys    *workload.Keys                             // as the set in force without the people who are closed has them; nil until it is asked for
 	tokens  *workload.Tokens                           // of the set in force; nil until it is asked for
 	view    *token.View                                // of all this; nil until it is asked for
 }
@@ -28,11 +29,11 @@ type issuing struct {
 const maxClosedTokens = 10_000
 
 // judgeBy takes a record that is published into account. Callers hold mu.
-func (a *Authority) judgeBy(record any) {
+func (a *Authority) judgeBy(env *statement.Envelope, record any) {
 	x := &a.issue
 	switch v := record.(type) {
 	case *statement.WorkloadKey:
-		x.keys = append(x.keys, v)
+		x.records, x.keys = append(x.records, env), nil
 	case *statement.Revocation:
 		if x.closed == nil {
 			x.closed = map[statement.Target]*statement.Revocation{}
@@ -42,6 +43,7 @@ func (a *Authority) judgeBy(record any) {
 			x.closed[v.Target] = v
 		}
 		x.number(v.Signer, v.Number)
+		x.left(v.Target)
 	case *statement.Closing:
 		x.close(v)
 	default:
@@ -56,9 +58,17 @@ func (x *issuing) close(v *statement.Closing) {
 		x.closed = map[statement.Target]*statement.Revocation{}
 	}
 	for _, t := range v.Targets {
+		x.left(t)
 		if old := x.closed[t]; old == nil || v.Time.After(old.Time) {
 			x.closed[t] = &statement.Revocation{Signer: "signal:" + v.Signal, Target: t, Reason: v.Reason, Time: v.Time}
 		}
+	}
+}
+
+// left has the keys opened anew where a person is closed or opened: those that he alone signed hold no longer, or again.
+func (x *issuing) left(t statement.Target) {
+	if t.Kind == closing.Person {
+		x.keys = nil
 	}
 }
 
@@ -91,8 +101,23 @@ func (a *Authority) view() *token.View {
 			closed = append(closed, closing.Closed{Target: target, Reason: r.Reason, By: r.Signer, Time: r.Time})
 		}
 	}
-	x.view = &token.View{Set: a.set.Set, Tokens: x.tokens, Keys: workload.NewKeys(a.set.Set, x.keys), Closed: closing.NewState(0, closed)}
+	state := closing.NewState(0, closed)
+	if x.keys == nil {
+		x.keys = x.open(a.set.Without(state.People()...), a.clock())
+	}
+	x.view = &token.View{Set: a.set.Set, Tokens: x.tokens, Keys: x.keys, Closed: state}
 	return x.view
+}
+
+// open opens the records of W0 keys with a set, as a custodian does: one that the set does not allow any more is left out.
+func (x *issuing) open(set *statement.Set, now time.Time) *workload.Keys {
+	records := make([]*statement.WorkloadKey, 0, len(x.records))
+	for _, env := range x.records {
+		if r, err := set.OpenWorkloadKey(env, now); err == nil {
+			records = append(records, r)
+		}
+	}
+	return workload.NewKeys(set, records)
 }
 
 // serveTokens makes the token endpoint over a key. It is called before Handler.

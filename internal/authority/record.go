@@ -95,7 +95,7 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	} else {
 		a.handed[r.path] = r.sealed
 	}
-	a.judgeBy(v)
+	a.judgeBy(env, v)
 	a.broadcast(r.line, r.custodian)
 	a.count.published.Inc()
 	return r, nil

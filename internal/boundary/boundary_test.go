@@ -195,7 +195,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/secret":              58,
 		"internal/statement":           3580,
 		"internal/witness":             172,
-		"internal/workload":            812,
+		"internal/workload":            836,
 		"internal/workload/jwks":       122,
 	}
 	deps, err := os.ReadFile(filepath.Join("testdata", "custodian.deps"))

@@ -111,7 +111,20 @@ func (k *Keys) Verify(p Proof, now time.Time) (Identity, error) {
 	if k == nil || p.Kind != Bearer || !wellFormed(p.Value) {
 		return Identity{}, ErrProof
 	}
-	e, ok := k.byHash[sha256.Sum256(p.Value)]
+	return k.at(sha256.Sum256(p.Value), now)
+}
+
+// named returns whose key has this hex SHA-256, or ErrUnknown or ErrExpired.
+func (k *Keys) named(sum string, now time.Time) (Identity, error) {
+	raw, err := hex.DecodeString(sum)
+	if k == nil || err != nil || len(raw) != sha256.Size {
+		return Identity{}, ErrUnknown
+	}
+	return k.at([sha256.Size]byte(raw), now)
+}
+
+func (k *Keys) at(hash [sha256.Size]byte, now time.Time) (Identity, error) {
+	e, ok := k.byHash[hash]
 	switch {
 	case !ok:
 		return Identity{}, ErrUnknown

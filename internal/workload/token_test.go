@@ -6,8 +6,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
@@ -281,6 +283,32 @@ func (w *world) access(t testing.TB, change func(*workload.Access)) []byte {
 	return estatetest.SignToken(t, jose.EdDSA, jose.JSONWebKey{Key: key, KeyID: id}, a, map[jose.HeaderKey]any{"typ": "at+jwt"})
 }
 
+// key is the hex SHA-256 of a workload's key of reeve.
+func (w *world) key(name string) string {
+	sum := sha256.Sum256(w.Proof(name).Value)
+	return hex.EncodeToString(sum[:])
+}
+
+// A token that a W0 key was exchanged for has the key's networks and ends with it, however it ends.
+func TestExchangedKeyKeepsItsBounds(t *testing.T) {
+	w := newWorld(t)
+	record := &statement.WorkloadKey{Workload: "support-agent", SHA256: w.key("support-agent"), NotBefore: w.Now.Add(-time.Hour),
+		NotAfter: w.Now.Add(time.Minute), Networks: []string{"10.0.0.0/8"}}
+	proof := workload.Proof{Kind: workload.Token, Value: w.access(t, func(a *workload.Access) { a.Key = record.SHA256 })}
+	v := &workload.Verifier{Keys: workload.NewKeys(w.Set, []*statement.WorkloadKey{record}), Tokens: w.verifier.Tokens}
+	who, err := v.Verify(proof, nil, w.Now)
+	if err != nil || len(who.Networks) != 1 || who.Networks[0].String() != "10.0.0.0/8" || !who.NotAfter.Equal(record.NotAfter) {
+		t.Errorf("%+v %v", who, err)
+	}
+	if _, err := v.Verify(proof, nil, record.NotAfter); !errors.Is(err, workload.ErrExpired) {
+		t.Errorf("after the key's end: %v", err)
+	}
+	v.Keys = workload.NewKeys(w.Set, nil) // who signed it has left
+	if _, err := v.Again(proof, &who, w.Now); !errors.Is(err, workload.ErrUnknown) {
+		t.Errorf("of a key that is not known any more: %v", err)
+	}
+}
+
 func TestAccessTokens(t *testing.T) {
 	w := newWorld(t)
 	subject := func(change anyMap) string {
@@ -314,10 +342,12 @@ func TestAccessTokens(t *testing.T) {
 		}, func(i workload.Identity) bool {
 			return len(i.Grants) == 1 && i.Grants[0].Credentials[0] == "support-openai"
 		}, nil},
-		{"for a W0 key", func(a *workload.Access) { a.Key = strings.Repeat("0a", 32) }, func(i workload.Identity) bool {
-			return i.Level == 0 && i.SHA256 == strings.Repeat("0a", 32) && i.AuthorityAsserted && i.Token[1] == "at-1" && len(i.Token[0]) == 64
+		{"for a W0 key", func(a *workload.Access) { a.Key = w.key("support-agent") }, func(i workload.Identity) bool {
+			return i.Level == 0 && i.SHA256 == w.key("support-agent") && i.AuthorityAsserted && i.Token[1] == "at-1" && len(i.Token[0]) == 64
 		}, nil},
 
+		{"for a W0 key that nobody has", func(a *workload.Access) { a.Key = strings.Repeat("0a", 32) }, nil, workload.ErrUnknown},
+		{"for another's W0 key", func(a *workload.Access) { a.Key = w.key("research-agent") }, nil, workload.ErrUnknown},
 		{"for a W0 key that is none", func(a *workload.Access) { a.Key = "0a" }, nil, workload.ErrProof},
 		{"for a W0 key and a subject token", func(a *workload.Access) {
 			research(subject(nil))(a)

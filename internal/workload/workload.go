@@ -115,7 +115,7 @@ func (v *Verifier) rests(p Proof, signed *pop.Proof, now time.Time) (who Identit
 	case Bearer:
 		return v.Keys.Verify(p, now)
 	case Token:
-		if who, err = v.Tokens.Verify(p.Value, now); err == nil && who.Bound != "" {
+		if who, err = v.token(p.Value, now); err == nil && who.Bound != "" {
 			err = fmt.Errorf("%w: sign each request (%s)", ErrBound, pop.Tag)
 		}
 		return who, err
@@ -124,7 +124,7 @@ func (v *Verifier) rests(p Proof, signed *pop.Proof, now time.Time) (who Identit
 		return who, fmt.Errorf("%w: of the kind %.20q", ErrProof, p.Kind)
 	}
 	if len(p.Value) > 0 {
-		if who, err = v.Tokens.Verify(p.Value, now); err != nil {
+		if who, err = v.token(p.Value, now); err != nil {
 			return Identity{}, err
 		}
 	}
@@ -144,6 +144,23 @@ func (v *Verifier) rests(p Proof, signed *pop.Proof, now time.Time) (who Identit
 		return who, fmt.Errorf("%w: the SVID is another's", ErrBound)
 	}
 	who.NotAfter = earlier(who.NotAfter, svid.NotAfter)
+	return who, nil
+}
+
+// token verifies a token and, of one that a W0 key was exchanged for, the key: it holds while the key does, and where the key does.
+func (v *Verifier) token(token []byte, now time.Time) (Identity, error) {
+	who, err := v.Tokens.Verify(token, now)
+	if err != nil || who.Level > 0 {
+		return who, err
+	}
+	key, err := v.Keys.named(who.SHA256, now)
+	switch {
+	case err != nil:
+		return Identity{}, fmt.Errorf("the key that the token was exchanged for: %w", err)
+	case key.Workload != who.Workload:
+		return Identity{}, fmt.Errorf("%w: the token was exchanged for a key of another workload", ErrUnknown)
+	}
+	who.Networks, who.NotAfter = key.Networks, earlier(who.NotAfter, key.NotAfter)
 	return who, nil
 }
 

@@ -333,7 +333,9 @@ func (f *Follower) take(frame *Frame, channel string) error {
 	switch {
 	case frame.Heartbeat != nil:
 		if f.waiting != nil && !f.cfg.Clock().Before(f.again) {
-			f.offer(f.waiting)
+			if err := f.renew(f.waiting); errors.Is(err, errResync) {
+				return err
+			}
 		}
 		return f.takeHeartbeat(frame.Heartbeat)
 	case len(frame.Record) > 0:
@@ -343,14 +345,20 @@ func (f *Follower) take(frame *Frame, channel string) error {
 		}
 		return f.takeRecord(frame, channel)
 	case len(frame.Set) > 0:
-		before := f.refused.Len()
 		f.seenSet = frame.Set.Sum()
-		if err := f.offer(frame.Set); err != nil {
-			return err
-		}
-		if f.refused.Len() < before {
-			return errResync
-		}
+		return f.renew(frame.Set)
+	}
+	return nil
+}
+
+// renew takes a set, and asks again for the records that were refused under the one before.
+func (f *Follower) renew(set Files) error {
+	before := f.refused.Len()
+	if err := f.offer(set); err != nil {
+		return err
+	}
+	if f.refused.Len() < before {
+		return errResync
 	}
 	return nil
 }

@@ -13,15 +13,21 @@ import (
 // proofLife is how far a proof's iat may be from now. Within it each jti counts once.
 const proofLife = time.Minute
 
-// proof verifies the DPoP proof of a request for a token (RFC 9449 section 4.3) and returns the thumbprint of its key; empty
-// without a proof.
-func (e *Endpoint) proof(r *http.Request, endpoint string, now time.Time) (string, error) {
+// proof is a DPoP proof that holds. It counts once, and is spent when nothing else refuses the request.
+type proof struct {
+	key   string // thumbprint; empty without a proof
+	id    string // jti
+	until time.Time
+}
+
+// proof verifies the DPoP proof of a request for a token (RFC 9449 section 4.3).
+func (e *Endpoint) proof(r *http.Request, endpoint string, now time.Time) (proof, error) {
 	fields := r.Header.Values("DPoP")
 	if len(fields) == 0 {
-		return "", nil
+		return proof{}, nil
 	}
-	refuse := func(why string) (string, error) {
-		return "", &fault{http.StatusBadRequest, "invalid_dpop_proof", why}
+	refuse := func(why string) (proof, error) {
+		return proof{}, &fault{http.StatusBadRequest, "invalid_dpop_proof", why}
 	}
 	if len(fields) > 1 || len(fields[0]) > 4<<10 {
 		return refuse("one proof of at most 4 KiB is taken")
@@ -61,5 +67,5 @@ func (e *Endpoint) proof(r *http.Request, endpoint string, now time.Time) (strin
 	if err != nil {
 		return refuse("its key is neither Ed25519 nor P-256")
 	}
-	return thumbprint, e.once("dpop", thumbprint+" "+c.ID, issued.Add(proofLife))
+	return proof{thumbprint, c.ID, issued.Add(proofLife)}, nil
 }

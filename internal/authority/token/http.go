@@ -154,7 +154,7 @@ func printable(err error, f *fault) string {
 // token serves POST /v1/token.
 func (e *Endpoint) token(v *View, f form, r *http.Request, h http.Header) (any, error) {
 	now := e.Clock()
-	proven, err := e.proof(r, v.Set.Charter.Authority.Issuer+Path, now)
+	proof, err := e.proof(r, v.Set.Charter.Authority.Issuer+Path, now)
 	if err != nil {
 		return nil, e.unknown(err)
 	}
@@ -162,7 +162,7 @@ func (e *Endpoint) token(v *View, f form, r *http.Request, h http.Header) (any, 
 	if err != nil {
 		return nil, e.unknown(err)
 	}
-	asked.proven = proven
+	asked.proof = proof
 	resp, receipt, err := e.issue(v, asked)
 	if err != nil {
 		return nil, err

@@ -79,7 +79,7 @@ type request struct {
 	actor    *subject
 	audience string
 	grants   []workload.Grant
-	proven   string // thumbprint of the key that a DPoP proof was made with
+	proof    proof
 }
 
 // response is the answer of RFC 6749 section 5.1, with the members of RFC 8693 section 2.2.1 and RFC 9396 section 7.
@@ -97,6 +97,12 @@ func (e *Endpoint) issue(v *View, r *request) (*response, string, error) {
 	claims, err := e.claims(v, r, now)
 	if err != nil {
 		return nil, "", err
+	}
+	// Only now: whoever makes a key can make proofs without end, and each id is a write.
+	if r.proof.key != "" {
+		if err := e.once("dpop", r.proof.key+" "+r.proof.id, r.proof.until); err != nil {
+			return nil, "", err
+		}
 	}
 	key := e.Key()
 	kid, err := e.signs(v, key, now)
@@ -155,11 +161,11 @@ func (e *Endpoint) claims(v *View, r *request, now time.Time) (*workload.Access,
 	}
 	// A key is never bound to what was not bound to it: a proof shows who sent this request, not whose token it is.
 	for _, who := range []*subject{s, r.actor} {
-		if who != nil && who.bound != "" && who.bound != r.proven {
+		if who != nil && who.bound != "" && who.bound != r.proof.key {
 			return nil, e.refuse(v, s, &fault{http.StatusBadRequest, "invalid_dpop_proof", "a token is bound to a key, and the request has no proof of it"})
 		}
 	}
-	if r.proven != "" && s.bound == "" && (r.actor == nil || r.actor.bound == "") {
+	if r.proof.key != "" && s.bound == "" && (r.actor == nil || r.actor.bound == "") {
 		return nil, e.refuse(v, s, &fault{http.StatusBadRequest, "invalid_dpop_proof", "the subject is not bound to this key, and no exchange binds it; ask its issuer for a token with cnf, or put cnf into the assertion that you sign"})
 	}
 	if s.bound != "" {
@@ -169,7 +175,7 @@ func (e *Endpoint) claims(v *View, r *request, now time.Time) (*workload.Access,
 		return nil, e.refuse(v, s, &fault{http.StatusBadRequest, refusedAs(r.entry), closed.Error()})
 	}
 	if c.SubjectToken = s.sealed; len(s.external) > 0 {
-		if c.SubjectToken, err = sealed(v.Set, s.external); err != nil {
+		if c.SubjectToken, err = sealed(v.Set, s.Unit, s.external); err != nil {
 			return nil, err
 		}
 	}
@@ -201,10 +207,14 @@ func (e *Endpoint) closed(v *View, s *subject, actor *workload.Actor) error {
 	return nil
 }
 
-// sealed encrypts an external token to every custodian: a gateway carries it and cannot read it.
-func sealed(set *statement.Set, token []byte) (string, error) {
+// sealed encrypts an external token to the custodians whose credentials the unit may be let use: its own, and those of units that
+// lend to it. A gateway carries it and cannot read it, and nobody else's custodian can use it elsewhere.
+func sealed(set *statement.Set, unit string, token []byte) (string, error) {
 	var recipients []string
 	for _, custody := range set.Custody {
+		if custody.Unit != unit && !slices.ContainsFunc(custody.Grants, func(g statement.Grant) bool { return g.Unit == unit }) {
+			continue
+		}
 		for _, c := range custody.Custodians {
 			if !slices.Contains(recipients, c.Recipient) {
 				recipients = append(recipients, c.Recipient)

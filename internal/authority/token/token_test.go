@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -491,6 +492,50 @@ func TestBinding(t *testing.T) {
 	} {
 		if a := r.exchange(t, c.proof, c.params...); a.status != 400 || a.Err != "invalid_dpop_proof" {
 			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
+// Whoever makes a key makes proofs without end: none is remembered for who gets no token by it.
+func TestProofOfNobodyIsNotRemembered(t *testing.T) {
+	r := newRig(t)
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	for name, params := range map[string][]string{
+		"no grant": nil, "no subject": {"grant_type", grantExchange}, "no assertion": {"grant_type", grantClient},
+		"a subject of nobody":        {"grant_type", grantExchange, "subject_token", "a.b.c", "subject_token_type", typeJWT},
+		"a subject not bound to it":  {"grant_type", grantExchange, "subject_token", r.vouched(t, "research", nil), "subject_token_type", typeJWT},
+		"a subject bound to another": {"grant_type", grantExchange, "subject_token", r.vouched(t, "research", claims{"cnf": claims{"jkt": "x"}}), "subject_token_type", typeJWT},
+	} {
+		if a := r.post(t, Path, r.proof(t, key, nil), params...); a.status < 400 || a.status >= 500 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if len(r.used) != 0 {
+		t.Errorf("%d proofs were remembered", len(r.used))
+	}
+}
+
+// Only custodians that may serve the subject's unit can open its token.
+func TestSubjectTokenIsForItsOwn(t *testing.T) {
+	set, identity := &statement.Set{Custody: map[string]*statement.CustodyStatement{}}, map[string]*age.X25519Identity{}
+	for _, unit := range []string{"research", "lender", "support", "foreign"} {
+		i, err := age.GenerateX25519Identity()
+		must(t, err)
+		identity[unit] = i
+		c := statement.CustodyStatement{Unit: unit, Custodians: []statement.Custodian{{ID: unit, Recipient: i.Recipient().String()}}}
+		if unit == "lender" {
+			c.Grants = []statement.Grant{{Credential: "x", Unit: "support"}, {Credential: "x", Unit: "research"}}
+		}
+		set.Custody[unit] = &c
+	}
+	text, err := sealed(set, "research", []byte("subject"))
+	must(t, err)
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	must(t, err)
+	for unit, i := range identity {
+		_, err := age.Decrypt(bytes.NewReader(b), i)
+		if want := unit == "research" || unit == "lender"; (err == nil) != want {
+			t.Errorf("the custodian of %s: %v", unit, err)
 		}
 	}
 }

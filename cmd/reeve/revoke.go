@@ -19,9 +19,10 @@ func newRevokeCmd() *cobra.Command {
 		Long: "Sign a revocation record, send it by every channel (authority, auditor, gateways, this host's custodian), and print for each\n" +
 			"custodian of the estate when it denied, as its own signed ledger says, and by which channel it heard.\n" +
 			"Its owner closes a thing alone: the lifecycle owner a credential; a policy owner a workload, agent, key, token or unit; an\n" +
-			"operations owner a gateway; a root holder a person or a tenant; a person himself. Two owners of different roles close anything;\n" +
-			"\"everything\" takes them. --open reopens and takes the owner and one of another role. A key is named by itself, or by the beginning\n" +
-			"of it or of its id; a token by the SHA-256 of it or its jti. Exit status 0: every custodian is known to deny; 3: not known of all.",
+			"operations owner a gateway; a root holder a person or a tenant; a person himself. Two owners of different roles, of its tenant or\n" +
+			"of the whole estate, close anything; \"everything\" takes them. --open reopens all but keys and tokens, and takes the owner and one\n" +
+			"of another role. A key is named by itself, or by the beginning of it or of its id; a token by the SHA-256 of it or its jti.\n" +
+			"Exit status 0: every custodian is known to deny; 3: not known of all.",
 		Example: "  reeve revoke credential research-openai --as cora --reason 'seen in a public repository'\n" +
 			"  reeve revoke everything --as ada --with bea --reason incident\n" +
 			"  reeve revoke credential research-openai --open --as cora --with ada --reason rotated",

@@ -42,10 +42,10 @@ func TestRecords(t *testing.T) {
 	}
 
 	hash := sha256.Sum256(e.Keys["research-agent"].Reveal())
-	revoke := func(number int64, open bool, at time.Time, by ...*estate.Signer) {
+	revoke := func(number int64, kind, id string, open bool, at time.Time, by ...*estate.Signer) {
 		t.Helper()
 		env, err := estate.Seal("revocation", &statement.Revocation{Estate: e.Set.Charter.Estate, Signer: by[0].Person, Number: number,
-			Target: statement.Target{Kind: "key", ID: hex.EncodeToString(hash[:])}, Open: open, Reason: "test", Time: at}, by...)
+			Target: statement.Target{Kind: kind, ID: id}, Open: open, Reason: "test", Time: at}, by...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,28 +53,27 @@ func TestRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	revoke(1, false, e.Now, e.Ada)
+	revoke(1, "key", hex.EncodeToString(hash[:]), false, e.Now, e.Ada)
 	if err := verify(); !errors.Is(err, workload.ErrRevoked) {
 		t.Errorf("revoked: %v", err)
 	}
 	if _, err := r.Verify(e.Proof("support-agent"), nil, e.Now); err != nil {
 		t.Errorf("another key: %v", err)
 	}
-	revoke(2, true, e.Now.Add(time.Second), e.Ada, e.Cora)
-	if err := verify(); err != nil {
-		t.Errorf("reopened: %v", err)
-	}
-	revoke(1, false, e.Now, e.Ada) // an older one that comes late closes nothing
-	if err := verify(); err != nil {
-		t.Errorf("an older revocation came late: %v", err)
+
+	revoke(2, "unit", "research", false, e.Now, e.Ada)
+	revoke(3, "unit", "research", true, e.Now.Add(time.Second), e.Ada, e.Cora)
+	revoke(2, "unit", "research", false, e.Now, e.Ada) // an older one that comes late closes nothing
+	if c := r.Gate.State().At(statement.Target{Kind: "unit", ID: "research"}); c != nil {
+		t.Errorf("an older revocation came late: %v", c)
 	}
 
 	// A new set that does not let reeve vouch for the workload ends its keys.
 	e.Republish(t, func(p *estate.Plan) {
-		p.Charter.Workloads[0].Identities = []statement.Identity{{Issuer: statement.IssuerAuthority}}
+		p.Charter.Workloads[1].Identities = []statement.Identity{{Issuer: statement.IssuerAuthority}}
 	}, "charter")
 	r.Use(e.Set)
-	if err := verify(); !errors.Is(err, workload.ErrUnknown) {
+	if _, err := r.Verify(e.Proof("support-agent"), nil, e.Now); !errors.Is(err, workload.ErrUnknown) {
 		t.Errorf("after the charter changed: %v", err)
 	}
 }

@@ -110,8 +110,10 @@ func (s *Set) OpenWorkloadKey(env *Envelope, now time.Time) (*WorkloadKey, error
 	return k, nil
 }
 
-// OpenRevocation verifies a revocation record. Who owns the target closes it alone. Two people who hold two different owner
-// roles for it close anything, everything too; to reopen, one of the two must be its owner. An authority closes tokens.
+// OpenRevocation verifies a revocation record. Who owns the target closes it alone, everything excepted. Two people who hold two
+// different owner roles for it close it too; to reopen, its owner must be one who signed. What belongs to one tenant is closed and
+// opened by roles in that tenant alone; what is the whole estate's needs one of the two to be operations or root. Keys and tokens are
+// never reopened: whoever needs one gets a new one. An authority closes tokens.
 func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) {
 	r := new(Revocation)
 	by, err := s.open(env, r, now)
@@ -124,11 +126,14 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 	if by[r.Signer] == nil || r.Number < 1 {
 		return nil, refuse("signature", "revocation %d is in the name of %q, who did not sign it", r.Number, r.Signer)
 	}
-	mine, unit, ok := s.owns(r.Signer, r.Target, now)
+	mine, where, ok := s.owns(r.Signer, r.Target, now)
 	if !ok {
 		return nil, refuse("reference", "the set has no %s", r.Target)
 	}
-	two := s.Charter.two(by, unit, now)
+	if r.Open && (r.Target.Kind == "key" || r.Target.Kind == "token") {
+		return nil, refuse("value", "%s cannot be reopened: issue a new %s", r.Target, r.Target.Kind)
+	}
+	two := s.Charter.twoOver(by, where, now)
 	if r.Open && !(two && mine) || !r.Open && !two && (!mine || r.Target.Kind == "everything") {
 		e := refuse("right", "%s may not decide alone about %s", r.Signer, r.Target)
 		e.Person = r.Signer
@@ -148,45 +153,55 @@ func (s *Set) closesToken(env *Envelope, r *Revocation, now time.Time) bool {
 	})
 }
 
-// owns reports whether the person is an owner of the target at t, which unit the target belongs to, if one, and whether the
-// set has the target. "Everything" is every owner's. Of a W0 key, a token and an agent that is no workload only the name is
-// known here: they are every policy owner's. Tenants and people are the charter's: they are the root holders', and each is his own.
-func (s *Set) owns(person string, target Target, t time.Time) (mine bool, unit string, ok bool) {
-	c := &s.Charter
+// where says whose roles count for a target: those in units, or those of the whole estate.
+type where struct {
+	units   []string
+	charter bool // the target stands in the charter: a quorum of root holders are two as well
+	estate  bool // the target is every tenant's
+}
+
+// owns reports whether the person is an owner of the target at t, whose roles count for it besides, and whether the set has the
+// target. "Everything" is every owner's. Of a W0 key, a token and an agent that is no workload only the name is known here: every
+// policy owner closes them. Tenants and people are the charter's: they are the root holders', and each is his own.
+func (s *Set) owns(person string, target Target, t time.Time) (mine bool, at where, ok bool) {
+	c, estate := &s.Charter, where{estate: true}
+	in := func(unit string) where { return where{units: []string{unit}} }
 	switch id := target.ID; target.Kind {
 	case "credential":
 		_, u, ok := s.Credential(id)
 		if !ok {
-			return false, "", false
+			return false, at, false
 		}
 		owner, live := s.Owner(id, t)
-		return live && owner.ID == person, u.ID, true
-	case "workload", "agent":
+		return live && owner.ID == person, in(u.ID), true
+	case "workload":
 		_, u, ok := s.Workload(id)
-		if !ok && target.Kind == "agent" {
-			return slices.Contains(c.roles(person, "", t), "policy"), "", validName(id)
-		}
 		if !ok {
-			return false, "", false
+			return false, at, false
 		}
-		return c.holds(person, role{"policy", u.ID}, t), u.ID, true
+		return c.holds(person, role{"policy", u.ID}, t), in(u.ID), true
+	case "agent":
+		if _, u, ok := s.Workload(id); ok {
+			return c.holds(person, role{"policy", u.ID}, t), in(u.ID), true
+		}
+		return slices.Contains(c.roles(person, nil, t), "policy"), estate, validName(id)
 	case "unit":
-		return c.holds(person, role{"policy", id}, t), id, s.index.units[id] != nil
+		return c.holds(person, role{"policy", id}, t), in(id), s.index.units[id] != nil
 	case "tenant":
-		return c.holds(person, role{name: "root"}, t), "", slices.Contains(c.Tenants, id)
+		return c.holds(person, role{name: "root"}, t), where{units: c.tenant(id), charter: true}, slices.Contains(c.Tenants, id)
 	case "person":
-		return person == id || c.holds(person, role{name: "root"}, t), "", c.person(id) != nil
+		return person == id || c.holds(person, role{name: "root"}, t), where{units: c.home(id), charter: true}, c.person(id) != nil
 	case "gateway":
 		_, ok := s.Gateway(id)
-		return c.holds(person, role{name: "operations"}, t), "", ok
+		return c.holds(person, role{name: "operations"}, t), estate, ok
 	case "key":
-		return slices.Contains(c.roles(person, "", t), "policy"), "", validHash(id)
+		return slices.Contains(c.roles(person, nil, t), "policy"), estate, validHash(id)
 	case "token":
-		return slices.Contains(c.roles(person, "", t), "policy"), "", validName(id)
+		return slices.Contains(c.roles(person, nil, t), "policy"), estate, validName(id)
 	case "everything":
-		return len(c.roles(person, "", t)) > 0, "", id == ""
+		return len(c.roles(person, nil, t)) > 0, estate, id == ""
 	}
-	return false, "", false
+	return false, at, false
 }
 
 // validName reports whether a name that others give, such as a token's jti, can be a target.
@@ -226,8 +241,8 @@ func (s *Set) OpenExtension(env *Envelope, custodian string, now time.Time) (*Ex
 		return nil, refuse("value", "the extension is of %q for %s, or gives no reason", x.What, x.Custodian)
 	case !now.Before(x.Until) || x.Until.Sub(x.Created) > maxExtension:
 		return nil, refuse("expired", "the extension from %s ends at %s: it is over, or longer than an hour", x.Created.Format(time.RFC3339), x.Until.Format(time.RFC3339))
-	case !s.Charter.two(by, "", x.Created):
-		return nil, refuse("right", "the extension is not signed by two people with two different owner roles")
+	case !s.Charter.twoOver(by, where{estate: true}, x.Created):
+		return nil, refuse("right", "the extension is not signed by two people with two different owner roles, one of them of operations or root")
 	}
 	return x, nil
 }
@@ -242,7 +257,7 @@ func (s *Set) OpenRetirement(env *Envelope, now time.Time) (*Retirement, error) 
 	switch {
 	case r.Log == "" || r.Size < 0 || decode64(r.Root, 32) == nil || strings.TrimSpace(r.Reason) == "":
 		return nil, refuse("value", "the retirement names no log, size, root or reason")
-	case !s.Charter.two(by, "", r.Created):
+	case !s.Charter.two(by, nil, r.Created):
 		return nil, refuse("right", "the retirement is not signed by two people with two different owner roles")
 	}
 	return r, nil

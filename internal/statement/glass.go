@@ -72,7 +72,7 @@ func (s *Set) OpenBreakGlass(env *Envelope, now time.Time) (*BreakGlass, []strin
 		return nil, nil, refuse("value", "a break-glass either waives something or names a person for whom the secret is recovered")
 	case b.Workload == "" && slices.Contains(b.Waive, WaivePolicy):
 		return nil, nil, refuse("value", "a break-glass that waives the policy names the workload that it is for")
-	case !s.Charter.anyHolds(by, role{"lifecycle", unit.ID}, b.Created) || !s.Charter.two(by, unit.ID, b.Created):
+	case !s.Charter.anyHolds(by, role{"lifecycle", unit.ID}, b.Created) || !s.Charter.two(by, []string{unit.ID}, b.Created):
 		return nil, nil, refuse("right", "the break-glass is not signed by a lifecycle owner of %s and a person of another role of it", unit.ID)
 	}
 	if b.Recovers() {
@@ -91,7 +91,7 @@ func (s *Set) checkRecipient(b *BreakGlass, by signers) error {
 		return refuse("reference", "%q is no live person of the charter with a recipient to encrypt to", b.Recipient)
 	case by[p.ID] != nil:
 		return refuse("separation", "%s would recover a secret that he signed for", p.ID)
-	case slices.Contains(s.Charter.roles(p.ID, "", b.Created), "policy"):
+	case slices.Contains(s.Charter.roles(p.ID, nil, b.Created), "policy"):
 		return refuse("separation", "%s holds a policy role: he would hold the secret and decide about its use", p.ID)
 	}
 	return nil
@@ -109,7 +109,7 @@ func (s *Set) OpenReview(env *Envelope, now time.Time) (*Review, []string, error
 		return nil, nil, refuse("value", "the review names no break-glass, or has no finding")
 	}
 	for id := range by {
-		if len(s.Charter.roles(id, "", r.Created)) == 0 {
+		if len(s.Charter.roles(id, nil, r.Created)) == 0 {
 			delete(by, id)
 		}
 	}
@@ -126,7 +126,7 @@ func (s *Set) Owners(credential string, t time.Time) (people []*Person) {
 		return nil
 	}
 	for i := range s.Charter.People {
-		if p := &s.Charter.People[i]; p.Live(t) && len(s.Charter.roles(p.ID, unit.ID, t)) > 0 {
+		if p := &s.Charter.People[i]; p.Live(t) && len(s.Charter.roles(p.ID, []string{unit.ID}, t)) > 0 {
 			people = append(people, p)
 		}
 	}

@@ -249,10 +249,14 @@ func (s *Set) Signers(o Owner, t time.Time) (people []string) {
 		return people
 	}
 	p := c.acting(o.Person, t)
+	var units []string // any
+	if o.Unit != "" {
+		units = []string{o.Unit}
+	}
 	switch {
 	case o.Role == "attester":
 		return []string{o.Person} // he and no other vouches in his name
-	case p != nil && slices.Contains(c.roles(p.ID, o.Unit, t), o.Role):
+	case p != nil && slices.Contains(c.roles(p.ID, units, t), o.Role):
 		return []string{p.ID}
 	}
 	return nil

@@ -70,14 +70,14 @@ func (c *Charter) anyHolds(people signers, r role, t time.Time) bool {
 	return false
 }
 
-// roles returns which of the three owner roles the person holds at t, in the unit or, when unit is empty, in any.
-func (c *Charter) roles(person, unit string, t time.Time) (held []string) {
+// roles returns which of the three owner roles the person holds at t, in the units or, when units is nil, in any.
+func (c *Charter) roles(person string, units []string, t time.Time) (held []string) {
 	if c.holds(person, role{"operations", ""}, t) {
 		held = append(held, "operations")
 	}
 	for _, name := range []string{"policy", "lifecycle"} {
 		for _, u := range c.Units {
-			if (unit == "" || unit == u.ID) && c.holds(person, role{name, u.ID}, t) {
+			if (units == nil || slices.Contains(units, u.ID)) && c.holds(person, role{name, u.ID}, t) {
 				held = append(held, name)
 				break
 			}
@@ -86,11 +86,12 @@ func (c *Charter) roles(person, unit string, t time.Time) (held []string) {
 	return held
 }
 
-// two reports whether among the people are two distinct ones who hold two different owner roles at t.
-func (c *Charter) two(people signers, unit string, t time.Time) bool {
+// two reports whether among the people are two distinct ones who hold two different owner roles at t, in the units or, when units
+// is nil, in any.
+func (c *Charter) two(people signers, units []string, t time.Time) bool {
 	var before [][]string // the roles of each person so far
 	for id := range people {
-		held := c.roles(id, unit, t)
+		held := c.roles(id, units, t)
 		for _, other := range before {
 			if len(held) > 0 && len(other) > 0 && (len(held) > 1 || len(other) > 1 || held[0] != other[0]) {
 				return true
@@ -99,6 +100,50 @@ func (c *Charter) two(people signers, unit string, t time.Time) bool {
 		before = append(before, held)
 	}
 	return false
+}
+
+// twoOver reports whether the people are two for a target whose roles count there.
+func (c *Charter) twoOver(people signers, at where, t time.Time) bool {
+	if at.estate {
+		return c.two(people, nil, t) && (c.anyHolds(people, role{name: "operations"}, t) || c.anyHolds(people, role{name: "root"}, t))
+	}
+	root := 0
+	for id := range people {
+		if at.charter && c.holds(id, role{name: "root"}, t) {
+			root++
+		}
+	}
+	return root >= c.threshold("root") || c.two(people, at.units, t)
+}
+
+// tenant is the units of a tenant, never nil.
+func (c *Charter) tenant(id string) []string {
+	units := []string{}
+	for _, u := range c.Units {
+		if u.Tenant == id {
+			units = append(units, u.ID)
+		}
+	}
+	return units
+}
+
+// home is the units of the one tenant in which the person has roles. Who has roles in none or several, or one of the whole estate, is
+// the root holders' alone: no unit's.
+func (c *Charter) home(person string) []string {
+	tenant := ""
+	for _, u := range c.Units {
+		if r := c.Roles.Units[u.ID]; !slices.Contains(r.Policy, person) && !slices.Contains(r.Lifecycle, person) {
+			continue
+		}
+		if tenant != "" && tenant != u.Tenant {
+			return []string{}
+		}
+		tenant = u.Tenant
+	}
+	if slices.Contains(c.Roles.Root, person) || slices.Contains(c.Roles.Operations, person) {
+		return []string{}
+	}
+	return c.tenant(tenant)
 }
 
 // threshold is how many people must approve a statement of the role.
@@ -150,7 +195,7 @@ func (c *Charter) checkLock(m *Manifest, signed signers) error {
 	if signed[m.Author] == nil || !signed[m.Author].Live(m.Created) {
 		return authorError(m, "is not a live person who signed it")
 	}
-	if !c.two(signed, "", m.Created) {
+	if !c.two(signed, nil, m.Created) {
 		return refuse("approvers", "version %d of the lock is not signed by two people with two different owner roles", m.Version)
 	}
 	return nil
@@ -161,7 +206,7 @@ func (c *Charter) checkLock(m *Manifest, signed signers) error {
 func (c *Charter) MayApprove(person, name string) bool {
 	far := time.Time{} // everyone who has not been born as left is live here: only the lists count
 	if name == "lock" {
-		return len(c.roles(person, "", far)) > 0
+		return len(c.roles(person, nil, far)) > 0
 	}
 	r, ok := c.statements()[name]
 	return ok && c.holds(person, r, far)

@@ -149,7 +149,7 @@ func TestRecords(t *testing.T) {
 		{"person by himself", "", "revocation", closing("dan", "person", "dan"), by(dan), time.Time{}},
 		{"person by a root holder", "", "revocation", closing("bea", "person", "dan"), by(e.Bea), time.Time{}},
 		{"person by another owner", "right", "revocation", closing("dan", "person", "ada"), by(dan), time.Time{}},
-		{"person by two owners", "", "revocation", closing("dan", "person", "ada"), by(dan, e.Cora), time.Time{}},
+		{"person who holds root, by two owners", "right", "revocation", closing("dan", "person", "ada"), by(dan, e.Cora), time.Time{}},
 		{"unknown person", "reference", "revocation", closing("ada", "person", "eve"), by(e.Ada), time.Time{}},
 		{"agent that is a workload, by its policy owner", "", "revocation", closing("ada", "agent", "research-agent"), by(e.Ada), time.Time{}},
 		{"agent that is a workload, by another unit's", "right", "revocation", closing("dan", "agent", "research-agent"), by(dan), time.Time{}},

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -171,11 +170,7 @@ func fetchRecovered(cmd *cobra.Command, env *statement.Envelope, file string) er
 	if err != nil {
 		return err
 	}
-	raw, err := statement.Canonical(env)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(raw)
+	sum := env.ID()
 	ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 	defer cancel()
 	ciphertext, err := operator.New(d.Socket(host.Custodian, "admin")).Recovered(ctx, hex.EncodeToString(sum[:]))

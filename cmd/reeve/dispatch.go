@@ -104,7 +104,7 @@ func (v *delivery) send(cmd *cobra.Command, to *dispatch.Dispatch, set *statemen
 	if err != nil {
 		return failed(err)
 	}
-	r := to.Run(cmd.Context(), file)
+	r := to.Run(cmd.Context(), env.ID(), file)
 	if v.asJSON {
 		err = printJSON(cmd, r)
 	} else {

@@ -30,7 +30,7 @@ import (
 	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
-// id is the SHA-256 of a record's file or of a lock's manifest.
+// id is a record's statement.Envelope.ID, or the SHA-256 of a lock's manifest.
 type id = [sha256.Size]byte
 
 // Ledger is the authority's own log: nothing is published before its entry is durable there.

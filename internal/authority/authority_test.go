@@ -270,7 +270,11 @@ func TestPublishes(t *testing.T) {
 		t.Errorf("entered %q, want %q", r.book.types(), want)
 	}
 	e := r.book.entries[3]
-	sum := sha256.Sum256(revoke)
+	env, _, err := feed.ParseRecord(revoke)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := env.ID()
 	want := entry.Entry{
 		Type: entry.Revoke, Workload: "research-agent", Unit: "research", Tenant: e.Tenant, Actor: []string{"ada"}, Proof: "post",
 		Reason: "revocation sha256:" + hex.EncodeToString(sum[:]), Record: hex.EncodeToString(sum[:]), Estate: e.Estate,

@@ -1,7 +1,6 @@
 package authority
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -47,7 +46,7 @@ func (a *Authority) Status() Status {
 
 // Accepted is the answer to a record.
 type Accepted struct {
-	ID      string `json:"id"`                // hex SHA-256 of the record's file
+	ID      string `json:"id"`                // hex, of the record's statement.Envelope.ID
 	Receipt string `json:"receipt,omitempty"` // of its ledger entry; left out when it was published before
 }
 
@@ -120,7 +119,12 @@ func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
 		fault(w, statusOf(err), "record not published", err)
 		return
 	}
-	sum := sha256.Sum256(frame.Record)
+	env, _, err := feed.ParseRecord(frame.Record)
+	if err != nil { // Take has parsed it
+		fault(w, http.StatusInternalServerError, "record", err)
+		return
+	}
+	sum := env.ID()
 	answer(w, http.StatusOK, Accepted{hex.EncodeToString(sum[:]), receipt})
 }
 

@@ -37,17 +37,21 @@ func (a *Authority) Take(frame *feed.Frame, channel string) (receipt string, err
 
 // take is Take for who holds admit.
 func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
-	sum := sha256.Sum256(frame.Record)
-	set := a.Set()
-	if r := a.published(sum); r != nil {
-		return r, nil
-	}
 	env, kind, err := feed.ParseRecord(frame.Record)
 	if err != nil {
 		return nil, err
 	}
+	sum, set := env.ID(), a.Set()
+	if r := a.published(sum); r != nil {
+		return r, nil
+	}
 	if set == nil {
 		return nil, ErrNoSet
+	}
+	if channel != "folder" {
+		if err := set.Admit(env); err != nil {
+			return nil, err
+		}
 	}
 	v, custodian, err := feed.Open(set, env, kind, a.clock())
 	if err != nil {
@@ -91,7 +95,7 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	defer a.mu.Unlock()
 	a.records[sum] = r
 	if r.custodian == "" {
-		a.sums.Add(sum)
+		a.sums.Add(sha256.Sum256(frame.Record))
 	} else {
 		a.handed[r.path] = r.sealed
 	}

@@ -758,7 +758,7 @@ func TestExtension(t *testing.T) {
 		}
 		env, err := estate.Seal("extension", x, w.estate.Bea, w.estate.Cora)
 		must(t, err)
-		env.Signatures = append(env.Signatures, statement.Signature{KeyID: "ada-1", Sig: env.Signatures[0].Sig}) // which ada did not make
+		env.Signatures = slices.Insert(env.Signatures, 0, statement.Signature{KeyID: "ada-1", Sig: env.Signatures[0].Sig}) // which ada did not make
 		must(t, w.Take(&statement.Record{Kind: "extension", Envelope: env, Channel: "test"}))
 		if got := w.ledger.of(entry.BreakGlass)[0].Actor; !slices.Equal(got, []string{"bea-1", "cora-1"}) {
 			t.Errorf("the entry names %v", got)

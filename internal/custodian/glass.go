@@ -58,8 +58,8 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 		}
 		k.Recovered, k.Ended = &glass.Secret{Version: held.Version, Ciphertext: ciphertext}, true
 	}
-	if err := c.Glass.Put(k); err != nil {
-		c.Log.Error("break-glass", "error", err)
+	if err := c.Glass.Begin(k); err != nil {
+		return err
 	}
 	c.Log.Warn("break-glass", "act", word, "credential", b.Credential, "workload", b.Workload, "waives", b.Waive, "until", b.Until, "by", by, "reason", b.Reason)
 	for _, p := range v.set.Owners(b.Credential, c.Clock()) { // one entry for each who has to know

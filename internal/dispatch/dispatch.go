@@ -128,10 +128,9 @@ func (d *Dispatch) Only(concerns func(custodian string) bool) {
 }
 
 // Run sends a record's file by all channels at once, again where that fails, and reads the custodians' published logs until each has a
-// cosigned entry of the record or the time is over. It is called once.
-func (d *Dispatch) Run(ctx context.Context, record []byte) *Report {
-	sum := sha256.Sum256(record)
-	r := &Report{Record: hex.EncodeToString(sum[:]), Begun: time.Now().UTC(), Sent: make([]Sent, len(d.Channels))}
+// cosigned entry of the record, by its statement.Envelope.ID, or the time is over. It is called once.
+func (d *Dispatch) Run(ctx context.Context, id [sha256.Size]byte, record []byte) *Report {
+	r := &Report{Record: hex.EncodeToString(id[:]), Begun: time.Now().UTC(), Sent: make([]Sent, len(d.Channels))}
 	ctx, cancel := context.WithTimeout(ctx, d.Wait)
 	defer cancel()
 	sending, enough := context.WithCancel(ctx)

@@ -30,7 +30,7 @@ func Seal(kind string, v any, by ...*Signer) (*statement.Envelope, error) {
 	return env, Countersign(env, by...)
 }
 
-// Countersign adds signatures to a record. A key's earlier signature is replaced.
+// Countersign adds signatures to a record, in the order of their key ids. A key's earlier signature is replaced.
 func Countersign(env *statement.Envelope, by ...*Signer) error {
 	for _, s := range by {
 		sig, err := s.Sign(&Message{PayloadType: env.PayloadType, Payload: env.Payload})
@@ -40,6 +40,7 @@ func Countersign(env *statement.Envelope, by ...*Signer) error {
 		env.Signatures = slices.DeleteFunc(env.Signatures, func(old statement.Signature) bool { return old.KeyID == sig.KeyID })
 		env.Signatures = append(env.Signatures, sig)
 	}
+	slices.SortFunc(env.Signatures, func(a, b statement.Signature) int { return strings.Compare(a.KeyID, b.KeyID) })
 	return nil
 }
 

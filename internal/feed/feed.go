@@ -206,7 +206,7 @@ func OpenHeartbeat(env *statement.Envelope, keys []statement.ServiceKey) (*Heart
 	return nil, fmt.Errorf("%w: not signed by a live feed key of %q", ErrHeartbeat, h.Authority)
 }
 
-// Records is a set of record files, each known by the SHA-256 of its bytes. The zero Records is empty. Not for
+// Records is a set of SHA-256 sums: of record files, where heartbeats name them, or of what the records say. The zero Records is empty. Not for
 // concurrent use.
 type Records struct {
 	ids [][sha256.Size]byte // sorted
@@ -221,6 +221,13 @@ func (r *Records) find(id [sha256.Size]byte) (int, bool) {
 func (r *Records) Add(id [sha256.Size]byte) {
 	if i, found := r.find(id); !found {
 		r.ids, r.sum = slices.Insert(r.ids, i, id), ""
+	}
+}
+
+// drop takes a file away, if it is there.
+func (r *Records) drop(id [sha256.Size]byte) {
+	if i, found := r.find(id); found {
+		r.ids, r.sum = slices.Delete(r.ids, i, i+1), ""
 	}
 }
 

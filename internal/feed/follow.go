@@ -77,13 +77,16 @@ type Follower struct {
 	newest atomic.Pointer[beat]
 
 	mu      sync.Mutex // held while one item is applied; guards what follows
-	own     Records    // verified and passed on
-	seen    Records    // everything that this connection has sent, verified or not
-	based   Records    // that, and what was held when it began
+	own     Records    // verified and passed on, by statement.Envelope.ID
+	files   Records    // those of them that count in heartbeats, by the file that was taken
+	seen    sent       // everything that this connection has sent, verified or not
+	based   sent       // that, and what was held when it began
 	seenSet string     // Files.Sum of the newest set that this connection has sent, in force or not
-	refused Records    // on this connection and under this set
+	refused Records    // files, on this connection and under this set
 	handed  Records    // handovers passed on
 	closing Records    // the revocations among own
+	missed  Records    // files of this connection that close something and could not be taken, though the statements do not refuse them
+	closed  int        // how many of own are of a kind that closes
 	lacking int        // heartbeats in a row that named fewer revocations than are held
 	numbers map[string][]int64
 	pending []*Frame // kept records that could not be verified at the start, for want of a good set
@@ -97,6 +100,14 @@ type Follower struct {
 type beat struct {
 	Heartbeat
 	at time.Time
+}
+
+// sent is what a connection brought: its files, which heartbeats sum, and the records that they are.
+type sent struct{ files, records Records }
+
+func (s *sent) add(env *statement.Envelope, file []byte) {
+	s.files.Add(sha256.Sum256(file))
+	s.records.Add(env.ID())
 }
 
 // Status is what a follower says of itself.
@@ -189,6 +200,15 @@ func (f *Follower) Status() Status {
 func (f *Follower) Offer(file []byte, channel string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	env, _, err := ParseRecord(file)
+	if err != nil {
+		return err
+	}
+	if set := f.Set(); set != nil {
+		if err := set.Admit(env); err != nil {
+			return err
+		}
+	}
 	return f.accept(&Frame{Record: file}, channel)
 }
 
@@ -273,8 +293,8 @@ func (f *Follower) stream(ctx context.Context) error {
 func (f *Follower) have() url.Values {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen, f.based, f.seenSet, f.refused = Records{}, f.own.clone(), "", Records{}
-	q := url.Values{"records": {f.own.Sum()}}
+	f.seen, f.based, f.seenSet, f.refused, f.missed = sent{}, sent{f.files.clone(), f.own.clone()}, "", Records{}, Records{}
+	q := url.Values{"records": {f.files.Sum()}}
 	if set := f.Set(); set != nil {
 		q.Set("lock", hex.EncodeToString(set.LockHash[:]))
 	}
@@ -339,9 +359,9 @@ func (f *Follower) take(frame *Frame, channel string) error {
 		}
 		return f.takeHeartbeat(frame.Heartbeat)
 	case len(frame.Record) > 0:
-		if _, kind, _ := ParseRecord(frame.Record); kind != "handover" {
-			f.seen.Add(sha256.Sum256(frame.Record))
-			f.based.Add(sha256.Sum256(frame.Record))
+		if env, kind, err := ParseRecord(frame.Record); err == nil && kind != "handover" {
+			f.seen.add(env, frame.Record)
+			f.based.add(env, frame.Record)
 		}
 		return f.takeRecord(frame, channel)
 	case len(frame.Set) > 0:
@@ -380,18 +400,20 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 		return fmt.Errorf("%w: epoch %d number %d came after %d %d: a replay, or an authority restored to an earlier state", ErrHeartbeat, h.Epoch, h.Number, last.Epoch, last.Number)
 	case skew.Abs() > f.cfg.Skew:
 		return fmt.Errorf("%w: its time is %s away: delayed, replayed, or a clock is wrong (compare the clocks of both machines)", ErrHeartbeat, skew.Round(time.Millisecond))
-	case h.Sum != f.based.Sum() && h.Sum != f.seen.Sum():
+	case h.Sum != f.based.files.Sum() && h.Sum != f.seen.files.Sum():
 		return fmt.Errorf("%w: it names %d records that did not all arrive", ErrHeartbeat, h.Records)
+	case f.missed.Len() > 0:
+		return fmt.Errorf("%w: %d revocations that it names could not be taken", ErrHeartbeat, f.missed.Len())
 	case h.LockHash != hex.EncodeToString(set.LockHash[:]) && h.SetSum != f.seenSet:
 		return fmt.Errorf("%w: it names lock version %d, whose set did not arrive", ErrHeartbeat, h.Lock)
 	}
 	f.newest.Store(&beat{*h, now})
 	published, withheld := &f.based, 0
-	if h.Sum != f.based.Sum() {
+	if h.Sum != f.based.files.Sum() {
 		published = &f.seen
 	}
 	for _, id := range f.closing.ids {
-		if !published.Has(id) {
+		if !published.records.Has(id) {
 			withheld++
 		}
 	}
@@ -453,28 +475,43 @@ func (f *Follower) takeRecord(frame *Frame, channel string) error {
 		return nil
 	}
 	err := f.accept(frame, channel)
-	if _, _, unread := ParseRecord(frame.Record); err != nil && unread == nil && !f.own.Has(id) {
+	env, kind, unread := ParseRecord(frame.Record)
+	switch {
+	case err == nil || unread != nil || f.own.Has(env.ID()):
+		f.missed.drop(id)
+	case closes(kind) && !errors.Is(err, statement.ErrRefused):
+		f.missed.Add(id) // it is taken again whenever it comes
+	default:
 		f.refused.Add(id)
 	}
 	return err
 }
 
+// closes reports whether records of a kind close something. No limit holds for them.
+func closes(kind string) bool { return kind == "revocation" || kind == "signal" || kind == "scim" }
+
 // accept verifies a record, passes it on and keeps it. A known one is no error. Closing does not wait for the disk: a record that
 // cannot be kept is in force and reported.
 func (f *Follower) accept(frame *Frame, channel string) error {
-	id := sha256.Sum256(frame.Record)
 	env, kind, err := ParseRecord(frame.Record)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case max(f.own.Len(), f.seen.Len(), f.handed.Len()) > MaxRecords:
-		return fmt.Errorf("%w: more than %d records", ErrFrame, MaxRecords)
+	}
+	id := env.ID()
+	if !closes(kind) && max(f.own.Len(), f.handed.Len())-f.closed >= MaxRecords {
+		return fmt.Errorf("%w: more than %d records that close nothing", ErrFrame, MaxRecords)
 	}
 	if f.own.Has(id) || f.handed.Has(id) {
 		return nil
 	}
 	if err := f.pass(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed, id); err != nil {
 		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
+	}
+	if kind != "handover" {
+		f.files.Add(sha256.Sum256(frame.Record))
+	}
+	if closes(kind) {
+		f.closed++
 	}
 	if kind == "handover" || f.dir == "" || len(f.cfg.URLs) == 0 {
 		return nil

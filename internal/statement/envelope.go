@@ -73,6 +73,9 @@ func (s *Set) open(env *Envelope, r record, now time.Time) (signers, error) {
 	if estate, at := r.made(); estate != s.Charter.Estate || at.IsZero() || at.After(now.Add(clockSkew)) {
 		return nil, refuse("value", "the record was made for the estate %q at %s", estate, at.Format(time.RFC3339))
 	}
+	if !ascending(env.Signatures) {
+		return nil, refuse("signature", "the signatures of a %s stand in the order of their key ids, each key once, at most %d", r.kind(), maxSignatures)
+	}
 	by := s.Charter.signers(env.PayloadType, env.Payload, env.Signatures)
 	for id, p := range by {
 		if !p.here(now) {
@@ -83,6 +86,30 @@ func (s *Set) open(env *Envelope, r record, now time.Time) (signers, error) {
 		return nil, refuse("signature", "nobody who is here signed the %s", r.kind())
 	}
 	return by, nil
+}
+
+// ascending reports whether the key ids rise strictly: then no signature can be doubled, and the order says nothing.
+func ascending(sigs []Signature) bool {
+	for i := 1; i < len(sigs); i++ {
+		if sigs[i].KeyID <= sigs[i-1].KeyID {
+			return false
+		}
+	}
+	return len(sigs) <= maxSignatures
+}
+
+// Admit refuses a record with a signature more than the charter explains: each of several is by a key of the charter and holds. It is
+// for records that come from whoever sends them. What was published before is not judged by it again: a key that left the charter
+// since does not undo what others signed too.
+func (s *Set) Admit(env *Envelope) error {
+	if len(env.Signatures) < 2 { // the only one holds, or the record is refused anyway
+		return nil
+	}
+	if got := s.Charter.Approvals(env.PayloadType, env.Payload, env.Signatures); !ascending(env.Signatures) || len(got) != len(env.Signatures) {
+		return refuse("signature", "%d of the %d signatures on the record hold: take away those that are doubled, out of order or by keys that the charter does not have",
+			len(got), len(env.Signatures))
+	}
+	return nil
 }
 
 // OpenWorkloadKey verifies a workload key record against the set in force. Its signer held the policy role of the

@@ -33,7 +33,7 @@ type BreakGlass struct {
 // Review says what a break-glass was found to have been. Signed by an owner who did not sign the break-glass.
 type Review struct {
 	Estate     string    `json:"estate"`
-	BreakGlass string    `json:"break_glass"` // hex SHA-256 of the record's file
+	BreakGlass string    `json:"break_glass"` // hex, of the record's Envelope.ID
 	Finding    string    `json:"finding"`
 	Created    time.Time `json:"created"`
 }

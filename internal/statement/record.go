@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"crypto/sha256"
 	"strings"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 type Record struct {
 	Kind     string
 	Envelope *Envelope
-	SHA256   string // hex, of the record's file: its name everywhere
+	SHA256   string // hex, of its Envelope.ID: its name everywhere
 	Channel  string // by which it came: feed, folder, auditor, gateway, admin, or kept from an earlier run
 }
 
@@ -22,6 +23,10 @@ type Envelope struct {
 	Payload     []byte      `json:"payload"`
 	Signatures  []Signature `json:"signatures"`
 }
+
+// ID is what a record is known by: the SHA-256 of what its signers signed. Signatures are no part of it, so that who has one valid
+// record cannot make another one that says the same.
+func (env *Envelope) ID() [sha256.Size]byte { return sha256.Sum256(PAE(env.PayloadType, env.Payload)) }
 
 // WorkloadKey registers a W0 key: the custodian knows its hash only. Signed by a policy owner of the workload's unit.
 type WorkloadKey struct {

@@ -21,7 +21,7 @@ var ErrOpen = errors.New("cannot reopen")
 type Change struct {
 	closing.Closed
 	Type    entry.Type `json:"type"`              // freeze, revoke or unfreeze
-	Record  string     `json:"record,omitempty"`  // hex SHA-256 of the signed record's file
+	Record  string     `json:"record,omitempty"`  // hex, of the signed record's statement.Envelope.ID
 	Channel string     `json:"channel,omitempty"` // by which the record came
 	Once    string     `json:"once,omitempty"`    // what makes two records the same, where it is not their bytes
 }

@@ -48,7 +48,7 @@ func TestWithheldRevocationArrives(t *testing.T) {
 		must(t, err)
 		file, err := statement.Canonical(env)
 		must(t, err)
-		return to.Run(context.Background(), file)
+		return to.Run(context.Background(), env.ID(), file)
 	}
 	gateway := dispatch.Channel{Name: "gateway", Send: func(ctx context.Context, record []byte) error { return hop.Record(ctx, record) }}
 	for _, c := range []struct {

@@ -31,7 +31,7 @@ const fileName = "break-glass.json"
 // Case is one break-glass that was in force. It is never changed in place.
 type Case struct {
 	statement.BreakGlass
-	Record    string   `json:"record"`  // hex SHA-256 of the record's file
+	Record    string   `json:"record"`  // hex, of the record's statement.Envelope.ID
 	Signers   []string `json:"signers"` // who signed it
 	Ended     bool     `json:"ended"`
 	Review    *Review  `json:"review,omitempty"`
@@ -98,7 +98,20 @@ func (c *Cabinet) Waives(what, workload, credential string, t time.Time) *Case {
 	return nil
 }
 
-// Put puts a case in force, in place of the one of the same record. An error means that it is in force but not on disk.
+// Begin puts a new case in force, once it is on disk: so a record begins one at most once, whatever fails after it. An error means that
+// it is not in force.
+func (c *Cabinet) Begin(k *Case) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := append(slices.Clone(c.List()), k)
+	if err := c.write(next); err != nil {
+		return fmt.Errorf("the break-glass does not begin, because it cannot be kept: %w", err)
+	}
+	c.cases.Store(&next)
+	return nil
+}
+
+// Put puts a case in place of the one of the same record. An error means that it is in force but not on disk.
 func (c *Cabinet) Put(k *Case) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,14 +122,18 @@ func (c *Cabinet) Put(k *Case) error {
 		next = append(next, k)
 	}
 	c.cases.Store(&next)
-	text, err := json.Marshal(next)
-	if err == nil {
-		err = c.dir.Replace(fileName, text)
-	}
-	if err != nil {
+	if err := c.write(next); err != nil {
 		return fmt.Errorf("the break-glass is in force, but not on disk: %w", err)
 	}
 	return nil
+}
+
+func (c *Cabinet) write(cases []*Case) error {
+	text, err := json.Marshal(cases)
+	if err != nil {
+		return err
+	}
+	return c.dir.Replace(fileName, text)
 }
 
 // Reviewed returns the case as the review leaves it, for Put. One of the reviewers did not sign the break-glass.

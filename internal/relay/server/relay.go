@@ -4,7 +4,6 @@ package server
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -95,7 +94,12 @@ func (r *Relay) post(w http.ResponseWriter, req *http.Request) {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	default:
-		sum := sha256.Sum256(file)
+		env, _, err := feed.ParseRecord(file)
+		if err != nil { // Take has parsed it
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		sum := env.ID()
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusAccepted)
 		fmt.Fprintf(w, "{\"id\":%q}\n", hex.EncodeToString(sum[:]))

@@ -1,0 +1,121 @@
+package feed
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// variant is the record with one signature more, which anybody can add: it says the same.
+func variant(t *testing.T, file []byte, key string) []byte {
+	t.Helper()
+	env, err := statement.ParseEnvelope(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env.Signatures = append(env.Signatures, statement.Signature{KeyID: key, Sig: make([]byte, 64)})
+	b, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestVariants: who has one valid record makes no other one of it. Whoever offers one with a signature that says nothing is refused;
+// what a captured authority publishes of them is one record, taken once.
+func TestVariants(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	f := follow(t, s.config(t, h))
+	c := s.accept(t)
+	c.send(t, s.set(t), s.heartbeat(t, nil))
+	s.counted(t, f)
+	revoke := s.revocation(t, 1, s.Ada)
+	for _, key := range []string{"ada-1", "aaa", "zzz", "bea-1"} { // doubled, out of order, unknown, known and not hers
+		if err := f.Offer(variant(t, revoke, key), "gateway"); !errors.Is(err, statement.ErrRefused) {
+			t.Errorf("with a signature by %s: %v", key, err)
+		}
+	}
+	if err := f.Offer(revoke, "gateway"); err != nil {
+		t.Fatal(err)
+	}
+	var all sent
+	for _, file := range [][]byte{revoke, variant(t, revoke, "zzz"), variant(t, revoke, "zzzz")} {
+		env, _, err := ParseRecord(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.add(env, file)
+		c.send(t, &Frame{Record: file})
+	}
+	s.beat.Sum = all.files.Sum()
+	c.send(t, s.heartbeat(t, nil))
+	s.counted(t, f)
+	if diff := cmp.Diff([]string{"set 1", "revocation"}, h.list()); diff != "" {
+		t.Error(diff)
+	}
+	if st := f.Status(); st.Records != 1 || all.records.Len() != 1 || st.Withheld != 0 {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// TestClosingHasNoLimit: as many records as an estate may have leave room for every revocation.
+func TestClosingHasNoLimit(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	f := follow(t, s.config(t, h))
+	c := s.accept(t)
+	c.send(t, s.set(t), s.heartbeat(t, nil))
+	s.counted(t, f)
+	f.mu.Lock()
+	f.own.ids = make([][32]byte, MaxRecords)
+	for i := range f.own.ids {
+		binary.BigEndian.PutUint32(f.own.ids[i][:], uint32(i))
+	}
+	f.mu.Unlock()
+	key := s.record(t, "workload-key", statement.WorkloadKey{Estate: s.Set.Charter.Estate, Workload: "research-agent", Prefix: "rv_abcdefgh",
+		SHA256: strings.Repeat("cd", 32), NotBefore: s.Now, NotAfter: s.Now.AddDate(0, 0, 7)}, s.Ada)
+	if err := f.Offer(key, "admin"); !errors.Is(err, ErrFrame) {
+		t.Errorf("one record too many: %v", err)
+	}
+	if err := f.Offer(s.revocation(t, 1, s.Ada), "admin"); err != nil {
+		t.Errorf("a revocation: %v", err)
+	}
+}
+
+// TestUntakenRevocation: a heartbeat that names a revocation which could not be taken does not count; it is taken when it comes again.
+func TestUntakenRevocation(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	f := follow(t, s.config(t, h))
+	c := s.accept(t)
+	c.send(t, s.set(t), s.heartbeat(t, nil))
+	s.counted(t, f)
+	h.mu.Lock()
+	h.fail = errors.New("no room")
+	h.mu.Unlock()
+	revoke := s.revocation(t, 1, s.Ada)
+	env, _, err := ParseRecord(revoke)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sent
+	all.add(env, revoke)
+	s.beat.Sum = all.files.Sum()
+	counted := s.beat.Number
+	c.send(t, &Frame{Record: revoke}, s.heartbeat(t, nil))
+	await(t, "the heartbeat's refusal", func() bool { return f.Status().Refused >= 2 })
+	if n := f.Status().Number; n != counted {
+		t.Errorf("heartbeat %d counts while a revocation that it names was not taken", n)
+	}
+	h.mu.Lock()
+	h.fail = nil
+	h.mu.Unlock()
+	c.send(t, &Frame{Record: revoke}, s.heartbeat(t, nil))
+	s.counted(t, f)
+	if diff := cmp.Diff([]string{"set 1", "revocation"}, h.list()); diff != "" {
+		t.Error(diff)
+	}
+}

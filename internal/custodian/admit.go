@@ -131,7 +131,7 @@ func (c *Custodian) decide(u *use) *refusal {
 	}
 	u.decision = u.view.policies.Decide(&u.ask)
 	if u.decision.Reason == "no_permit" { // a forbid stands
-		if k := c.broken(u, statement.WaivePolicy); k != nil {
+		if k := c.broken(u, statement.WaivePolicy, u.start, &u.waivers); k != nil {
 			u.decision = policy.Decision{Allow: true, Reason: glassReason, Policies: []string{"break-glass:" + k.Record}}
 		}
 	}
@@ -166,14 +166,19 @@ func (c *Custodian) live(u *use) *refusal {
 
 func (c *Custodian) informed(u *use) *refusal {
 	u.age = c.News()
-	if (u.age < 0 || u.age > u.credential.bound) && !c.extra.holds(feedBound, u.start) && c.broken(u, statement.WaiveFeed) == nil {
-		return refuseStale(u.age, u.credential.bound)
+	return c.fresh(u, u.age, u.start, &u.waivers)
+}
+
+// fresh refuses news of that age at now. A break-glass that the use rests on then is added to rests.
+func (c *Custodian) fresh(u *use, age time.Duration, now time.Time, rests *[]string) *refusal {
+	if (age < 0 || age > u.credential.bound) && !c.extra.holds(feedBound, now) && c.broken(u, statement.WaiveFeed, now, rests) == nil {
+		return refuseStale(age, u.credential.bound)
 	}
 	return nil
 }
 
 func (c *Custodian) cosigned(u *use) *refusal {
-	if lag, _ := c.Ledger.Uncosigned(); lag > Fuse && !c.extra.holds(witnessFuse, u.start) && c.broken(u, statement.WaiveWitness) == nil {
+	if lag, _ := c.Ledger.Uncosigned(); lag > Fuse && !c.extra.holds(witnessFuse, u.start) && c.broken(u, statement.WaiveWitness, u.start, &u.waivers) == nil {
 		return refuseUncosigned(lag)
 	}
 	return nil

@@ -167,10 +167,13 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	return resp, patterns, nil
 }
 
-// still looks once more at what may have closed since admit. The use is registered by now: a closing that is not seen here
+// still looks once more at what may have closed since admit, and whether the news is fresh: writing the intent may have taken long. The use is registered by now: a closing that is not seen here
 // finds it there and cuts ctx.
 func (c *Custodian) still(u *use) *refusal {
 	if no := c.live(u); no != nil {
+		return no
+	}
+	if no := c.fresh(u, c.News(), c.Clock(), nil); no != nil {
 		return no
 	}
 	if now := c.view.Load(); now.set != u.view.set {

@@ -3,6 +3,7 @@ package custodian
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
@@ -15,9 +16,13 @@ import (
 // glassReason is the reason of a use that policy does not permit and a break-glass does.
 const glassReason = "break_glass"
 
-// broken reports whether a break-glass waives what for the use, by the decision's time.
-func (c *Custodian) broken(u *use, what string) *glass.Case {
-	return c.Glass.Waives(what, u.Workload, u.Credential, u.start)
+// broken is the break-glass that waives what for the use at now, or nil. Its record is added to rests, where there is one.
+func (c *Custodian) broken(u *use, what string, now time.Time, rests *[]string) *glass.Case {
+	k := c.Glass.Waives(what, u.Workload, u.Credential, now)
+	if k != nil && rests != nil {
+		*rests = append(*rests, k.Record)
+	}
+	return k
 }
 
 // breakGlass puts a break-glass in force: its entry is durable first. One that is known, over or of another custodian's credential
@@ -113,10 +118,16 @@ func (c *Custodian) review(v *view, r *statement.Record) error {
 	return nil
 }
 
-// Expire ends what a break-glass opened when its time is over, and closes a credential whose secret was recovered and not rotated in
-// time. It is called every now and then.
+// Expire ends what a break-glass opened when its time is over, closes a credential whose secret was recovered and not rotated in
+// time, and cuts every use for which the news of revocations is older than its class bears. It is called every now and then.
 func (c *Custodian) Expire() {
 	now := c.Clock()
+	defer c.Gate.Cut(func(u *closing.Use) error {
+		if no := c.fresh(u.Of.(*use), c.News(), now, nil); no != nil {
+			return fmt.Errorf("%w: the news of revocations is too old for this use to go on (%s)", closing.ErrCut, no.word())
+		}
+		return nil
+	})
 	for _, k := range c.Glass.List() {
 		next := *k
 		switch s := k.Recovered; {
@@ -124,7 +135,7 @@ func (c *Custodian) Expire() {
 			next.Ended = true
 			c.keep(&next)
 			c.Gate.Cut(func(u *closing.Use) error {
-				if u.Credential != k.Credential || u.Of.(*use).decision.Reason != glassReason {
+				if !slices.Contains(u.Of.(*use).waivers, k.Record) {
 					return nil
 				}
 				return fmt.Errorf("%w: the break-glass that permitted this use is over", closing.ErrCut)
@@ -147,10 +158,10 @@ func (c *Custodian) rotated(k *glass.Case) bool {
 	return held != nil && held.Version > k.Recovered.Version
 }
 
-// recovered marks that nothing is due any more for a recovered secret.
+// recovered marks that nothing is due any more for a recovered secret, and forgets its ciphertext.
 func (c *Custodian) recovered(k *glass.Case) {
 	s := *k.Recovered
-	s.Rotated, k.Recovered = true, &s
+	s.Rotated, s.Ciphertext, k.Recovered = true, nil, &s
 	c.keep(k)
 }
 

@@ -206,5 +206,8 @@ func TestRecovery(t *testing.T) {
 		if closed := w.Gate.State().At(statement.Target{Kind: "credential", ID: "research-openai"}); (closed == nil) != rotate {
 			t.Errorf("rotated %v: closed %v", rotate, closed)
 		}
+		if r := w.Glass.List()[0].Recovered; r == nil || !r.Rotated || len(r.Ciphertext) != 0 {
+			t.Errorf("rotated %v: what was recovered is still kept", rotate)
+		}
 	}
 }

@@ -247,6 +247,12 @@ func (a *answer) snapshot() (status int, body, broken string, ended bool) {
 	return a.status, a.body.String(), a.broken, a.ended
 }
 
+func (a *answer) refused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refusal != nil
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

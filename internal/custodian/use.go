@@ -39,6 +39,7 @@ type use struct {
 	slot       ceiling.Slot
 	secret     *sealed.Held
 	age        time.Duration // of the news of revocations
+	waivers    []string      // records of the break-glasses that it rests on
 
 	intent  ledger.Durable
 	outcome outcome

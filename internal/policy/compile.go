@@ -177,6 +177,7 @@ func (c *compiler) reach(p *ast.Policy) (what string) {
 	for _, cond := range p.Conditions {
 		for _, m := range contextMembers(cond.Body) {
 			say(m != "", "takes the context as a whole: name the members that it looks at")
+			say(m != "tool", "looks at context.tool, which no custodian sets yet: it would never hold for a request that calls a tool")
 			say(m != "asserted" || !permit, "is a permit that looks at context.asserted: what only the gateway vouches for may narrow, in a forbid, and not open")
 			if !slices.Contains(c.to.members, m) {
 				c.to.members = append(c.to.members, m)

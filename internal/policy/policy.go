@@ -28,7 +28,7 @@ type Request struct {
 	Model             string // after aliases, without the provider's name; empty when the request has none
 	MaxTokens         int64  // -1 when the request sets none
 	Stream            bool
-	Tool              string // the MCP tool that the request calls; empty when it calls none
+	Tool              string // reserved: always empty, and Compile refuses a policy that looks at it
 	Isolation         string // host, separate-uid, one-uid or none
 	Time              time.Time
 	Asserted          map[string]string // client_ip and spend, as in the schema; others are passed over

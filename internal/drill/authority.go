@@ -78,8 +78,17 @@ func sign(key ed25519.PrivateKey, kid, kind string, claims any) (string, error) 
 
 // vouched is a token for research-agent, by whoever has the key.
 func vouched(key ed25519.PrivateKey, endpoint string) (string, error) {
+	return bound(key, endpoint, nil)
+}
+
+// bound is the same, bound to a key where cnf names one.
+func bound(key ed25519.PrivateKey, endpoint string, cnf *workload.Confirmation) (string, error) {
 	now := time.Now()
-	return sign(key, "k", "JWT", map[string]any{"iss": outside, "sub": outsideAgent, "aud": endpoint, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "jti": rand.Text()})
+	claims := map[string]any{"iss": outside, "sub": outsideAgent, "aud": endpoint, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "jti": rand.Text()}
+	if cnf != nil {
+		claims["cnf"] = cnf
+	}
+	return sign(key, "k", "JWT", claims)
 }
 
 // s5 is the authority taken over, and its database and keys stolen.
@@ -292,7 +301,56 @@ func (f *field) forgedTokens(ctx context.Context, r *Report, _ *doubled) error {
 	}
 	s.Detail += fmt.Sprintf("%d tried for a workload of another issuer; a genuine one went through", len(forged))
 	r.add(s)
+	if err := f.genuineSubjects(ctx, r, set, endpoint, genuine); err != nil {
+		return err
+	}
 	return f.seenTokens(ctx, r, endpoint, access)
+}
+
+// genuineSubjects are access tokens that the attacker signs around subject tokens that workloads showed to the authority. Around one
+// that is bound to a key none may work. Around one that is bound to none they do work, until it expires: that is said, and is no hit.
+func (f *field) genuineSubjects(ctx context.Context, r *Report, set *statement.Set, endpoint, free string) error {
+	sign, err := f.forger(endpoint)
+	if err != nil {
+		return err
+	}
+	theirs := &workload.Confirmation{JKT: "a-key-that-the-attacker-has-not"}
+	held, err := bound(f.issuer, endpoint, theirs)
+	if err != nil {
+		return err
+	}
+	actor := &workload.Actor{Subject: "support-agent"}
+	c := f.clients[0]
+	tries := func(subject string, changes ...func(*workload.Access)) (n int, err error) {
+		sealed, err := seal.Encrypt([]byte(subject), set.Custody["research"].Custodians[0].Recipient)
+		if err != nil {
+			return 0, err
+		}
+		for _, change := range changes {
+			if c.key, err = sign(func(a *workload.Access) {
+				a.SubjectToken = base64.RawURLEncoding.EncodeToString(sealed)
+				change(a)
+			}); err != nil {
+				return 0, err
+			}
+			if c.call(ctx, c.credentials[0]) == nil {
+				n++
+			}
+		}
+		return n, nil
+	}
+	n, err := tries(held, func(*workload.Access) {}, func(a *workload.Access) { a.Confirmation = theirs }, func(a *workload.Access) { a.Actor = actor })
+	if err != nil {
+		return err
+	}
+	r.add(Scenario{ID: "S5", Place: "a genuine bound subject token, in forged tokens", Reeve: n, Detail: fmt.Sprintf("3 tried without the key, %d went through", n)})
+	n, err = tries(free, func(*workload.Access) {}, func(a *workload.Access) { a.Actor = actor })
+	if err != nil {
+		return err
+	}
+	r.add(Scenario{ID: "S5", Place: "a genuine unbound subject token, in forged tokens",
+		Detail: fmt.Sprintf("%d of 2 went through: a captured authority can be whoever shows it a bearer, at level 1, until that expires; bind it (cnf), or have policy ask for level 2", n)})
+	return nil
 }
 
 // seenTokens is the exchange of whatever a workload showed to the gateway, by an attacker in it: the token endpoint takes none of it.
@@ -346,8 +404,8 @@ func (f *field) tokenSet() (*statement.Set, string, error) {
 	return set, set.Charter.Authority.Issuer, nil
 }
 
-// forge makes what whoever has the token key can: signatures that hold over claims that do not.
-func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, error) {
+// forger takes the authority's token key, and signs tokens for research-agent with it, changed.
+func (f *field) forger(endpoint string) (func(change func(*workload.Access)) (string, error), error) {
 	text, err := secret.ReadFile(f.dir.Join(host.Authority, "token.key"))
 	if err != nil {
 		return nil, err
@@ -359,6 +417,20 @@ func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, e
 	}
 	key := ed25519.NewKeyFromSeed(raw[1:])
 	kid, err := workload.AccessKeyID(key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	return func(change func(*workload.Access)) (string, error) {
+		now := time.Now().Unix()
+		a := workload.Access{Issuer: endpoint, Audience: workload.AccessAudience(demo.ID), Subject: "research-agent", ClientID: "research-agent", Expiry: now + 600, IssuedAt: now, ID: rand.Text()}
+		change(&a)
+		return sign(key, kid, workload.AccessType, a)
+	}, nil
+}
+
+// forge makes what whoever has the token key can: signatures that hold over claims that do not.
+func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, error) {
+	sign, err := f.forger(endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -374,8 +446,6 @@ func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, e
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now().Unix()
-	base := workload.Access{Issuer: endpoint, Audience: workload.AccessAudience(demo.ID), Subject: "research-agent", ClientID: "research-agent", Expiry: now + 600, IssuedAt: now}
 	all := map[string]string{}
 	for name, change := range map[string]func(*workload.Access){
 		"the authority's word alone": func(*workload.Access) {},
@@ -384,10 +454,7 @@ func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, e
 		"a subject token in clear":   func(a *workload.Access) { a.SubjectToken = invented },
 		"an actor":                   func(a *workload.Access) { a.Actor = &workload.Actor{Subject: "support-agent"} },
 	} {
-		a := base
-		a.ID = rand.Text()
-		change(&a)
-		if all[name], err = sign(key, kid, workload.AccessType, a); err != nil {
+		if all[name], err = sign(change); err != nil {
 			return nil, err
 		}
 	}

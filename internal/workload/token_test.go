@@ -407,6 +407,60 @@ func TestAccessTokens(t *testing.T) {
 	}
 }
 
+// What an authority that was taken over can do with a genuine subject token that it was shown: with one that is bound to a key, nothing
+// at all. One that is bound to none it can pass on to anybody, without narrowing and with any actor, until the token expires; what
+// comes of it never reaches level 2.
+func TestGenuineSubjectInAForgedToken(t *testing.T) {
+	w := newWorld(t)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attacker, err := pop.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := func(change anyMap) string {
+		c := anyMap{"aud": endpoint, "jti": "sub-1", "exp": w.Now.Add(2 * time.Minute).Unix()}
+		for k, v := range change {
+			c[k] = v
+		}
+		return seal(w.cluster.Sign(jose.RS256, w.claims(c), nil))
+	}
+	free, bound := subject(nil), subject(anyMap{"cnf": anyMap{"jkt": "the-workload's"}})
+	for _, c := range []struct {
+		name, subject, jkt string
+		sign               bool
+		err                error
+	}{
+		{"free, passed on", free, "", false, nil},
+		{"free, with the attacker's key", free, attacker.KeyID(), true, workload.ErrBound},
+		{"free, signed by the attacker", free, "", true, workload.ErrBound},
+		{"bound, freed", bound, "", false, workload.ErrBound},
+		{"bound, as a bearer", bound, "the-workload's", false, workload.ErrBound},
+		{"bound, signed by the attacker", bound, "the-workload's", true, workload.ErrBound},
+		{"bound, with the attacker's key", bound, attacker.KeyID(), true, workload.ErrBound},
+		{"bound, with the attacker's key as a bearer", bound, attacker.KeyID(), false, workload.ErrBound},
+	} {
+		token := w.access(t, func(a *workload.Access) {
+			a.Subject, a.SubjectToken, a.Actor = "research-agent", c.subject, &workload.Actor{Subject: "support-agent"}
+			if c.jkt != "" {
+				a.Confirmation = &workload.Confirmation{JKT: c.jkt}
+			}
+		})
+		proof, request := workload.Proof{Kind: workload.Token, Value: token}, (*pop.Request)(nil)
+		if c.sign {
+			var m *message
+			proof, m = signed(t, attacker, nil, token, w.Now)
+			request = m.request()
+		}
+		who, err := w.verifier.Verify(proof, request, w.Now)
+		if !errors.Is(err, c.err) || c.err == nil && (err != nil || who.Level != 1 || who.NotAfter.After(w.Now.Add(2*time.Minute)) || who.Subject[1] != "sub-1") {
+			t.Errorf("%s: %+v %v", c.name, who, err)
+		}
+	}
+}
+
 // message is a request and its signature.
 type message struct {
 	header http.Header

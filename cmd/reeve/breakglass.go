@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -36,44 +35,29 @@ func newBreakGlassCmd() *cobra.Command {
 
 // glassOrder is what open and recover share.
 type glassOrder struct {
-	s                       signing
-	v                       delivery
-	with, reason, out, file string
-	life                    time.Duration
+	s                 signing
+	v                 delivery
+	with, reason, out string
+	life              time.Duration
 }
 
 func (o *glassOrder) flags(cmd *cobra.Command) {
-	o.s.optional(cmd)
+	o.s.flags(cmd)
 	o.v.flags(cmd)
 	cmd.Flags().StringVar(&o.with, "with", "", "the second `person`, of another role, who signs on this machine too")
 	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for the ledger and the review")
 	cmd.Flags().DurationVar(&o.life, "for", time.Hour, "how long, an hour at most")
-	cmd.Flags().StringVarP(&o.out, "out", "o", "", "write the signed record to this `file` instead of sending it: the other person adds his signature with --file")
-	cmd.Flags().StringVar(&o.file, "file", "", "take the record from this `file`, add a signature if --as is given, and send it")
+	cmd.Flags().StringVarP(&o.out, "out", "o", "", "write the signed record to this `file` instead of sending it: reeve approve adds the other person's signature, reeve publish sends it")
 }
 
-// record signs a break-glass, or takes one from a file and adds a signature.
+// record signs a break-glass.
 func (o *glassOrder) record(d *host.Dir, set *statement.Set, b *statement.BreakGlass) (*statement.Envelope, error) {
-	var signers []*estate.Signer
-	if o.s.as != "" || o.file == "" {
-		var err error
-		if signers, err = o.s.both(d, o.with); err != nil {
-			return nil, err
-		}
-	}
-	if o.file != "" {
-		raw, err := os.ReadFile(o.file)
-		if err != nil {
-			return nil, err
-		}
-		env, err := statement.ParseEnvelope(bytes.TrimSpace(raw))
-		if err != nil {
-			return nil, err
-		}
-		return env, estate.Countersign(env, signers...)
-	}
 	if strings.TrimSpace(o.reason) == "" {
 		return nil, errors.New("say why, with --reason: it is what the review will ask")
+	}
+	signers, err := o.s.both(d, o.with)
+	if err != nil {
+		return nil, err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	b.Estate, b.Reason, b.Created, b.Until = set.Charter.Estate, o.reason, now, now.Add(o.life)
@@ -118,7 +102,7 @@ func newGlassOpenCmd() *cobra.Command {
 		Example: "  reeve break-glass open --credential research-openai --workload research-agent --waive policy --for 30m \\\n" +
 			"      --as cora --with bea --reason 'policy owner unreachable, outage'\n" +
 			"  reeve break-glass open --credential research-openai --waive feed,witness --as cora -o glass.json --reason 'authority lost'\n" +
-			"  reeve break-glass open --file glass.json --as bea",
+			"  reeve approve glass.json --as bea && reeve publish glass.json",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := o.deliver(cmd, &b)

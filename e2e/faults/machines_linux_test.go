@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -78,7 +79,8 @@ func TestTwoMachines(t *testing.T) {
 		s.edit(process, "listen: 127.0.0.1:", "listen: 0.0.0.0:")
 	}
 	mark := filepath.Join(filepath.Dir(s.path), "mark")
-	if err := os.WriteFile(mark, []byte("00000000-0000-4000-8000-000000000000\n"), 0o444); err != nil {
+	err := os.WriteFile(mark, []byte("00000000-0000-4000-8000-000000000000\n"), 0o444)
+	if err := errors.Join(err, os.Chmod(mark, 0o444)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	gateway := func(change func(up.Spec) up.Spec) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/reevehq/reeve/internal/need"
 )
 
 // mutation is a rule taken out of a file, and the test that must miss it.
@@ -88,7 +90,8 @@ func mutations() []mutation {
 }
 
 // The tests with one rule gone, a few packages at a time. Each must fail, and not for want of compiling.
-func TestMutations(t *testing.T) {
+func TestRealMutations(t *testing.T) {
+	need.Real(t)
 	if testing.Short() {
 		t.Skip("builds the core once for each rule")
 	}

@@ -59,6 +59,7 @@ type Use struct {
 	Key        string                  // hex SHA-256 of the workload's key
 	Actors     []string                // those who act for the workload, as the token's delegation chain names them
 	Tokens     [4]string               // hex SHA-256 of the token without its signature, and its jti; then those of the token that it was exchanged for
+	Parents    []string                // the same of the tokens that it came from by exchange
 	Cut        context.CancelCauseFunc // ends the request's stream
 	Of         any                     // the request itself, for the caller of Gate.Cut
 }
@@ -90,6 +91,11 @@ func (s *State) Of(u *Use) *Closed {
 		{Kind: Token, ID: u.Tokens[0]}, {Kind: Token, ID: u.Tokens[1]}, {Kind: Token, ID: u.Tokens[2]}, {Kind: Token, ID: u.Tokens[3]},
 	} {
 		if c := s.closed[t]; c != nil {
+			return c
+		}
+	}
+	for _, p := range u.Parents {
+		if c := s.closed[statement.Target{Kind: Token, ID: p}]; c != nil {
 			return c
 		}
 	}

@@ -28,7 +28,7 @@ func (c *Custodian) identify(u *use) *refusal {
 func (u *use) know(who workload.Identity) {
 	u.who = who
 	u.Workload, u.Tenant, u.Units[0], u.Key, u.Actors = who.Workload, who.Tenant, who.Unit, who.SHA256, who.Actor
-	u.Tokens = [4]string{who.Token[0], who.Token[1], who.Subject[0], who.Subject[1]}
+	u.Tokens, u.Parents = [4]string{who.Token[0], who.Token[1], who.Subject[0], who.Subject[1]}, who.Parents
 }
 
 // field returns the values of a header field as the client sent them. The token came apart from the others.

@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/estate"
@@ -390,6 +391,32 @@ func TestPolicySeesTheProof(t *testing.T) {
 		if got := strings.Join(allowed, " "); got != c.allows {
 			t.Errorf("%s allows %q, want %q", c.cedar, got, c.allows)
 		}
+	}
+}
+
+// A token that was exchanged is closed with each one that it came from, and with no other.
+func TestClosedWithItsParents(t *testing.T) {
+	s := newSigning(t)
+	child := func(parents ...string) *hop.Open {
+		return s.bearing(s.access(func(a *workload.Access) { a.ID, a.Parents = "child", parents }))
+	}
+	for _, id := range []string{"grandparent", "parent"} {
+		if a := s.do(child("grandparent", "parent")); a.refusal != nil {
+			t.Fatalf("%+v", a.refusal)
+		}
+		target := statement.Target{Kind: closing.Token, ID: id}
+		s.Close(closing.Closed{Target: target, Reason: "stolen", By: "ada", Time: s.Clock()})
+		before := len(s.ledger.of(entry.Deny))
+		if a := s.do(child("grandparent", "parent")); a.refusal == nil || a.refusal.Code != "frozen" {
+			t.Errorf("%s closed: %+v", id, a.refusal)
+		}
+		if denials := s.ledger.of(entry.Deny)[before:]; len(denials) != 1 || denials[0].Reason != "closed_token" {
+			t.Errorf("%s closed: entries %+v", id, denials)
+		}
+		if a := s.do(child("aunt")); a.refusal != nil {
+			t.Errorf("%s closed: a token of another: %+v", id, a.refusal)
+		}
+		s.Gate.Open(target)
 	}
 }
 

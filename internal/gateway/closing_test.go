@@ -19,7 +19,7 @@ func TestClosedTargetsAreRefusedAndCut(t *testing.T) {
 	for _, target := range []statement.Target{
 		{Kind: closing.Workload, ID: "research-agent"}, {Kind: closing.Unit, ID: "research"}, {Kind: closing.Tenant, ID: "acme"},
 		{Kind: closing.Credential, ID: "research-openai"}, {Kind: closing.Gateway, ID: "g1"}, {Kind: closing.Key, ID: strings.Repeat("ab", 32)},
-		{Kind: closing.Token, ID: "jti-1"}, {Kind: closing.Agent, ID: "planner"}, {Kind: closing.Everything},
+		{Kind: closing.Token, ID: "jti-1"}, {Kind: closing.Token, ID: "jti-0"}, {Kind: closing.Agent, ID: "planner"}, {Kind: closing.Everything},
 	} {
 		t.Run(target.String(), func(t *testing.T) {
 			ended := make(chan bool)
@@ -32,7 +32,7 @@ func TestClosedTargetsAreRefusedAndCut(t *testing.T) {
 			}, func(r *rig) {
 				r.parts.Gate = gate
 				who := r.parts.Proofs.(keyring)["rv_research"]
-				who.SHA256, who.Actor, who.Token = strings.Repeat("ab", 32), []string{"planner"}, [2]string{"", "jti-1"}
+				who.SHA256, who.Actor, who.Token, who.Parents = strings.Repeat("ab", 32), []string{"planner"}, [2]string{"", "jti-1"}, []string{"jti-00", "jti-0"}
 				r.parts.Proofs.(keyring)["rv_research"] = who
 			})
 			resp := r.do("POST", "/v1/chat/completions", chatStream)

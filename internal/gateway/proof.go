@@ -25,7 +25,7 @@ func (c *call) authenticate() *dialect.Fault {
 	c.who, c.proof = who, p
 	c.use = closing.Use{
 		Workload: who.Workload, Tenant: who.Tenant, Units: [2]string{who.Unit}, Gateway: c.g.cfg.ID, Key: who.SHA256, Actors: who.Actor,
-		Tokens: [4]string{who.Token[0], who.Token[1], who.Subject[0], who.Subject[1]},
+		Tokens: [4]string{who.Token[0], who.Token[1], who.Subject[0], who.Subject[1]}, Parents: who.Parents,
 	}
 	return c.live()
 }

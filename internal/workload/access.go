@@ -30,6 +30,7 @@ type Access struct {
 	Actor        *Actor        `json:"act,omitempty"`                   // RFC 8693 section 4.1
 	Grants       []Grant       `json:"authorization_details,omitempty"` // RFC 9396
 	Key          string        `json:"key,omitempty"`                   // hex SHA-256 of the W0 key that it was exchanged for: it is W0 too, and closed with the key
+	Parents      []string      `json:"parents,omitempty"`               // names of the tokens that it came from, which go along in no other way: closed with each of them
 	SubjectToken string        `json:"subject_token,omitempty"`         // of the issuer that the charter names for the workload, sealed to the custodians
 }
 
@@ -50,7 +51,7 @@ const maxActors = 8
 // chain lists the actors, the nearest first.
 func (a *Actor) chain() (names []string, err error) {
 	for ; a != nil; a = a.Actor {
-		if !validActor(a.Subject) || len(names) == maxActors {
+		if !Name(a.Subject) || len(names) == maxActors {
 			return nil, fmt.Errorf("%w: a delegation chain of more than %d, or with an actor that has no proper name", ErrProof, maxActors)
 		}
 		names = append(names, a.Subject)
@@ -58,7 +59,11 @@ func (a *Actor) chain() (names []string, err error) {
 	return names, nil
 }
 
-func validActor(s string) bool {
+// MaxParents bounds the names of a token's parents: a token has two.
+const MaxParents = 16
+
+// Name reports whether an actor or a parent can have this name: 1 to 128 characters of printable ASCII without space.
+func Name(s string) bool {
 	return s != "" && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 

@@ -239,12 +239,21 @@ func signedPart(token []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// parse takes a compact JWS apart. Of each part there is one spelling: base64url without padding and without bits that mean nothing.
-func parse(token string, algorithms []string) (jws *jose.JSONWebSignature, kind string, err error) {
+// Spelled reports whether the parts of a compact JWS have their one spelling: base64url without padding and without bits that mean
+// nothing. In another one the same token would have another name.
+func Spelled(token string) bool {
 	for part := range strings.SplitSeq(token, ".") {
 		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil || strings.ContainsAny(part, "\r\n") {
-			return nil, "", fmt.Errorf("%w: not a signed token", ErrProof)
+			return false
 		}
+	}
+	return true
+}
+
+// parse takes a compact JWS apart.
+func parse(token string, algorithms []string) (jws *jose.JSONWebSignature, kind string, err error) {
+	if !Spelled(token) {
+		return nil, "", fmt.Errorf("%w: not a signed token", ErrProof)
 	}
 	permitted := make([]jose.SignatureAlgorithm, len(algorithms))
 	for i, a := range algorithms {
@@ -389,6 +398,9 @@ func (t *Tokens) access(token string, now time.Time) (*verified, error) {
 	v.NotAfter, v.Issuer, v.Token[1], v.Grants = time.Unix(a.Expiry, 0), statement.IssuerAuthority, a.ID, a.Grants
 	if v.Actor, err = a.Actor.chain(); err != nil {
 		return nil, err
+	}
+	if v.Parents = a.Parents; len(v.Parents) > MaxParents || slices.ContainsFunc(v.Parents, func(s string) bool { return !Name(s) }) {
+		return nil, fmt.Errorf("%w: more than %d names of parents, or one that is no name", ErrProof, MaxParents)
 	}
 	if a.Confirmation != nil {
 		v.Bound = a.Confirmation.JKT

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -377,6 +378,11 @@ func TestAccessTokens(t *testing.T) {
 		{"bound to a key", func(a *workload.Access) { a.Confirmation = &workload.Confirmation{JKT: "k"} }, nil, workload.ErrBound},
 		{"a confirmation of nothing", func(a *workload.Access) { a.Confirmation = new(workload.Confirmation) }, nil, workload.ErrProof},
 		{"other authorization", func(a *workload.Access) { a.Grants = []workload.Grant{{Type: "payment"}} }, nil, workload.ErrProof},
+		{"of parents", func(a *workload.Access) { a.Parents = []string{"jti-0", strings.Repeat("0a", 32)} }, func(i workload.Identity) bool {
+			return cmp.Equal(i.Parents, []string{"jti-0", strings.Repeat("0a", 32)})
+		}, nil},
+		{"a parent without a name", func(a *workload.Access) { a.Parents = []string{""} }, nil, workload.ErrProof},
+		{"very many parents", func(a *workload.Access) { a.Parents = slices.Repeat([]string{"p"}, workload.MaxParents+1) }, nil, workload.ErrProof},
 		{"an actor without a name", func(a *workload.Access) { a.Actor = &workload.Actor{Subject: "a b"} }, nil, workload.ErrProof},
 		{"very many actors", func(a *workload.Access) {
 			for range 9 {

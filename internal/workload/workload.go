@@ -57,6 +57,8 @@ type Identity struct {
 	Token  [2]string // hex SHA-256 of the token without its signature, and its jti, where there is one: what a revocation of kind "token" names
 	// Subject is the same of the token that the authority exchanged for this one.
 	Subject [2]string
+	// Parents are the same of the access tokens and actors' tokens that the authority exchanged on the way to this one.
+	Parents []string
 	// AuthorityAsserted means that nobody but the authority vouches for the workload.
 	AuthorityAsserted bool
 	Grants            []Grant        // what the token narrows the workload to: one of them must allow; nil for no bound

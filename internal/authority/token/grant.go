@@ -135,7 +135,7 @@ func (e *Endpoint) presented(v *View, token, kind string, now time.Time) (*subje
 }
 
 // maxExternal bounds the token that goes along in a new one, in bytes: together they fit into a header field.
-const maxExternal = 8 << 10
+const maxExternal = 7 << 10
 
 // external verifies a token of an issuer of the charter that was made for this endpoint alone. So none that a gateway is shown
 // can be exchanged.
@@ -213,7 +213,7 @@ func (e *Endpoint) own(v *View, token string) bool {
 // claimed verifies an access token of this estate's authorities, for whatever audience.
 func (e *Endpoint) claimed(v *View, token string, now time.Time) (*workload.Access, error) {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.EdDSA})
-	if err != nil {
+	if err != nil || !workload.Spelled(token) {
 		return nil, errors.New("it is not a signed token")
 	}
 	for _, k := range v.Set.ServiceKeys("token", now) {
@@ -241,6 +241,12 @@ func (e *Endpoint) claimed(v *View, token string, now time.Time) (*workload.Acce
 	return nil, errors.New("its signature holds under no token key of the charter")
 }
 
+// names are what a revocation calls a token by: the hex SHA-256 of what is signed, and the jti.
+func names(token string, c *workload.Access) [2]string {
+	sum := sha256.Sum256([]byte(token[:strings.LastIndexByte(token, '.')]))
+	return [2]string{hex.EncodeToString(sum[:]), c.ID}
+}
+
 // parent verifies an access token that is to be narrowed or delegated. One for the custodians travels through gateways: it
 // is exchanged only by who has the key that it is bound to.
 func (e *Endpoint) parent(v *View, token string, now time.Time) (*subject, error) {
@@ -252,11 +258,10 @@ func (e *Endpoint) parent(v *View, token string, now time.Time) (*subject, error
 	if !ok {
 		return nil, invalid("the charter has no workload " + c.Subject)
 	}
-	sum := sha256.Sum256([]byte(token[:strings.LastIndexByte(token, '.')])) // what is signed
 	s := &subject{
 		Identity: workload.Identity{
 			Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Level: 1, Proof: workload.Token, Issuer: statement.IssuerAuthority,
-			NotAfter: time.Unix(c.Expiry, 0), Token: [2]string{hex.EncodeToString(sum[:]), c.ID},
+			NotAfter: time.Unix(c.Expiry, 0), Token: names(token, c), Parents: c.Parents,
 		},
 		sealed: c.SubjectToken, actor: c.Actor, grants: c.Grants, key: c.Key,
 	}

@@ -41,7 +41,7 @@ func (e *Endpoint) introspect(v *View, f form, _ *http.Request, _ http.Header) (
 	if !ok || unit.Tenant != client.Tenant {
 		return state{}, nil
 	}
-	about := &subject{Identity: workload.Identity{Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Token: [2]string{"", c.ID}}, key: c.Key}
+	about := &subject{Identity: workload.Identity{Workload: w.ID, Unit: unit.ID, Tenant: unit.Tenant, Token: names(f.get("token"), c), Parents: c.Parents}, key: c.Key}
 	if e.closed(v, about, c.Actor) != nil {
 		return state{}, nil
 	}

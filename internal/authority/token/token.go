@@ -152,6 +152,13 @@ func (e *Endpoint) claims(v *View, r *request, now time.Time) (*workload.Access,
 	if len(chain(c.Actor)) > maxActors {
 		return nil, e.refuse(v, s, invalid(fmt.Sprintf("the delegation chain has more than %d actors", maxActors)))
 	}
+	c.Parents = parents(s, r.actor)
+	if len(c.Parents) > workload.MaxParents {
+		return nil, e.refuse(v, s, invalid(fmt.Sprintf("it was exchanged too often: %d names of the tokens that it comes from are the most", workload.MaxParents)))
+	}
+	if slices.ContainsFunc(c.Parents, func(name string) bool { return !workload.Name(name) }) {
+		return nil, e.refuse(v, s, invalid("the actor token's jti has more than 128 characters, or others than printable ASCII: nobody could close what comes from it by that name"))
+	}
 	if c.Expiry <= c.IssuedAt {
 		return nil, e.refuse(v, s, invalid("the subject has no second left to live"))
 	}
@@ -185,6 +192,26 @@ func (e *Endpoint) claims(v *View, r *request, now time.Time) (*workload.Access,
 	return c, nil
 }
 
+// parents names the tokens that a new one comes from, and with each of which it is closed: access tokens and the actor's. An external
+// subject is not among them: it goes along.
+func parents(s, actor *subject) (names []string) {
+	for _, who := range []*subject{s, actor} {
+		if who == nil {
+			continue
+		}
+		names = append(names, who.Parents...)
+		if who == s && len(s.external) > 0 {
+			continue
+		}
+		for _, name := range who.Token {
+			if name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 // maxActors bounds a delegation chain, as custodians do.
 const maxActors = 8
 
@@ -199,7 +226,7 @@ func chain(a *workload.Actor) (names []string) {
 func (e *Endpoint) closed(v *View, s *subject, actor *workload.Actor) error {
 	use := closing.Use{
 		Workload: s.Workload, Tenant: s.Tenant, Units: [2]string{s.Unit, s.Unit}, Key: s.key, Actors: chain(actor),
-		Tokens: [4]string{s.Token[0], s.Token[1], s.Subject[0], s.Subject[1]},
+		Tokens: [4]string{s.Token[0], s.Token[1], s.Subject[0], s.Subject[1]}, Parents: s.Parents,
 	}
 	if c := v.Closed.Of(&use); c != nil {
 		return c

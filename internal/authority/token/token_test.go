@@ -698,6 +698,71 @@ func TestIntrospectionAndRevocation(t *testing.T) {
 	}
 }
 
+// What comes of an exchange is closed with each token that it came from: for custodians, for introspection, for another exchange.
+func TestClosedWithItsParents(t *testing.T) {
+	name := func(token string) string {
+		h := sha256.Sum256([]byte(token[:strings.LastIndex(token, ".")]))
+		return hex.EncodeToString(h[:])
+	}
+	for _, c := range []struct {
+		name   string
+		id     func(first, second, actor string) string
+		closes bool
+	}{
+		{"the parent's jti", func(_, second, _ string) string { return payload(t, second).ID }, true},
+		{"the parent's hash", func(_, second, _ string) string { return name(second) }, true},
+		{"the grandparent's jti", func(first, _, _ string) string { return payload(t, first).ID }, true},
+		{"the grandparent's hash", func(first, _, _ string) string { return name(first) }, true},
+		{"the actor's jti", func(_, _, _ string) string { return "actor-1" }, true},
+		{"the actor's hash", func(_, _, actor string) string { return name(actor) }, true},
+		{"another's", func(_, _, _ string) string { return "actor-2" }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			again := []string{"subject_token_type", typeAccess, "audience", r.url}
+			first := r.exchange(t, "", "subject_token", r.vouched(t, "research", nil), "subject_token_type", typeJWT, "audience", r.url)
+			actor := r.vouched(t, "support", claims{"jti": "actor-1"})
+			second := r.exchange(t, "", append(again, "subject_token", first.Token, "actor_token", actor, "actor_token_type", typeJWT)...)
+			third := r.exchange(t, "", "subject_token_type", typeAccess, "subject_token", second.Token)
+			who, err := r.custodian(t, third.Token)
+			if err != nil {
+				t.Fatalf("%v: %+v %+v %+v", err, first, second, third)
+			}
+			r.close("token", c.id(first.Token, second.Token, actor))
+			use := &closing.Use{Tokens: [4]string{who.Token[0], who.Token[1]}, Parents: who.Parents}
+			if closed := r.View().Closed.Of(use); (closed != nil) != c.closes {
+				t.Errorf("at a custodian: %v, of parents %q", closed, who.Parents)
+			}
+			ask := r.post(t, IntrospectPath, "", "token", third.Token, "client_assertion_type", assertionJWT, "client_assertion", r.assertion(t, nil))
+			if ask.status != 200 || ask.Active == c.closes {
+				t.Errorf("introspected: %+v", ask)
+			}
+			if a := r.exchange(t, "", append(again, "subject_token", second.Token)...); (a.status == 200) == c.closes {
+				t.Errorf("exchanged: %+v", a)
+			}
+		})
+	}
+}
+
+// A token has as many parents as custodians look at, and no more.
+func TestManyParents(t *testing.T) {
+	r := newRig(t)
+	a := r.exchange(t, "", "subject_token", r.vouched(t, "research", nil), "subject_token_type", typeJWT, "audience", r.url)
+	for n := 0; a.status == 200; n += 2 {
+		if got := len(payload(t, a.Token).Parents); got != n || n > workload.MaxParents {
+			t.Fatalf("%d names of parents, want %d", got, n)
+		}
+		a = r.exchange(t, "", "subject_token", a.Token, "subject_token_type", typeAccess, "audience", r.url)
+	}
+	if a.Err != "invalid_request" || !strings.Contains(a.Description, "too often") {
+		t.Errorf("%+v", a)
+	}
+	long := r.vouched(t, "support", claims{"jti": strings.Repeat("j", 129)})
+	if a := r.exchange(t, "", "subject_token", r.vouched(t, "research", nil), "subject_token_type", typeJWT, "actor_token", long, "actor_token_type", typeJWT); a.Err != "invalid_request" {
+		t.Errorf("an actor's token with a long jti: %+v", a)
+	}
+}
+
 func TestMetadataAndKeys(t *testing.T) {
 	r := newRig(t)
 	get := func(path string, v any) {

@@ -35,7 +35,7 @@ func open(t *testing.T, dir string) *Gate {
 }
 
 func use() *closing.Use {
-	return &closing.Use{Workload: "w", Tenant: "t", Actors: []string{"a", "other-w"}, Tokens: [4]string{"feed0123", "jti-1"}, Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
+	return &closing.Use{Workload: "w", Tenant: "t", Actors: []string{"a", "other-w"}, Tokens: [4]string{"feed0123", "jti-1"}, Parents: []string{"jti-00", "jti-0"}, Units: [2]string{"home", "owner"}, Credential: "c", Gateway: "g", Key: "0123456789abcdef",
 		Cut: func(error) {}}
 }
 
@@ -53,6 +53,7 @@ func TestEveryKindOfTarget(t *testing.T) {
 		{statement.Target{Kind: closing.Tenant, ID: "home"}, false},
 		{statement.Target{Kind: closing.Token, ID: "feed0123"}, true},
 		{statement.Target{Kind: closing.Token, ID: "jti-1"}, true},
+		{statement.Target{Kind: closing.Token, ID: "jti-0"}, true},
 		{statement.Target{Kind: closing.Token, ID: "jti"}, false},
 		{statement.Target{Kind: closing.Person, ID: "w"}, false},
 		{statement.Target{Kind: closing.Unit, ID: "home"}, true},

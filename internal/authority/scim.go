@@ -200,9 +200,11 @@ func (a *Authority) scimPatch(w http.ResponseWriter, r *http.Request, s *stateme
 }
 
 func (a *Authority) scimDelete(w http.ResponseWriter, _ *http.Request, s *statement.Signal, u user) {
-	if err := a.report(s, u, "deleted"); err != nil {
-		scimFault(w, http.StatusServiceUnavailable, err.Error())
-		return
+	if u.Active { // else he is closed already, and no second record says more
+		if err := a.report(s, u, "deleted"); err != nil {
+			scimFault(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

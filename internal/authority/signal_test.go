@@ -144,6 +144,10 @@ func TestSCIM(t *testing.T) {
 			t.Errorf("%s is not closed", target)
 		}
 	}
+	before := r.Status().Records
+	if status, text := ask("DELETE", "Users/u-2", token, ""); status != 204 || r.Status().Records != before {
+		t.Errorf("deleted again: %d %s, %d records, %d before", status, text, r.Status().Records, before)
+	}
 	// Who is not the authority cannot say so.
 	env, err := estate.Seal("scim", statement.SCIMRecord{Estate: "demo", Signal: "idp", Subject: "u-1", Act: "deleted", Time: r.Now}, r.Ada)
 	if err != nil {

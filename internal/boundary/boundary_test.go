@@ -187,7 +187,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/ledger":              2440,
 		"internal/metrics":             175,
 		"internal/policy":              470,
-		"internal/pop":                 556,
+		"internal/pop":                 562,
 		"internal/process":             525,
 		"internal/relay":               66,
 		"internal/scan":                395,

@@ -58,9 +58,19 @@ func (s *Signer) KeyID() string { return s.id }
 // header fields that cover names: the custodian sends none upstream that is not covered. A field that the request has twice, or
 // that cover names and it has not, is an error.
 func (s *Signer) Sign(r *Request, t Terms, cover []string, now time.Time, set func(name, value string)) error {
+	return s.SignAs(ClientNonce(), r, t, cover, now, set)
+}
+
+// ClientNonce makes a nonce of the client's own. Of all requests that are signed with one by one key, a custodian takes one.
+func ClientNonce() string {
 	var random [16]byte
 	rand.Read(random[:]) // never fails
-	p := &Proof{Terms: t, KeyID: s.id, ClientNonce: base64.RawURLEncoding.EncodeToString(random[:]), Created: now, Expires: now.Add(Life).Truncate(time.Second)}
+	return base64.RawURLEncoding.EncodeToString(random[:])
+}
+
+// SignAs is Sign with a client nonce that a request before may have had: at most one of them counts.
+func (s *Signer) SignAs(clientNonce string, r *Request, t Terms, cover []string, now time.Time, set func(name, value string)) error {
+	p := &Proof{Terms: t, KeyID: s.id, ClientNonce: clientNonce, Created: now, Expires: now.Add(Life).Truncate(time.Second)}
 	p.Created = p.Expires.Add(-Life)
 	return s.sign(p, r, cover, set)
 }

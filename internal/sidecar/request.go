@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/scan"
@@ -22,6 +23,8 @@ type request struct {
 	body        []byte
 	terms       pop.Terms // the nonce is set for each attempt
 	attempts    int
+	nonce       string    // of the client, the same for every attempt: whoever passes on several has one of them taken
+	begun       time.Time // when every attempt says that it was signed, so that they end together
 }
 
 // ownField says of a request header field, by its canonical name, that it does not go on: it belongs to the connection
@@ -127,6 +130,7 @@ var errUnsigned = errors.New("the request cannot be signed")
 // send proves a request and sends it; once more, with the nonce that the custodian gave, where it wants a fresh one. Then nothing of
 // the first answer has been passed on, and nothing was sent upstream.
 func (s *Sidecar) send(ctx context.Context, r *request) (*http.Response, error) {
+	r.nonce = pop.ClientNonce()
 	for {
 		r.attempts++
 		v, err := s.source.Vouch(ctx)
@@ -178,10 +182,13 @@ func (s *Sidecar) prove(ctx context.Context, r *request, v Vouch) (*http.Request
 	if v.Signer == nil {
 		return req.WithContext(ctx), nil
 	}
+	if r.begun.IsZero() {
+		r.begun = s.Now()
+	}
 	terms := r.terms
 	terms.Nonce = s.nonce(terms.Audience)
 	signed := &pop.Request{Method: r.method, URL: s.cfg.Gateway + r.uri, Header: req.Header.Values, Body: r.body}
-	if err := v.Signer.Sign(signed, terms, cover(r.header), s.Now(), req.Header.Set); err != nil {
+	if err := v.Signer.SignAs(r.nonce, signed, terms, cover(r.header), r.begun, req.Header.Set); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnsigned, err)
 	}
 	return req.WithContext(ctx), nil

@@ -265,9 +265,8 @@ func (s *Sidecar) terms(ctx context.Context, path, name string) (pop.Terms, erro
 	if strings.HasPrefix(path, "/anthropic/") || strings.HasPrefix(path, "/v1/messages") {
 		dialect = "anthropic"
 	}
-	sole, custodian := m.find(name, dialect)
-	t.Audience = cmp.Or(t.Audience, custodian, nothing)
-	t.Credential = cmp.Or(t.Credential, sole, nothing)
+	t.Audience = cmp.Or(t.Audience, m.find(name, dialect), nothing)
+	t.Credential = cmp.Or(t.Credential, nothing) // never what the gateway says
 	return t, nil
 }
 
@@ -275,15 +274,13 @@ func (s *Sidecar) terms(ctx context.Context, path, name string) (pop.Terms, erro
 // and refuses the rest.
 const nothing = "none"
 
-// find returns the only credential of a dialect, or nothing, and the custodian of the credential that is named, or else of one of
-// the dialect, or of any.
-func (m *me) find(name, dialect string) (sole, custodian string) {
-	best, of := 0, 0
+// find returns the custodian of the credential that is named, or else of one of the dialect, or of any.
+func (m *me) find(name, dialect string) (custodian string) {
+	best := 0
 	for _, c := range m.Credentials {
 		rank := 1
 		if c.Dialect == dialect {
-			rank, sole = 2, c.Name
-			of++
+			rank = 2
 		}
 		if c.Name == name {
 			rank = 3
@@ -292,8 +289,5 @@ func (m *me) find(name, dialect string) (sole, custodian string) {
 			best, custodian = rank, c.Custodians[0]
 		}
 	}
-	if of != 1 {
-		sole = ""
-	}
-	return sole, custodian
+	return custodian
 }

@@ -38,9 +38,10 @@ type rig struct {
 	end    func()     // ends Serve
 	ended  chan error // what Serve returned
 
-	mu      sync.Mutex // guards what follows
-	nonce   string     // that is taken
-	stale   bool       // every nonce is refused
+	mu      sync.Mutex   // guards what follows
+	nonce   string       // that is taken
+	stale   bool         // every nonce is refused
+	asked   []*pop.Proof // of every request whose signature held
 	who     []workload.Identity
 	seen    []*http.Request
 	bodies  []string
@@ -105,6 +106,9 @@ func (r *rig) gateway(w http.ResponseWriter, req *http.Request, url string, v *w
 	}
 	who, err := v.Verify(proof, &pop.Request{Method: req.Method, URL: url + req.RequestURI, Header: req.Header.Values, Body: body}, time.Now())
 	r.mu.Lock()
+	if err == nil && who.Pop != nil {
+		r.asked = append(r.asked, who.Pop)
+	}
 	if req.RequestURI == mePath && err == nil {
 		r.mu.Unlock()
 		fmt.Fprintf(w, `{"workload":%q,"level":"W%d","credentials":[{"name":"research-openai","dialect":"openai","custodians":["c1","c2"]},{"name":"research-anthropic","dialect":"anthropic","custodians":["c3"]}],"limits":{"body_bytes":%d}}`, who.Workload, who.Level, r.limit)
@@ -184,9 +188,9 @@ func TestProves(t *testing.T) {
 	}{
 		{"a chat", "POST", "/v1/chat/completions", chat, nil, "openai/demo-small", "c1"},
 		{"a message", "POST", "/v1/messages?beta=true", `{"model":"anthropic/demo-claude"}`, nil, "anthropic/demo-claude", "c3"},
-		{"without a body", "GET", "/v1/responses/resp_1?include[]=a%2Fb&x", "", nil, "research-openai", "c1"},
-		{"an odd path", "GET", "/v1/models/openai%2Fdemo;a=b?", "", nil, "research-openai", "c1"},
-		{"a body that is no model call", "POST", "/v1/chat/completions", "{", nil, "research-openai", "c1"},
+		{"without a body", "GET", "/v1/responses/resp_1?include[]=a%2Fb&x", "", nil, "none", "c1"},
+		{"an odd path", "GET", "/v1/models/openai%2Fdemo;a=b?", "", nil, "none", "c1"},
+		{"a body that is no model call", "POST", "/v1/chat/completions", "{", nil, "none", "c1"},
 		{"of an unknown length", "POST", "/v1/chat/completions", chat, func(r *http.Request) { r.ContentLength = -1 }, "openai/demo-small", "c1"},
 		{"a header field twice", "POST", "/v1/chat/completions", chat, func(r *http.Request) { r.Header["X-Many"] = []string{"a", "b"} }, "openai/demo-small", "c1"},
 		{"what the client names", "POST", "/v1/chat/completions", chat, func(r *http.Request) { r.Header.Set("Reeve-Credential", "research-anthropic") }, "research-anthropic", "c3"},
@@ -267,6 +271,9 @@ func TestNonces(t *testing.T) {
 	}
 	if len(r.refused) != 0 {
 		t.Errorf("each attempt is signed anew: %v", r.refused)
+	}
+	if a := r.asked[len(r.asked)-2:]; a[0].ClientNonce != a[1].ClientNonce || !a[0].Created.Equal(a[1].Created) {
+		t.Error("a gateway that passes the first attempt on gets a second one that counts too")
 	}
 }
 

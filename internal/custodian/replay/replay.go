@@ -37,10 +37,12 @@ type Guard struct {
 	key    [32]byte
 	newest atomic.Pointer[nonce]
 	room   int // of one generation
+	share  int // of the room, that one key has
 
 	mu           sync.Mutex
 	began        time.Time // of the generation spent
 	spent, older map[[16]byte]struct{}
+	by           map[string]int // of the generation spent, by key
 }
 
 type nonce struct {
@@ -48,9 +50,10 @@ type nonce struct {
 	text string
 }
 
-// New returns a guard that remembers at least room signed requests, those of the last 80 seconds.
+// New returns a guard that remembers at least room signed requests, those of the last 80 seconds, an eighth of them by one key: whoever
+// signs without end shuts out itself.
 func New(room int) *Guard {
-	g := &Guard{room: room, spent: map[[16]byte]struct{}{}}
+	g := &Guard{room: room, share: (room + 7) / 8, spent: map[[16]byte]struct{}{}, by: map[string]int{}}
 	rand.Read(g.key[:]) // never fails
 	return g
 }
@@ -93,7 +96,7 @@ func (g *Guard) Spend(key, clientNonce string, now time.Time) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if age := now.Sub(g.began); age >= memory {
-		g.older, g.spent, g.began = g.spent, map[[16]byte]struct{}{}, now
+		g.older, g.spent, g.by, g.began = g.spent, map[[16]byte]struct{}{}, map[string]int{}, now
 		if age >= 2*memory {
 			g.older = nil
 		}
@@ -103,9 +106,10 @@ func (g *Guard) Spend(key, clientNonce string, now time.Time) error {
 	switch {
 	case one || other:
 		return ErrReplayed
-	case len(g.spent) >= g.room:
+	case len(g.spent) >= g.room, g.by[key] >= g.share:
 		return ErrFull
 	}
 	g.spent[id] = struct{}{}
+	g.by[key]++
 	return nil
 }

@@ -37,7 +37,7 @@ func TestNonces(t *testing.T) {
 }
 
 func TestSpendOnce(t *testing.T) {
-	g, now := New(3), time.Unix(1_800_000_000, 0)
+	g, now := New(16), time.Unix(1_800_000_000, 0)
 	must := func(err, want error) {
 		t.Helper()
 		if !errors.Is(err, want) {
@@ -59,9 +59,36 @@ func TestSpendOnce(t *testing.T) {
 	must(g.Spend("k", "c", now.Add(10*memory)), nil)
 }
 
+// A key that signs without end fills its own share.
+func TestOneKeyDoesNotFillTheMemory(t *testing.T) {
+	g, now := New(80), time.Unix(1_800_000_000, 0)
+	for i := range 10 {
+		if err := g.Spend("k", fmt.Sprint(i), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Spend("k", "one more", now); !errors.Is(err, ErrFull) {
+		t.Errorf("over its share: %v", err)
+	}
+	if err := g.Spend("other", "a", now); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+	for i := range 69 { // 80 in all
+		if err := g.Spend(fmt.Sprint(i), "a", now); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if err := g.Spend("last", "a", now); !errors.Is(err, ErrFull) {
+		t.Errorf("over the room of all: %v", err)
+	}
+	if err := g.Spend("k", "later", now.Add(memory)); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
+
 // Of many that spend the same at one time, one does.
 func TestSpendTogether(t *testing.T) {
-	g, now := New(1000), time.Now()
+	g, now := New(8000), time.Now()
 	var won atomic.Int64
 	var all sync.WaitGroup
 	for i := range 200 {

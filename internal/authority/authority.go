@@ -77,6 +77,7 @@ type Authority struct {
 	sums      feed.Records      // of the records that heartbeats count
 	issue     issuing           // what tokens are judged by
 	number    int64             // of the newest heartbeat
+	posts     time.Time         // when all records that were posted have had their pace
 	followers map[*follower]bool
 	refusal   string // why what lies in the signed store is not published; empty when it is
 }

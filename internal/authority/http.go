@@ -113,7 +113,35 @@ func (a *Authority) takeHandover(w http.ResponseWriter, r *http.Request) {
 	a.post(w, frame)
 }
 
+// Records that are posted cost signatures' checks each, under the lock that publishing needs: so many may come at once, and one in each
+// pace after that.
+const (
+	postPace  = 20 * time.Millisecond
+	postBurst = 100
+)
+
+var errPace = errors.New("more records come than are taken: try again in a second")
+
+// paced reports whether one more record may be taken at now.
+func (a *Authority) paced(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.posts.Before(now) {
+		a.posts = now
+	}
+	if a.posts.Sub(now) > postBurst*postPace {
+		return false
+	}
+	a.posts = a.posts.Add(postPace)
+	return true
+}
+
 func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
+	if !a.paced(time.Now()) {
+		w.Header().Set("Retry-After", "1")
+		fault(w, http.StatusServiceUnavailable, "record not taken", errPace)
+		return
+	}
 	receipt, err := a.Take(frame, "post")
 	if err != nil {
 		fault(w, statusOf(err), "record not published", err)

@@ -3,6 +3,7 @@ package authority
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/feed"
@@ -36,5 +37,19 @@ func TestVariants(t *testing.T) {
 	after := r.Status()
 	if after.Records != before.Records || after.Sum != before.Sum {
 		t.Errorf("%+v after %+v", after, before)
+	}
+}
+
+// TestPostsArePaced: who posts without end is told to wait before anything is verified.
+func TestPostsArePaced(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	now, taken := time.Now(), 0
+	for range 10 * postBurst {
+		if r.paced(now) {
+			taken++
+		}
+	}
+	if taken < postBurst || taken > postBurst+1 || r.paced(now) || !r.paced(now.Add(time.Second)) {
+		t.Errorf("%d of %d at once", taken, 10*postBurst)
 	}
 }

@@ -76,12 +76,13 @@ type Parts struct {
 // Custodian decides, makes and accounts for every use of its credentials. Safe for concurrent use.
 type Custodian struct {
 	Parts
-	view   atomic.Pointer[view] // nil before the first set
-	extra  extensions
-	tally  tally
-	told   sync.Mutex // held while the entries of closings are written
-	meters *meters
-	pieces sync.Pool // *[pieceSize]byte
+	view    atomic.Pointer[view] // nil before the first set
+	extra   extensions
+	tally   tally
+	told    sync.Mutex   // held while the entries of closings are written
+	unsaved atomic.Int64 // changes of what is closed that nobody has written to disk yet, while somebody writes
+	meters  *meters
+	pieces  sync.Pool // *[pieceSize]byte
 
 	changing   sync.Mutex            // spans changes of view, and the fields below
 	keyRecords []*statement.Envelope // of workload keys, as they were signed

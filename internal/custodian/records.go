@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,14 +92,18 @@ func (c *Custodian) reread() {
 	}
 }
 
-// keys opens every workload key record with the set. One whose signer the set no longer knows is left out.
+// keys opens every workload key record with the set, and drops those that are over. One whose signer the set no longer knows is left out.
 func (c *Custodian) keys(set *statement.Set) *workload.Keys {
 	records := make([]*statement.WorkloadKey, 0, len(c.keyRecords))
-	for _, env := range c.keyRecords {
-		if r, err := set.OpenWorkloadKey(env, c.Clock()); err == nil {
-			records = append(records, r)
+	now := c.Clock()
+	c.keyRecords = slices.DeleteFunc(c.keyRecords, func(env *statement.Envelope) bool {
+		r, err := set.OpenWorkloadKey(env, now)
+		if err != nil {
+			return false
 		}
-	}
+		records = append(records, r)
+		return now.After(r.NotAfter)
+	})
 	return workload.NewKeys(set, records)
 }
 
@@ -189,7 +194,7 @@ func (c *Custodian) apply(change closed.Change) error {
 		c.Log.Warn("record", "type", change.Type, "target", change.Target.Kind, "id", change.Target.ID, "by", change.By, "reason", change.Reason, "channel", change.Channel)
 	}
 	go c.Tell() // ends at once when there is nothing to tell
-	c.save()
+	c.saveSoon()
 	return nil
 }
 
@@ -211,6 +216,22 @@ func (c *Custodian) Close(cl closing.Closed) (changed bool, err error) {
 		go c.Tell()
 	}
 	return changed, c.save()
+}
+
+// saveSoon saves without anybody waiting: a disk that hangs holds up no closing that comes after.
+func (c *Custodian) saveSoon() {
+	if c.unsaved.Add(1) > 1 {
+		return // whoever saves now saves once more
+	}
+	go func() {
+		for {
+			n := c.unsaved.Load()
+			c.save()
+			if c.unsaved.CompareAndSwap(n, 0) {
+				return
+			}
+		}
+	}()
 }
 
 // save puts on disk what is closed. It comes last: nothing that closes waits for it.

@@ -94,6 +94,9 @@ type Follower struct {
 	waiting Files    // a set whose charter waits for the notice of its recovery
 	again   time.Time
 	status  Status
+	queue   []func() error // writes, in order
+	writing bool           // somebody works on the queue
+	idle    *sync.Cond     // of mu: writing ended
 }
 
 // beat is the newest heartbeat that counted and when it came; in folder mode only when the folder was read whole.
@@ -146,6 +149,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}}
+	f.idle = sync.NewCond(&f.mu)
 	if cfg.Dir != "" {
 		last, err := readLast(cfg.Dir)
 		if err != nil {
@@ -165,8 +169,39 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 	return f, nil
 }
 
-// Wait returns when the follower has ended.
-func (f *Follower) Wait() { <-f.done }
+// Wait returns when the follower has ended and what it took is on disk.
+func (f *Follower) Wait() {
+	<-f.done
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.writing {
+		f.idle.Wait()
+	}
+}
+
+// write does a write after those before it. Nobody waits: a disk that hangs holds up nothing that closes. Callers hold mu.
+func (f *Follower) write(do func() error) {
+	f.queue = append(f.queue, do)
+	if f.writing {
+		return
+	}
+	f.writing = true
+	go func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for len(f.queue) > 0 {
+			next := f.queue[0]
+			f.queue = f.queue[1:]
+			f.mu.Unlock()
+			if err := next(); err != nil {
+				f.report(fmt.Errorf("in force, but not kept for the next start: %w", err))
+			}
+			f.mu.Lock()
+		}
+		f.writing = false
+		f.idle.Broadcast()
+	}()
+}
 
 // Set is the set in force, or nil before the first.
 func (f *Follower) Set() *statement.Set { return f.set.Load() }
@@ -462,10 +497,12 @@ func (f *Follower) takeSet(store statement.Store) error {
 	if f.dir == "" {
 		return nil
 	}
+	dir := f.dir
 	if len(f.cfg.URLs) > 0 {
-		err = durable.Replace(filepath.Join(f.dir, "set"), (&Frame{Set: trace.Read}).Encode(), 0o600)
+		f.write(func() error { return durable.Replace(filepath.Join(dir, "set"), (&Frame{Set: trace.Read}).Encode(), 0o600) })
 	}
-	return inForce(errors.Join(err, writeLast(f.dir, set.Locked())))
+	f.write(func() error { return writeLast(dir, set.Locked()) })
+	return nil
 }
 
 // takeRecord takes a record, unless it was refused under this set.
@@ -516,7 +553,9 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if kind == "handover" || f.dir == "" || len(f.cfg.URLs) == 0 {
 		return nil
 	}
-	return inForce(durable.Append(filepath.Join(f.dir, "records"), frame.Encode()))
+	dir := f.dir
+	f.write(func() error { return durable.Append(filepath.Join(dir, "records"), frame.Encode()) })
+	return nil
 }
 
 // pass verifies one record with the set in force and hands it to its callback. What is for another custodian is kept like
@@ -587,13 +626,6 @@ func (f *Follower) restore() error {
 		if err == nil && f.take(frame, "kept") != nil {
 			f.pending = append(f.pending, frame)
 		}
-	}
-	return nil
-}
-
-func inForce(err error) error {
-	if err != nil {
-		return fmt.Errorf("in force, but not kept for the next start: %w", err)
 	}
 	return nil
 }

@@ -3,8 +3,12 @@ package feed
 import (
 	"encoding/binary"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -116,6 +120,45 @@ func TestUntakenRevocation(t *testing.T) {
 	c.send(t, &Frame{Record: revoke}, s.heartbeat(t, nil))
 	s.counted(t, f)
 	if diff := cmp.Diff([]string{"set 1", "revocation"}, h.list()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestClosingPassesAHungDisk: while the disk of the follower's own copy hangs, revocations take effect one after another.
+func TestClosingPassesAHungDisk(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	cfg := s.config(t, h)
+	f := follow(t, cfg)
+	c := s.accept(t)
+	c.send(t, s.set(t), s.heartbeat(t, nil))
+	s.counted(t, f)
+	pipe := filepath.Join(cfg.Dir, "records") // a write to it waits for a reader
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if r, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil {
+			t.Cleanup(func() { r.Close() })
+			f.mu.Lock()
+			for f.writing {
+				f.idle.Wait()
+			}
+			f.mu.Unlock()
+		}
+	})
+	done := make(chan error, 1)
+	go func() {
+		done <- errors.Join(f.Offer(s.revocation(t, 1, s.Ada), "admin"), f.Offer(s.revocation(t, 2, s.Ada), "gateway"), f.Offer(s.revocation(t, 3, s.Ada), "auditor"))
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("a revocation waits for the disk")
+	}
+	if diff := cmp.Diff([]string{"set 1", "revocation", "revocation", "revocation"}, h.list()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,6 +1,7 @@
 package statement
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -189,6 +190,11 @@ func (s *Signal) open(compact string, now time.Time) (*Closing, error) {
 	}
 	if len(compact) > maxToken {
 		return bad("it has more than %d bytes", maxToken)
+	}
+	for part := range strings.SplitSeq(compact, ".") { // one spelling: a record of another would be another one
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil || strings.ContainsAny(part, "\r\n") {
+			return bad("it is not in base64url without padding, breaks and spare bits")
+		}
 	}
 	var algorithms []jose.SignatureAlgorithm
 	for _, a := range s.Algorithms {

@@ -179,3 +179,21 @@ func TestSignalsInTheCharter(t *testing.T) {
 		}
 	}
 }
+
+// TestSignalHasOneSpelling: a token with breaks inside of its base64 is the same event in another record, and is refused.
+func TestSignalHasOneSpelling(t *testing.T) {
+	p := newProvider(t)
+	e := estatetest.New(t, estatetest.Edit(func(plan *estate.Plan) { plan.Charter.Signals = []statement.Signal{p.signal(t)} }))
+	token := p.sign(t, "secevent+jwt", claims(e.Now, nil))
+	for _, at := range []int{1, len(token) / 2, len(token) - 1} {
+		for _, gap := range []string{"\n", "\r", "="} {
+			env, err := estate.Seal("signal", statement.SignalRecord{Estate: "demo", Signal: "idp", Token: token[:at] + gap + token[at:]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Set.OpenSignal(env, e.Now); !errors.Is(err, statement.ErrRefused) {
+				t.Errorf("%q at %d: %v", gap, at, err)
+			}
+		}
+	}
+}

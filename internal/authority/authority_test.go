@@ -646,8 +646,29 @@ func TestGivenUpToken(t *testing.T) {
 			t.Errorf("closed by %+v", record)
 		}
 	}
+	// One workload's are bounded for as long as they could live; another's are its own.
+	give := func(jti, workload string) error { return r.closeToken(tokenKey(t, e), jti, workload) }
+	now := time.Now()
+	r.mu.Lock()
+	r.issue.given[givenUp+"research-agent"] = slices.Repeat([]time.Time{now}, maxGivenUp)
+	r.mu.Unlock()
+	if err := give("more", "research-agent"); !errors.Is(err, token.ErrAway) {
+		t.Errorf("over the bound: %v", err)
+	}
+	if err := give("other", "support-agent"); err != nil {
+		t.Errorf("another workload's: %v", err)
+	}
+	r.mu.Lock()
+	r.issue.given[givenUp+"research-agent"] = slices.Repeat([]time.Time{now.Add(-16 * time.Minute)}, maxGivenUp)
+	r.mu.Unlock()
+	if err := give("later", "research-agent"); err != nil {
+		t.Errorf("after they ended: %v", err)
+	}
 	again := newRig(t, e, state)
-	if n := again.issue.numbers["a1"]; n != 3 || len(again.issue.closed) != 3 {
+	if got := len(again.issue.given[givenUp+"research-agent"]); got != 4 {
+		t.Errorf("after a restart %d are counted", got)
+	}
+	if n := again.issue.numbers["a1"]; n != 5 || len(again.issue.closed) != 5 {
 		t.Errorf("after a restart the last number is %d", n)
 	}
 }

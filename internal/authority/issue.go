@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,14 +20,22 @@ import (
 type issuing struct {
 	records []*statement.Envelope                      // of W0 keys: who signed one may leave
 	closed  map[statement.Target]*statement.Revocation // the record that decides, of each target
+	given   map[string][]time.Time                     // when tokens were given up, by their reason
 	numbers map[string]int64                           // the last of each signer
 	keys    *workload.Keys                             // as the set in force without the people who are closed has them; nil until it is asked for
 	tokens  *workload.Tokens                           // of the set in force; nil until it is asked for
 	view    *token.View                                // of all this; nil until it is asked for
 }
 
-// maxClosedTokens bounds the revocations that whoever has a token may ask for: the estate has a bounded number of records.
-const maxClosedTokens = 10_000
+// What bounds the revocations that whoever has a token may ask for, of one workload's tokens, since the estate has a bounded number of
+// records: at one time, which is for as long as a token can live, and for ever.
+const (
+	maxGivenUp     = 50
+	maxGivenUpEver = 1000
+)
+
+// givenUp begins the reason of such a revocation. The workload follows.
+const givenUp = "given up by who has it: a token of "
 
 // judgeBy takes a record that is published into account. Callers hold mu.
 func (a *Authority) judgeBy(env *statement.Envelope, record any) {
@@ -44,6 +53,12 @@ func (a *Authority) judgeBy(env *statement.Envelope, record any) {
 		}
 		x.number(v.Signer, v.Number)
 		x.left(v.Target)
+		if v.Target.Kind == closing.Token && strings.HasPrefix(v.Reason, givenUp) {
+			if x.given == nil {
+				x.given = map[string][]time.Time{}
+			}
+			x.given[v.Reason] = append(x.given[v.Reason], v.Time)
+		}
 	case *statement.Closing:
 		x.close(v)
 	default:
@@ -130,8 +145,8 @@ func (a *Authority) serveTokens(key token.Key) {
 		}
 	}
 	a.tokens = &token.Endpoint{Config: token.Config{
-		Authority: a.id, Key: func() token.Key { return *a.tokenKey.Load() }, View: a.view, Once: a.once, Enter: a.enterToken, Refused: a.refusals.take, Close: func(jti, reason string) error {
-			return a.closeToken(*a.tokenKey.Load(), jti, reason)
+		Authority: a.id, Key: func() token.Key { return *a.tokenKey.Load() }, View: a.view, Once: a.once, Enter: a.enterToken, Refused: a.refusals.take, Close: func(jti, workloadID string) error {
+			return a.closeToken(*a.tokenKey.Load(), jti, workloadID)
 		}, Clock: a.clock, Log: a.log,
 	}}
 }
@@ -170,20 +185,21 @@ func (a *Authority) enterToken(e *entry.Entry) (string, error) {
 }
 
 // closeToken publishes, in this authority's own name, that a token is closed.
-func (a *Authority) closeToken(key token.Key, jti, reason string) error {
+func (a *Authority) closeToken(key token.Key, jti, workloadID string) error {
+	reason := givenUp + workloadID
 	a.admit.Lock()
 	defer a.admit.Unlock()
 	target := statement.Target{Kind: closing.Token, ID: jti}
 	a.mu.Lock()
-	set, number, known := a.set, a.issue.numbers[a.id]+1, a.issue.closed[target]
+	set, number, known, before := a.set, a.issue.numbers[a.id]+1, a.issue.closed[target], a.issue.given[reason]
 	a.mu.Unlock()
 	switch {
 	case set == nil:
 		return ErrNoSet
 	case known != nil && !known.Open:
 		return nil
-	case number > maxClosedTokens:
-		return fmt.Errorf("%w: %d tokens were given up already; let a policy owner revoke the workload instead", token.ErrAway, maxClosedTokens)
+	case len(before) >= maxGivenUpEver, len(before) >= maxGivenUp && a.clock().Sub(before[len(before)-maxGivenUp]) < workload.AccessLife*time.Second:
+		return fmt.Errorf("%w: %d tokens of this workload were given up already; they end within 15 minutes by themselves, or a policy owner revokes the workload", token.ErrAway, len(before))
 	}
 	file, err := key.Close(statement.Revocation{
 		Estate: set.Charter.Estate, Signer: a.id, Number: number, Target: target, Reason: reason, Time: a.clock().UTC().Truncate(time.Second),

@@ -64,7 +64,7 @@ func (e *Endpoint) revoke(v *View, f form, _ *http.Request, _ http.Header) (any,
 	if err != nil {
 		return nil, nil
 	}
-	err = e.Close(c.ID, "given up by who has it")
+	err = e.Close(c.ID, c.Subject)
 	if errors.Is(err, ErrAway) {
 		return nil, &fault{http.StatusServiceUnavailable, "temporarily_unavailable", err.Error()}
 	}

@@ -46,8 +46,8 @@ type Config struct {
 	Enter func(*entry.Entry) (receipt string, err error)
 	// Refused takes the entry of a refusal. It does not wait.
 	Refused func(*entry.Entry)
-	// Close publishes that a token is closed, by its jti.
-	Close func(jti string, reason string) error
+	// Close publishes that a token of a workload is closed, by its jti.
+	Close func(jti, workload string) error
 
 	Clock func() time.Time
 	Log   *slog.Logger

@@ -117,7 +117,7 @@ func newRig(t testing.TB) *rig {
 			defer r.mu.Unlock()
 			r.refused = append(r.refused, *e)
 		},
-		Close: func(jti, reason string) error {
+		Close: func(jti, _ string) error {
 			r.close("token", jti)
 			return nil
 		},

@@ -64,11 +64,11 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		}
 		r.custodian, r.path, r.sealed = custodian, feed.SealedPath(h), h.SHA256
 	}
-	if a.Status().Records >= feed.MaxRecords {
-		return nil, fmt.Errorf("the estate has %d records, which is the limit: %w", feed.MaxRecords, feed.ErrFrame)
-	}
 	e := describe(set, v)
 	closing := e.Type == entry.Revoke
+	if !closing && a.Status().Records >= feed.MaxRecords {
+		return nil, fmt.Errorf("the estate has %d records, which is the limit for what closes nothing: %w", feed.MaxRecords, feed.ErrFrame)
+	}
 	if channel != "folder" {
 		left, err := a.keep(r, frame, sum, closing)
 		if err != nil {

@@ -19,13 +19,14 @@ type feedKey struct{ note.Signer }
 // readKeys reads the feed key and, if there is one, the token key anew. A file may hold several, one a line, the newest last: the
 // newest that the charter in force has is used, so that a key may be in its file before the charter has it.
 func (a *Authority) readKeys(cfg *Config) error {
-	text, signer, err := a.newest("feed", cfg.FeedKey)
+	_, signer, err := a.newest("feed", cfg.FeedKey)
 	if err != nil {
 		return fmt.Errorf("feed key: %w", err)
 	}
 	signs := a.tokenKey.Load()
 	if cfg.TokenKey != "" {
-		if text, _, err = a.newest("token", cfg.TokenKey); err != nil {
+		text, _, err := a.newest("token", cfg.TokenKey)
+		if err != nil {
 			return fmt.Errorf("token key: %w", err)
 		}
 		key, err := token.ParseKey(text)

@@ -499,7 +499,9 @@ func (f *Follower) takeSet(store statement.Store) error {
 	}
 	dir := f.dir
 	if len(f.cfg.URLs) > 0 {
-		f.write(func() error { return durable.Replace(filepath.Join(dir, "set"), (&Frame{Set: trace.Read}).Encode(), 0o600) })
+		f.write(func() error {
+			return durable.Replace(filepath.Join(dir, "set"), (&Frame{Set: trace.Read}).Encode(), 0o600)
+		})
 	}
 	f.write(func() error { return writeLast(dir, set.Locked()) })
 	return nil

@@ -159,12 +159,16 @@ func (o operator) known(t statement.Target) (ok bool) {
 	return ok
 }
 
-// Accept implements admin.Custodian. The follower verifies the record and keeps it.
+// Accept implements admin.Custodian. The follower verifies the record and keeps it. What it closes is in force before the disk is
+// asked, and on disk when the operator is told so.
 func (o operator) Accept(record []byte) (string, error) {
 	if err := o.offer(record, "admin"); err != nil {
 		return "", err
 	}
 	o.Rekey()
+	if err := o.Gate.Flush(); err != nil {
+		return "", err
+	}
 	return "accepted", nil
 }
 

@@ -92,9 +92,6 @@ func mutations() []mutation {
 // The tests with one rule gone, a few packages at a time. Each must fail, and not for want of compiling.
 func TestRealMutations(t *testing.T) {
 	need.Real(t)
-	if testing.Short() {
-		t.Skip("builds the core once for each rule")
-	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)

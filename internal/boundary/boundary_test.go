@@ -21,7 +21,7 @@ func law() []Rule {
 	core := []string{
 		"entry", "verify", "internal/secret", "internal/statement", "internal/policy", "internal/workload", "internal/ledger",
 		"internal/hop", "internal/pop", "internal/feed", "internal/witness", "internal/scan", "internal/metrics", "internal/confine", "internal/process",
-		"internal/seal", "internal/admin", "internal/closing", "internal/relay", "internal/durable", "internal/serve",
+		"internal/seal", "internal/custody", "internal/admin", "internal/closing", "internal/relay", "internal/durable", "internal/serve",
 	}
 	var rules []Rule
 	for _, from := range domains {
@@ -167,15 +167,16 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/admin":               140,
 		"internal/closing":             180,
 		"internal/confine":             234,
-		"internal/custodian":           1785,
+		"internal/custody":             115,
+		"internal/custodian":           1789,
 		"internal/custodian/ceiling":   255,
 		"internal/custodian/closed":    152,
-		"internal/custodian/daemon":    850,
+		"internal/custodian/daemon":    858,
 		"internal/custodian/egress":    825,
 		"internal/custodian/glass":     116,
 		"internal/custodian/guard":     820,
 		"internal/custodian/isolation": 93,
-		"internal/custodian/pin":       498,
+		"internal/custodian/pin":       445,
 		"internal/custodian/replay":    92,
 		"internal/custodian/sealed":    346,
 		"internal/custodian/state":     88,
@@ -193,7 +194,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/scan":                395,
 		"internal/seal":                70,
 		"internal/secret":              58,
-		"internal/statement":           3660,
+		"internal/statement":           3700,
 		"internal/witness":             172,
 		"internal/workload":            850,
 		"internal/workload/jwks":       122,
@@ -202,7 +203,7 @@ func TestCoreStaysSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := 0
+	total, sources := 0, 0
 	for _, dep := range strings.Fields(string(deps)) {
 		pkg, ours := strings.CutPrefix(dep, Module+"/")
 		if !ours {
@@ -223,8 +224,13 @@ func TestCoreStaysSmall(t *testing.T) {
 			}
 			lines += codeLines(b)
 		}
-		total += lines
 		most, ok := budget[pkg]
+		if strings.HasPrefix(pkg, "internal/custodian/source/") { // each is for one kind of provider, and read by who uses that
+			most, ok = 400, true
+			sources += lines
+		} else {
+			total += lines
+		}
 		t.Logf("%-28s %5d of %d lines of code", pkg, lines, most)
 		if !ok {
 			t.Errorf("the custodian links %s, which has no budget", pkg)
@@ -236,7 +242,8 @@ func TestCoreStaysSmall(t *testing.T) {
 	for pkg := range budget {
 		t.Errorf("the custodian does not link %s: take its budget away", pkg)
 	}
-	t.Logf("%-28s %5d", "all", total)
+	t.Logf("%-28s %5d", "all but sources", total)
+	t.Logf("%-28s %5d", "sources", sources)
 }
 
 // codeLines counts lines that are neither blank nor only a comment.

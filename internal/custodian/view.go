@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/pin"
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
@@ -111,6 +112,9 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential, 
 		return cr
 	}
 	p, err := pin.Compile(record)
+	if err == nil {
+		err = custody.Check(p.Credential)
+	}
 	if err == nil {
 		cr.pin, cr.Credential = p, p.Credential
 		if cr.link = old.link(cr); cr.link == nil {

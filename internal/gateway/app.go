@@ -87,7 +87,14 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	rt.Ready.Set("ledger", "not open yet")
 	rt.Ready.Set("custodian", "not asked yet")
 	rt.Ready.Set("feed", "no news from the authority yet")
-	set, err := r.follow(ctx)
+	following, stop := context.WithCancel(ctx)
+	defer func() {
+		stop()
+		if r.follower != nil {
+			r.follower.Wait() // what it took is kept for the next start
+		}
+	}()
+	set, err := r.follow(following)
 	if err != nil {
 		return err
 	}

@@ -233,7 +233,8 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.oneOf(cr.Class, path+".class", "normal", "high")
 		d.oneOf(cr.Template, path+".template", "", "openai", "anthropic", "openai-compatible")
 		d.oneOf(cr.Dialect, path+".dialect", "openai", "anthropic")
-		d.oneOf(cr.Source, path+".source", "sealed")
+		d.oneOf(cr.Source, path+".source", "sealed", "federation", "vault", "oauth", "github-app", "openai-key")
+		checkFrom(cr, cu, path+".from", d)
 		d.oneOf(cr.AcceptIsolation, path+".accept_isolation", append(isolationLevels(), "")...)
 		d.oneOf(cr.OnReflection, path+".on_reflection", "", "alarm", "freeze")
 		d.want(len(cu.Custodians) > 0, "reference", path, "no custodian serves %s", cr.ID)
@@ -258,6 +259,23 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.want(!slices.Contains(cu.Grants[:i], g), "value", path, "%s is granted to %s twice", g.Credential, g.Unit)
 	}
 	return d.done()
+}
+
+// checkFrom holds where a source gets secrets to the form of a destination. What the kind's parameters mean is checked by internal/custody.
+func checkFrom(cr *Credential, cu *CustodyStatement, path string, d *document) {
+	f := &cr.From
+	if cr.Source == "sealed" {
+		d.want(f.URL == "" && len(f.Parameters) == 0 && f.Home == "", "value", path, "a sealed credential comes from nowhere: its owner hands it over")
+		return
+	}
+	u, err := url.Parse(f.URL)
+	ok := err == nil && u.User == nil && u.RawQuery == "" && u.Fragment == "" && strings.HasPrefix(u.Path, "/") && validOrigin("https://"+u.Host, "https") && f.URL == "https://"+u.Host+u.EscapedPath()
+	d.want(ok, "value", path+".url", "%q is not an endpoint: https://host[:port]/path", f.URL)
+	checkNetwork(f.Networks, f.ProxyNetworks, f.CA, f.Proxy, path, d)
+	known := slices.ContainsFunc(cu.Custodians, func(k Custodian) bool {
+		return k.ID == f.Home && (len(cr.Custodians) == 0 || slices.Contains(cr.Custodians, k.ID))
+	})
+	d.want(f.Home == "" || known, "reference", path+".home", "%q is not a custodian that serves %s", f.Home, cr.ID)
 }
 
 // optional is the empty word when a template fills what is left out.
@@ -286,14 +304,19 @@ func checkDestination(t *Destination, template, path string, d *document) {
 		}
 		d.want(validPattern(pattern), "value", at(path+".paths", i), "%q is not a path pattern: literal segments, * for one whole segment, ** at the end; before it, methods and a space", p)
 	}
-	for name, list := range map[string][]string{"networks": t.Networks, "proxy_networks": t.ProxyNetworks} {
+	checkNetwork(t.Networks, t.ProxyNetworks, t.CA, t.Proxy, path, d)
+}
+
+// checkNetwork holds the ways to an endpoint.
+func checkNetwork(networks, proxyNetworks []string, ca, proxy, path string, d *document) {
+	for name, list := range map[string][]string{"networks": networks, "proxy_networks": proxyNetworks} {
 		for i, n := range list {
 			p, err := netip.ParsePrefix(n)
 			d.want(err == nil && p == p.Masked(), "value", at(path+"."+name, i), "%q is not a network such as 10.0.0.0/8", n)
 		}
 	}
-	d.want(t.CA == "" || x509.NewCertPool().AppendCertsFromPEM([]byte(t.CA)), "value", path+".ca", "the CA holds no certificate in PEM")
-	d.want(t.Proxy == "" || validOrigin(t.Proxy, "http"), "value", path+".proxy", "%q is not a proxy: http://host:port", t.Proxy)
+	d.want(ca == "" || x509.NewCertPool().AppendCertsFromPEM([]byte(ca)), "value", path+".ca", "the CA holds no certificate in PEM")
+	d.want(proxy == "" || validOrigin(proxy, "http"), "value", path+".proxy", "%q is not a proxy: http://host:port", proxy)
 }
 
 // checkOperations holds the operations statement against the charter and every unit's custody.

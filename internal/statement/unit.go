@@ -60,7 +60,10 @@ type Credential struct {
 	// Template fills what is not written here: openai, anthropic or openai-compatible.
 	Template string `yaml:"template"`
 	Dialect  string `yaml:"dialect"` // openai or anthropic
-	Source   string `yaml:"source"`  // sealed
+	// Source is the kind of place that its secrets come from: sealed (an owner hands them over), federation, vault, oauth,
+	// github-app, openai-key.
+	Source string `yaml:"source"`
+	From   From   `yaml:"from"` // for every source but sealed
 	// Custodians that serve it; empty means all of the unit.
 	Custodians  []string    `yaml:"custodians"`
 	Destination Destination `yaml:"destination"`
@@ -70,6 +73,24 @@ type Credential struct {
 	AcceptIsolation string `yaml:"accept_isolation"`
 	// OnReflection is what a secret found in a response does beyond cutting it: alarm (default) or freeze.
 	OnReflection string `yaml:"on_reflection"`
+}
+
+// From is where a source gets secrets: one endpoint, pinned as a destination is.
+type From struct {
+	URL      string   `yaml:"url"`      // https://host[:port]/path
+	Networks []string `yaml:"networks"` // as in Destination, and so the next three
+	CA       string   `yaml:"ca"`
+	Proxy    string   `yaml:"proxy"`
+	// ProxyNetworks are the private networks that the proxy's own address may be in.
+	ProxyNetworks []string `yaml:"proxy_networks"`
+	// Lifetime is what the provider is asked for; empty asks for the shortest that it gives.
+	Lifetime Duration `yaml:"lifetime"`
+	// PerWorkload gets each workload a secret of its own, so that the provider's log tells them apart.
+	PerWorkload bool `yaml:"per_workload"`
+	// Home is the one custodian that may fetch, where two writers would take the secret from one another.
+	Home string `yaml:"home"`
+	// Parameters are the kind's own; internal/custody has their names.
+	Parameters map[string]string `yaml:"parameters"`
 }
 
 // Destination is where a credential may go. The gateway never names a host.

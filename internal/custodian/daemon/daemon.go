@@ -114,7 +114,12 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 
 	defer h.issuers.Close()
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop() // after the streams: they need its news
+	defer func() { // after the streams: they need its news
+		stop()
+		if f := h.follower.Load(); f != nil {
+			f.Wait() // what it took is kept for the next start
+		}
+	}()
 	if err := h.follow(following); err != nil {
 		return err
 	}

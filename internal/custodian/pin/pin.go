@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -42,9 +43,9 @@ type rule struct {
 // Compile fills the record from its template and checks all of it. A pattern is "/v1/models/*" for all of the destination's
 // methods or "GET,DELETE /v1/responses/*" for some.
 func Compile(c statement.Credential) (*Pin, error) {
-	c, err := Fill(c)
+	c, err := custody.Fill(c)
 	if err != nil {
-		return nil, err
+		return nil, refuse("%w", err)
 	}
 	d := &c.Destination
 	u, err := url.Parse(d.Origin)

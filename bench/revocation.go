@@ -227,7 +227,7 @@ func (r *revoker) revoke(key []byte) ([]byte, string, error) {
 		return nil, "", err
 	}
 	file, err := statement.Canonical(env)
-	id := sha256.Sum256(file)
+	id := env.ID()
 	return file, hex.EncodeToString(id[:]), err
 }
 
@@ -362,7 +362,10 @@ func (r *revoker) trial(ctx context.Context, n int, all bool) (trial, error) {
 	if ctx.Err() != nil {
 		return trial{}, errors.New("it was still used after 20 s")
 	}
-	for len(r.subscribers.of(record)) < len(r.subscribers.all) && ctx.Err() == nil {
+	for len(r.subscribers.of(record)) < len(r.subscribers.all) {
+		if ctx.Err() != nil {
+			return trial{}, fmt.Errorf("only %d of %d subscribers have it after 20 s", len(r.subscribers.of(record)), len(r.subscribers.all))
+		}
 		time.Sleep(time.Millisecond)
 	}
 	if err := failed.Load(); err != nil {

@@ -87,13 +87,58 @@ type Glass struct {
 
 // Credential is one credential that the custodian serves.
 type Credential struct {
-	ID          string    `json:"id"`
-	Class       string    `json:"class"`
-	Version     int64     `json:"version"` // of its secret; 0 when none is held
+	ID     string `json:"id"`
+	Class  string `json:"class"`
+	Unit   string `json:"unit"`
+	Owner  string `json:"owner,omitempty"`  // live accountable owner; empty when orphaned
+	Source string `json:"source"`           // its kind, as custody records name it
+	Home   bool   `json:"home,omitzero"`    // its record names one custodian that fetches, and this is it
+	State  string `json:"state"`            // of the version in use; pending when there is none
+	Error  string `json:"error,omitempty"`  // why there is no usable secret, or why no newer one could be fetched
+	Closed string `json:"closed,omitempty"` // what closes it now, for a person
+
+	Version     int64     `json:"version"` // of what the owner handed over: the secret, or what the source needs; 0 for nothing
 	Fingerprint string    `json:"fingerprint,omitempty"`
-	Created     time.Time `json:"created,omitzero"` // when the secret was handed over
-	Owner       string    `json:"owner,omitempty"`  // live accountable owner; empty when orphaned
-	Error       string    `json:"error,omitempty"`  // why its secret could not be opened
+	Created     time.Time `json:"created,omitzero"` // when he did
+
+	MaxLifetime int64     `json:"max_lifetime_s,omitzero"` // seconds, as the record says
+	Versions    []Version `json:"versions,omitempty"`      // newest first, until they are destroyed or over
+	Next        time.Time `json:"next,omitzero"`           // when the secret in use is replaced, if no person has to do it
+	LastUse     time.Time `json:"last_use,omitzero"`       // since the process started
+	Uses        Uses      `json:"uses"`
+	Ending      *Ending   `json:"ending,omitempty"` // the revocation at the source that a record asked for last
+}
+
+// Version is one secret of a credential.
+type Version struct {
+	Lease       string    `json:"lease"`
+	Workload    string    `json:"workload,omitempty"` // whom alone it is for
+	Fingerprint string    `json:"fingerprint"`        // keyed: equal for equal secrets of this custodian
+	State       string    `json:"state"`              // active, overlapping, frozen, revoked-unproven, revoked-proven, destroyed
+	Issued      time.Time `json:"issued"`
+	Expires     time.Time `json:"expires,omitzero"`
+	Age         int64     `json:"age_s"` // seconds since it was issued
+	InUse       int64     `json:"in_use,omitzero"`
+}
+
+// Uses are how often secrets were used in the last day, or since the process started, by how long they live.
+type Uses struct {
+	Since    time.Time `json:"since"`
+	Static   int64     `json:"static"`    // no end, or a day and more
+	Day      int64     `json:"under_24h"` // less than a day
+	Hour     int64     `json:"under_1h"`
+	Quarters int64     `json:"under_15m"` // 15 minutes and less
+}
+
+// Ending is how far a revocation at the source has come. A zero time means not yet.
+type Ending struct {
+	Record   string    `json:"record"` // hex SHA-256
+	Frozen   time.Time `json:"frozen"` // from then on nothing was used
+	Provider time.Time `json:"provider,omitzero"`
+	Proven   time.Time `json:"proven,omitzero"`   // the second negative probe
+	LastUse  time.Time `json:"last_use,omitzero"` // until then one of its versions, or what was derived from it, may work at the provider; zero with Open
+	Open     bool      `json:"open,omitzero"`     // a version without an end of its own is not proven dead
+	Note     string    `json:"note,omitempty"`    // why it is not proven, or what is waited for
 }
 
 // Custodian is what the socket serves. The strings say what was done, for a person.

@@ -235,6 +235,9 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.oneOf(cr.Dialect, path+".dialect", "openai", "anthropic")
 		d.oneOf(cr.Source, path+".source", "sealed", "federation", "vault", "oauth", "github-app", "openai-key")
 		checkFrom(cr, cu, path+".from", d)
+		p := cr.Probe
+		d.want(p == (Probe{}) || slices.Contains([]string{"GET", "HEAD", "POST"}, p.Method) && strings.HasPrefix(p.Path, "/") && p.Status >= 400 && p.Status < 500, "value", path+".probe",
+			"a probe needs a method (GET, HEAD or POST), a path, and the status (4xx) of the provider's authentication error")
 		d.oneOf(cr.AcceptIsolation, path+".accept_isolation", append(isolationLevels(), "")...)
 		d.oneOf(cr.OnReflection, path+".on_reflection", "", "alarm", "freeze")
 		d.want(len(cu.Custodians) > 0, "reference", path, "no custodian serves %s", cr.ID)

@@ -160,6 +160,9 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 	if r.Open && (r.Target.Kind == "key" || r.Target.Kind == "token") {
 		return nil, refuse("value", "%s cannot be reopened: issue a new %s", r.Target, r.Target.Kind)
 	}
+	if r.End && (r.Open || r.Target.Kind != "credential" || !mine) {
+		return nil, refuse("right", "only the accountable owner of a credential ends it at its source, with a record that closes it")
+	}
 	two := s.Charter.twoOver(by, where, now)
 	if r.Open && !(two && mine) || !r.Open && !two && (!mine || r.Target.Kind == "everything") {
 		e := refuse("right", "%s may not decide alone about %s", r.Signer, r.Target)

@@ -42,11 +42,13 @@ type WorkloadKey struct {
 
 // Revocation closes something. Signed by a person who may close it: an owner closes what is his.
 type Revocation struct {
-	Estate string    `json:"estate"`
-	Signer string    `json:"signer"` // person id
-	Number int64     `json:"number"` // rises by one per signer
-	Target Target    `json:"target"`
-	Open   bool      `json:"open"` // reopen; needs a second person of another role
+	Estate string `json:"estate"`
+	Signer string `json:"signer"` // person id
+	Number int64  `json:"number"` // rises by one per signer
+	Target Target `json:"target"`
+	Open   bool   `json:"open"` // reopen; needs a second person of another role
+	// End asks the custodians to end the credential's secrets at their source too. Only its accountable owner asks for it.
+	End    bool      `json:"end,omitempty"`
 	Reason string    `json:"reason"`
 	Time   time.Time `json:"time"`
 }

@@ -68,11 +68,22 @@ type Credential struct {
 	Custodians  []string    `yaml:"custodians"`
 	Destination Destination `yaml:"destination"`
 	Inject      Inject      `yaml:"inject"`
+	Probe       Probe       `yaml:"probe"`
 	MaxLifetime Duration    `yaml:"max_lifetime"`
 	// AcceptIsolation lets this credential be used at a weaker isolation level than the charter requires.
 	AcceptIsolation string `yaml:"accept_isolation"`
 	// OnReflection is what a secret found in a response does beyond cutting it: alarm (default) or freeze.
 	OnReflection string `yaml:"on_reflection"`
+}
+
+// Probe is a harmless request that shows whether a secret still works: it proves a revocation when the provider answers twice with its
+// documented authentication error. It goes to the destination's origin.
+type Probe struct {
+	Method string `yaml:"method"` // GET or HEAD, or what else changes nothing there; empty when nothing proves a revocation
+	Path   string `yaml:"path"`   // as it is sent, prefix included
+	Body   string `yaml:"body"`   // JSON, where the method takes one
+	Status int    `yaml:"status"` // of the authentication error
+	Holds  string `yaml:"holds"`  // what the error's body holds, such as its code; empty when the status alone is documented
 }
 
 // From is where a source gets secrets: one endpoint, pinned as a destination is.

@@ -71,6 +71,11 @@ func fail(err error) {
 	}
 }
 
+// progress says on stderr what is measured now: the report alone goes to stdout.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+}
+
 // run starts everything, measures, and prints.
 func run(ctx context.Context, o options) error {
 	base, err := os.MkdirTemp("/var/tmp", "reeve-bench-")

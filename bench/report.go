@@ -88,6 +88,7 @@ func (b *bench) one(targets []*Target) error {
 // throughput is at saturation.
 func (b *bench) throughput(ctx context.Context, targets []*Target) error {
 	for _, call := range calls() {
+		progress("saturation, %s", call.Name)
 		sums := make([]Result, len(targets))
 		for range b.rounds {
 			for i, t := range targets {
@@ -116,6 +117,7 @@ func (b *bench) latency(ctx context.Context, targets []*Target) error {
 			if call.SSE && rate > 500 {
 				continue
 			}
+			progress("latency at %d requests/s, %s", rate, call.Name)
 			sums := make([]Result, len(targets))
 			for range b.rounds {
 				for i, t := range targets {
@@ -154,6 +156,7 @@ func (b *bench) weight(ctx context.Context, targets []*Target) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			progress("%d idle streams, %s", n, t.Name)
 			i := idle(t, n)
 			b.printf("| %s | %d | %d | %d |\n", t.Name, n, i.Opened, i.Each)
 			if i.Err != nil {
@@ -167,6 +170,7 @@ func (b *bench) weight(ctx context.Context, targets []*Target) error {
 
 // appends runs the ledger's own benchmark.
 func (b *bench) appends(ctx context.Context) error {
+	progress("ledger appends")
 	cmd := exec.CommandContext(ctx, "go", "test", "./internal/ledger", "-run", "^$", "-bench", "Append", "-benchtime", "2s", "-benchmem")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

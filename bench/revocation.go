@@ -124,6 +124,7 @@ func revocation(ctx context.Context, o drill) error {
 	}
 	fmt.Fprintf(out, "Measured %s on %s/%s, %d CPUs (%s), kernel %s: %d custodians, %d gateways, an authority and an auditor as processes; %d subscribers with the real follower, clients and upstream in the measuring process.\n\n",
 		time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel(), kernel(), o.custodians, o.gateways, o.subscribers)
+	progress("%d subscribers begin to follow", o.subscribers)
 	subscribers, err := subscribe(ctx, f, o.subscribers)
 	if err != nil {
 		return err
@@ -199,6 +200,16 @@ func (s *subscribers) of(record string) []time.Time {
 	return slices.Clone(s.heard[record])
 }
 
+// trouble is what the first subscriber says that does not follow.
+func (s *subscribers) trouble() string {
+	for i, one := range s.all {
+		if age := one.Age(); age < 0 || age > time.Second {
+			return fmt.Sprintf("subscriber %d, without news since %s, says: %s", i, age, one.Status().Err)
+		}
+	}
+	return "all of them follow"
+}
+
 func (s *subscribers) stop() {
 	s.cancel()
 	for _, one := range s.all {
@@ -253,6 +264,7 @@ type trial struct {
 func (r *revoker) trialsOf(ctx context.Context) error {
 	results := map[bool][]trial{}
 	for n := range r.trials {
+		progress("revocation under use: trial %d of %d", n+1, r.trials)
 		all := n%2 == 1
 		t, err := r.trial(ctx, n, all)
 		if err != nil {
@@ -260,7 +272,7 @@ func (r *revoker) trialsOf(ctx context.Context) error {
 		}
 		results[all] = append(results[all], t)
 	}
-	fmt.Fprintf(r.out, "## Revocation under use\n\nMilliseconds from sending the record, %d trials; each: two callers and an open stream at every gateway, one W0 key.\n\n", r.trials)
+	fmt.Fprintf(r.out, "### Revocation under use\n\nMilliseconds from sending the record, %d trials; each: two callers and an open stream at every gateway, one W0 key.\n\n", r.trials)
 	fmt.Fprintf(r.out, "| sent by | what | p50 | p99 | max |\n|---|---|---|---|---|\n")
 	for _, all := range []bool{false, true} {
 		name := "the authority alone"
@@ -325,8 +337,12 @@ func (r *revoker) trial(ctx context.Context, n int, all bool) (trial, error) {
 		}
 		for range streams {
 			callers.Go(func() {
-				_, _ = post(ctx, g, key, name+" stream", func() { begun <- true }) // ends with the cut
+				status, err := post(ctx, g, key, name+" stream", func() { begun <- true }) // ends with the cut
 				at := time.Now()
+				if !revoked.Load() {
+					err = fmt.Errorf("%s: a stream ended with status %d: %w", g, status, err)
+					failed.Store(&err)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				if at.After(cut) {
@@ -339,7 +355,11 @@ func (r *revoker) trial(ctx context.Context, n int, all bool) (trial, error) {
 		select {
 		case <-begun:
 		case <-ctx.Done():
-			return trial{}, errors.New("the streams did not begin")
+			err := errors.New("the streams did not begin")
+			if why := failed.Load(); why != nil {
+				err = fmt.Errorf("%w: %w", err, *why)
+			}
+			return trial{}, err
 		}
 	}
 	time.Sleep(warm)
@@ -364,7 +384,7 @@ func (r *revoker) trial(ctx context.Context, n int, all bool) (trial, error) {
 	}
 	for len(r.subscribers.of(record)) < len(r.subscribers.all) {
 		if ctx.Err() != nil {
-			return trial{}, fmt.Errorf("only %d of %d subscribers have it after 20 s", len(r.subscribers.of(record)), len(r.subscribers.all))
+			return trial{}, fmt.Errorf("only %d of %d subscribers have it after 20 s: %s", len(r.subscribers.of(record)), len(r.subscribers.all), r.subscribers.trouble())
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -409,6 +429,7 @@ var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Di
 // partition stops authority and auditor in the middle of use: nothing tells the custodians anything any more.
 func (r *revoker) partition(ctx context.Context) error {
 	const bound = 2 * time.Second
+	progress("partition")
 	key := r.fleet.keys[r.trials]
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -439,7 +460,7 @@ func (r *revoker) partition(ctx context.Context) error {
 	again := r.uses.of("partition").Sub(back)
 	stop()
 	callers.Wait()
-	fmt.Fprintf(r.out, "## Partition\n\nAuthority and auditor stopped under use (the charter's bound is %s): the last use came %.0f ms after that; use came back %.0f ms after they did.\n\n",
+	fmt.Fprintf(r.out, "### Partition\n\nAuthority and auditor stopped under use (the charter's bound is %s): the last use came %.0f ms after that; use came back %.0f ms after they did.\n\n",
 		bound, float64(last.Milliseconds()), float64(again.Milliseconds()))
 	if last > bound+100*time.Millisecond {
 		return fmt.Errorf("use went on for %s under partition, the bound is %s", last, bound)
@@ -449,10 +470,11 @@ func (r *revoker) partition(ctx context.Context) error {
 
 // restarts ends each kind of process under load, and starts it again.
 func (r *revoker) restarts(ctx context.Context) error {
-	fmt.Fprintf(r.out, "## Restarts under load\n\nSIGTERM and a new start, one process in turn; %d callers over all gateways, who go to the next gateway when one is not there.\n\n", r.gateways)
+	fmt.Fprintf(r.out, "### Restarts under load\n\nSIGTERM and a new start, one process in turn; %d callers over all gateways, who go to the next gateway when one is not there.\n\n", r.gateways)
 	fmt.Fprintf(r.out, "| process | away | requests | failed | what failed |\n|---|---|---|---|---|\n")
 	key := r.fleet.keys[r.trials+1]
 	for _, id := range []string{"g1", "c1", "a1", "w1"} {
+		progress("restart of %s under load", id)
 		row, err := r.restart(ctx, id, key)
 		if err != nil {
 			return err

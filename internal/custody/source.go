@@ -33,22 +33,54 @@ func Kinds() []Kind {
 	}
 }
 
-// Check holds a filled record to what its kind of source needs. The error wraps ErrRecord and names the parameter.
-func Check(c statement.Credential) error {
+// FindKind returns the kind of that name.
+func FindKind(name string) (*Kind, bool) {
 	kinds := Kinds()
-	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == c.Source })
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
 	if i < 0 {
-		return fmt.Errorf("%w: credential %s: this version knows no source %q", ErrRecord, c.ID, c.Source)
+		return nil, false
+	}
+	return &kinds[i], true
+}
+
+// Read is Fill and Check.
+func Read(c statement.Credential) (statement.Credential, error) {
+	c, err := Fill(c)
+	if err == nil {
+		err = Check(c)
+	}
+	return c, err
+}
+
+// Check holds a filled record to what may be left to a template, and to what its kind of source needs. The error wraps ErrRecord and names
+// the member.
+func Check(c statement.Credential) error {
+	no := func(format string, args ...any) error {
+		return fmt.Errorf("%w: credential %s: "+format, append([]any{ErrRecord, c.ID}, args...)...)
+	}
+	kind, ok := FindKind(c.Source)
+	d := &c.Destination
+	switch {
+	case !ok:
+		return no("this version knows no source %q", c.Source)
+	case d.Origin == "":
+		return no("the template %s leaves destination.origin to the record", c.Template)
+	case len(d.Methods) == 0 || len(d.Paths) == 0:
+		return no("the template %s leaves destination.methods and paths to the record", c.Template)
+	case c.Inject.As == "":
+		return no("the template %s does not say how a secret of source %s is put in: inject", c.Template, c.Source)
+	case c.Source != "sealed" && c.From.URL == "":
+		return no("source %s needs from.url", c.Source)
 	}
 	left := maps.Clone(c.From.Parameters)
-	for _, p := range kinds[i].Parameters {
+	for _, p := range kind.Parameters {
 		if p.Required && left[p.Name] == "" {
-			return fmt.Errorf("%w: credential %s: source %s needs from.parameters.%s: %s", ErrRecord, c.ID, c.Source, p.Name, p.Doc)
+			return no("source %s needs from.parameters.%s: %s", c.Source, p.Name, p.Doc)
 		}
 		delete(left, p.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		return fmt.Errorf("%w: credential %s: source %s knows no from.parameters.%s", ErrRecord, c.ID, c.Source, name)
+		return no("source %s knows no from.parameters.%s", c.Source, name)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package custody
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,65 +15,122 @@ import (
 // ErrRecord is wrapped by every refusal of a custody record.
 var ErrRecord = errors.New("refused custody record")
 
-// Fill returns the record with what it leaves out taken from its template: openai, anthropic, openai-compatible, or none.
-// Template paths stand behind the record's prefix.
+// Template is what a provider documents about itself. Text in braces, as in {region}, is a word that the record's owner knows: what holds
+// one is never filled in, only proposed when a record is written.
+type Template struct {
+	Name    string
+	Doc     string // one line for a person
+	Page    string // where the provider documents it
+	Dialect string // openai or anthropic; empty for what clients call in the provider's own way
+	Origin  string // empty for any
+	Prefix  string // the record's, unless it has one
+	// Paths are patterns as in statement.Destination, each with its methods, before the record's prefix is put in front.
+	Paths []string
+	Probe statement.Probe // its path without prefix; its method is empty where the provider documents no error to tell by
+	Ways  []Way           // the first is what to prefer
+}
+
+// Way is one way in which the secrets of a template come.
+type Way struct {
+	Source     string // a Kind's name
+	Inject     statement.Inject
+	URL        string            // of from
+	Parameters map[string]string // of from.parameters
+}
+
+// Way is the one by a kind of source; ok is false when the template knows none.
+func (t *Template) Way(source string) (w Way, ok bool) {
+	i := slices.IndexFunc(t.Ways, func(w Way) bool { return w.Source == source })
+	if i < 0 {
+		return Way{}, false
+	}
+	return t.Ways[i], true
+}
+
+// Find returns the template of that name.
+func Find(name string) (*Template, bool) {
+	list := Templates()
+	i := slices.IndexFunc(list, func(t Template) bool { return t.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &list[i], true
+}
+
+// Open reports whether a text holds a word in braces.
+func Open(text string) bool { return strings.Contains(text, "{") }
+
+// Fill returns the record with what it leaves out taken from its template. Template paths stand behind the record's prefix.
 func Fill(c statement.Credential) (statement.Credential, error) {
-	var origin, dialect string
-	var inject statement.Inject
-	var verbs, paths []string
-	switch c.Template {
-	case "":
+	if c.Template == "" {
 		return c, nil
-	case "openai", "openai-compatible": // https://platform.openai.com/docs/api-reference
-		if dialect = "openai"; c.Template == "openai" {
-			origin = "https://api.openai.com"
-		}
-		inject = statement.Inject{As: "bearer"}
-		verbs = []string{"GET", "POST", "DELETE"}
-		paths = []string{
-			"POST /v1/chat/completions",
-			"POST /v1/responses",
-			"GET,DELETE /v1/responses/*",
-			"POST /v1/responses/*/cancel",
-			"GET /v1/responses/*/input_items",
-			"POST /v1/embeddings",
-			"GET /v1/models",
-			"GET /v1/models/**", // some providers' model ids hold "/"
-		}
-	case "anthropic": // https://docs.claude.com/en/api
-		origin, dialect = "https://api.anthropic.com", "anthropic"
-		inject = statement.Inject{As: "header", Name: "x-api-key"}
-		verbs = []string{"GET", "POST"}
-		paths = []string{
-			"POST /v1/messages",
-			"POST /v1/messages/count_tokens",
-			"GET /v1/models",
-			"GET /v1/models/*",
-		}
-	default:
-		return c, fmt.Errorf("%w: credential %s: unknown template %q; there are openai, anthropic and openai-compatible", ErrRecord, c.ID, c.Template)
+	}
+	t, ok := Find(c.Template)
+	if !ok {
+		return c, fmt.Errorf("%w: credential %s: this version knows no template %q; there are %s", ErrRecord, c.ID, c.Template, strings.Join(names(), ", "))
 	}
 	d := &c.Destination
-	if d.Origin == "" {
-		d.Origin = origin
+	fill(&d.Origin, t.Origin)
+	fill(&d.Prefix, t.Prefix)
+	fill(&c.Dialect, t.Dialect)
+	if way, ok := t.Way(c.Source); ok {
+		if c.Inject.As == "" {
+			c.Inject = way.Inject
+		}
+		fill(&c.From.URL, way.URL)
+		if len(way.Parameters) > 0 {
+			all := maps.Clone(c.From.Parameters)
+			if all == nil {
+				all = map[string]string{}
+			}
+			for name, value := range way.Parameters {
+				have := all[name]
+				if fill(&have, value); have != "" {
+					all[name] = have
+				}
+			}
+			c.From.Parameters = all
+		}
 	}
-	if c.Dialect == "" {
-		c.Dialect = dialect
-	}
-	if c.Inject.As == "" {
-		c.Inject = inject
+	if c.Probe.Method == "" && t.Probe.Method != "" && !Open(t.Probe.Path) {
+		c.Probe = t.Probe
+		c.Probe.Path = d.Prefix + c.Probe.Path
 	}
 	if len(d.Paths) == 0 {
-		if len(d.Methods) == 0 {
-			d.Methods = verbs
-		}
-		for _, path := range paths {
-			some, path, _ := strings.Cut(path, " ")
-			some = strings.Join(slices.DeleteFunc(strings.Split(some, ","), func(m string) bool { return !slices.Contains(d.Methods, m) }), ",")
-			if some != "" {
-				d.Paths = append(d.Paths, some+" "+d.Prefix+path)
-			}
-		}
+		d.Methods, d.Paths = t.paths(d.Prefix, d.Methods)
 	}
 	return c, nil
+}
+
+func fill(s *string, otherwise string) {
+	if *s == "" && !Open(otherwise) {
+		*s = otherwise
+	}
+}
+
+// paths are the template's behind a prefix, with those of the methods that are wanted; none are named for all.
+func (t *Template) paths(prefix string, wanted []string) (methods, paths []string) {
+	for _, path := range t.Paths {
+		some, path, _ := strings.Cut(path, " ")
+		for _, m := range strings.Split(some, ",") {
+			if !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
+		}
+		some = strings.Join(slices.DeleteFunc(strings.Split(some, ","), func(m string) bool { return len(wanted) > 0 && !slices.Contains(wanted, m) }), ",")
+		if some != "" {
+			paths = append(paths, some+" "+prefix+path)
+		}
+	}
+	if len(wanted) > 0 {
+		methods = wanted
+	}
+	return methods, paths
+}
+
+func names() (list []string) {
+	for _, t := range Templates() {
+		list = append(list, t.Name)
+	}
+	return list
 }

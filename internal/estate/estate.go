@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
@@ -138,6 +139,13 @@ func (d Dir) Check() (*statement.Set, error) {
 	}
 	if len(set.Charter.Units) != len(units) {
 		return nil, fmt.Errorf("units holds %d folders and the charter %d units: remove the folder, or add the unit", len(units), len(set.Charter.Units))
+	}
+	for _, u := range set.Charter.Units {
+		for _, c := range set.Custody[u.ID].Credentials {
+			if _, err := custody.Read(c); err != nil {
+				return nil, fmt.Errorf("units/%s/custody.yaml: %w", u.ID, err)
+			}
+		}
 	}
 	_, err = policy.Compile(set)
 	return set, err

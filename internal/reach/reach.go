@@ -15,6 +15,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
 
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -54,7 +55,9 @@ func Paths(set *statement.Set, t time.Time, workload, credential string) (list [
 	}
 	for _, u := range set.Charter.Units {
 		for _, c := range set.Custody[u.ID].Credentials {
-			if credential != "" && credential != c.ID {
+			c, err := custody.Read(c)
+			if err != nil || // what the custodians cannot use opens nothing
+				credential != "" && credential != c.ID {
 				continue
 			}
 			gateways, models := p.gateways(c.ID, t), p.models(c.ID)

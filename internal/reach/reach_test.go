@@ -87,3 +87,27 @@ func BenchmarkWhoCan(b *testing.B) {
 		})
 	}
 }
+
+// What a template fills in is part of the answer, and what the custodians cannot use opens nothing.
+func TestTemplates(t *testing.T) {
+	e := estatetest.New(t, estatetest.Edit(func(p *estate.Plan) {
+		own := &p.Custody["research"].Credentials[0]
+		own.Template, own.Destination, own.Inject = "groq", statement.Destination{}, statement.Inject{}
+	}))
+	id := e.Set.Custody["research"].Credentials[0].ID
+	list, err := reach.Paths(e.Set, e.Now, "", id)
+	if err != nil || len(list) == 0 || list[0].Destination != "https://api.groq.com/openai" || len(list[0].Paths) == 0 || len(list[0].Methods) == 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := e.Dir.Check(); err != nil {
+		t.Error(err)
+	}
+	unusable := func(p *estate.Plan) { p.Custody["research"].Credentials[0].Template = "of-another-version" }
+	e = estatetest.New(t, estatetest.Edit(unusable))
+	if list, err := reach.Paths(e.Set, e.Now, "", id); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := e.Dir.Check(); err == nil || !strings.Contains(err.Error(), "units/research/custody.yaml") {
+		t.Errorf("what no custodian can use passes the check: %v", err)
+	}
+}

@@ -231,15 +231,16 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.id(credentials, cr.ID, path+".id")
 		d.want(slices.Contains(c.Roles.Units[unit].Lifecycle, cr.Owner), "owner", path+".owner", "%q, the owner of %s, does not hold the lifecycle role of %s", cr.Owner, cr.ID, unit)
 		d.oneOf(cr.Class, path+".class", "normal", "high")
-		d.oneOf(cr.Template, path+".template", "", "openai", "anthropic", "openai-compatible")
-		d.oneOf(cr.Dialect, path+".dialect", "openai", "anthropic")
+		d.want(cr.Template == "" || validID(cr.Template), "id", path+".template", "%q is not a template's name", cr.Template)
+		d.oneOf(cr.Dialect, path+".dialect", "", "openai", "anthropic")
 		d.oneOf(cr.Source, path+".source", "sealed", "federation", "vault", "oauth", "github-app", "openai-key")
 		checkFrom(cr, cu, path+".from", d)
 		p := cr.Probe
-		d.want(p == (Probe{}) || slices.Contains([]string{"GET", "HEAD", "POST"}, p.Method) && strings.HasPrefix(p.Path, "/") && p.Status >= 400 && p.Status < 500, "value", path+".probe",
-			"a probe needs a method (GET, HEAD or POST), a path, and the status (4xx) of the provider's authentication error")
+		d.want(p == (Probe{}) || slices.Contains([]string{"GET", "HEAD", "POST"}, p.Method) && strings.HasPrefix(p.Path, "/") && (p.Status >= 400 && p.Status < 500 || p.Status == 200 && p.Holds != ""), "value", path+".probe",
+			"a probe needs a method (GET, HEAD or POST), a path, and the status of the provider's authentication error: 4xx, or 200 with what the error holds")
 		d.oneOf(cr.AcceptIsolation, path+".accept_isolation", append(isolationLevels(), "")...)
 		d.oneOf(cr.OnReflection, path+".on_reflection", "", "alarm", "freeze")
+		d.oneOf(cr.Honey, path+".honey", "", "alarm", "freeze")
 		d.want(len(cu.Custodians) > 0, "reference", path, "no custodian serves %s", cr.ID)
 		for j, k := range cr.Custodians {
 			d.want(custodians[k], "reference", at(path+".custodians", j), "%q is not a custodian of the unit %s", k, unit)
@@ -273,7 +274,7 @@ func checkFrom(cr *Credential, cu *CustodyStatement, path string, d *document) {
 	}
 	u, err := url.Parse(f.URL)
 	ok := err == nil && u.User == nil && u.RawQuery == "" && u.Fragment == "" && strings.HasPrefix(u.Path, "/") && validOrigin("https://"+u.Host, "https") && f.URL == "https://"+u.Host+u.EscapedPath()
-	d.want(ok, "value", path+".url", "%q is not an endpoint: https://host[:port]/path", f.URL)
+	d.want(ok || f.URL == "" && cr.Template != "", "value", path+".url", "%q is not an endpoint: https://host[:port]/path", f.URL)
 	checkNetwork(f.Networks, f.ProxyNetworks, f.CA, f.Proxy, path, d)
 	known := slices.ContainsFunc(cu.Custodians, func(k Custodian) bool {
 		return k.ID == f.Home && (len(cr.Custodians) == 0 || slices.Contains(cr.Custodians, k.ID))
@@ -290,7 +291,7 @@ func optional(template string) []string {
 }
 
 func checkDestination(t *Destination, template, path string, d *document) {
-	d.want(validOrigin(t.Origin, "https") || t.Origin == "" && (template == "openai" || template == "anthropic"), "value", path+".origin", "%q is not an origin: https://host or https://host:port, nothing after it", t.Origin)
+	d.want(validOrigin(t.Origin, "https") || t.Origin == "" && template != "", "value", path+".origin", "%q is not an origin: https://host or https://host:port, nothing after it", t.Origin)
 	d.want(t.Prefix == "" || validPattern(t.Prefix) && !strings.Contains(t.Prefix, "*"), "value", path+".prefix", "%q is not a path prefix such as /api", t.Prefix)
 	d.want(template != "" || len(t.Methods) > 0 && len(t.Paths) > 0, "value", path, "the destination names no methods or no paths")
 	for i, m := range t.Methods {
@@ -365,7 +366,7 @@ func checkOperations(o *Operations, c *Charter, custody map[string]*CustodyState
 		for unit, id := range p.Credentials {
 			cr := usable(custody, unit, id)
 			if d.want(cr != nil, "reference", path+".credentials."+unit, "the unit %q has no credential %q", unit, id) {
-				d.want(cr.Dialect == p.Dialect, "reference", path+".credentials."+unit, "%s speaks %s, the provider %s", id, cr.Dialect, p.Dialect)
+				d.want(cr.Dialect == p.Dialect, "reference", path+".credentials."+unit, "%s speaks %q, the provider %s", id, cr.Dialect, p.Dialect)
 			}
 		}
 		for j, m := range p.Models {

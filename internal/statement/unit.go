@@ -57,9 +57,9 @@ type Credential struct {
 	ID    string `yaml:"id"`    // unique in the estate
 	Owner string `yaml:"owner"` // the accountable lifecycle owner: one person
 	Class string `yaml:"class"` // normal or high
-	// Template fills what is not written here: openai, anthropic or openai-compatible.
+	// Template fills what is not written here. internal/custody has them.
 	Template string `yaml:"template"`
-	Dialect  string `yaml:"dialect"` // openai or anthropic
+	Dialect  string `yaml:"dialect"` // openai or anthropic; empty for what no provider of the operations statement stands for
 	// Source is the kind of place that its secrets come from: sealed (an owner hands them over), federation, vault, oauth,
 	// github-app, openai-key.
 	Source string `yaml:"source"`
@@ -74,6 +74,8 @@ type Credential struct {
 	AcceptIsolation string `yaml:"accept_isolation"`
 	// OnReflection is what a secret found in a response does beyond cutting it: alarm (default) or freeze.
 	OnReflection string `yaml:"on_reflection"`
+	// Honey makes it bait: nobody has a reason to use it, each use is refused and tells its owner (alarm), and closes the workload (freeze).
+	Honey string `yaml:"honey"`
 }
 
 // Probe is a harmless request that shows whether a secret still works: it proves a revocation when the provider answers twice with its
@@ -124,4 +126,6 @@ type Destination struct {
 type Inject struct {
 	As   string `yaml:"as"`   // bearer, header or query
 	Name string `yaml:"name"` // header or query parameter name; not for bearer
+	// With are header fields that the provider wants beside it, "Name: value" and no secret.
+	With []string `yaml:"with"`
 }

@@ -38,6 +38,10 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 		}
 		out = append(out, f)
 	}
+	for _, f := range p.Credential.Inject.With {
+		name, value, _ := strings.Cut(f, ": ")
+		out = append(out, hop.Field{Name: name, Value: value})
+	}
 	return append(out, hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
 }
 

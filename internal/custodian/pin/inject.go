@@ -8,6 +8,12 @@ import (
 )
 
 func checkInject(c statement.Credential) error {
+	for _, f := range c.Inject.With {
+		name, value, ok := strings.Cut(f, ": ")
+		if bad := fold(name); !ok || !token(name) || !fieldValue(value) || local(bad) || authField(bad) || once(bad) != 0 {
+			return refuse("credential %s: inject with %q, which is not a field that may stand beside the secret", c.ID, f)
+		}
+	}
 	name := fold(c.Inject.Name)
 	switch c.Inject.As {
 	case "bearer":

@@ -69,6 +69,9 @@ func Compile(c statement.Credential) (*Pin, error) {
 		}
 		p.rules = append(p.rules, r)
 	}
+	if path, query, _ := strings.Cut(c.Probe.Path, "?"); c.Probe.Method != "" && (canonical(path) != nil || issues(path) || p.checkQuery(query) != nil) {
+		return nil, refuse("credential %s: the probe's path %q is not one that may be sent", c.ID, c.Probe.Path)
+	}
 	return p, checkInject(c)
 }
 

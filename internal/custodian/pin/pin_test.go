@@ -33,9 +33,9 @@ func explicit(paths ...string) statement.Credential {
 }
 
 func TestTarget(t *testing.T) {
-	openai := compiled(t, statement.Credential{ID: "o", Template: "openai"})
-	anthropic := compiled(t, statement.Credential{ID: "a", Template: "anthropic"})
-	router := compiled(t, statement.Credential{ID: "r", Template: "openai-compatible",
+	openai := compiled(t, statement.Credential{ID: "o", Template: "openai", Source: "sealed"})
+	anthropic := compiled(t, statement.Credential{ID: "a", Template: "anthropic", Source: "sealed"})
+	router := compiled(t, statement.Credential{ID: "r", Template: "openai-compatible", Source: "sealed",
 		Destination: statement.Destination{Origin: "https://router.example.com", Prefix: "/api"}})
 	wide := compiled(t, explicit("/v1/**"))
 	star := compiled(t, explicit("/v1/*/x"))
@@ -187,13 +187,22 @@ func TestCompile(t *testing.T) {
 		"header space":     change(func(c *statement.Credential) { c.Inject = statement.Inject{As: "header", Name: "X Y"} }),
 		"header type":      change(func(c *statement.Credential) { c.Inject = statement.Inject{As: "header", Name: "Content_Type"} }),
 		"query ampersand":  change(func(c *statement.Credential) { c.Inject = statement.Inject{As: "query", Name: "a&b"} }),
-		"query no name":    change(func(c *statement.Credential) { c.Inject = statement.Inject{As: "query"} }),
+		"beside no value":  change(func(c *statement.Credential) { c.Inject.With = []string{"X-Version"} }),
+		"beside a secret":  change(func(c *statement.Credential) { c.Inject.With = []string{"x-api-key: a"} }),
+		"beside twice":     change(func(c *statement.Credential) { c.Inject.With = []string{"anthropic-version: a"} }),
+		"probe of secrets": change(func(c *statement.Credential) {
+			c.Probe = statement.Probe{Method: "GET", Path: "/v1/api_keys", Status: 401}
+		}),
+		"probe with a key": change(func(c *statement.Credential) {
+			c.Probe = statement.Probe{Method: "GET", Path: "/v1/a?key=a", Status: 401}
+		}),
+		"query no name": change(func(c *statement.Credential) { c.Inject = statement.Inject{As: "query"} }),
 	} {
 		if _, err := Compile(c); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	p := compiled(t, statement.Credential{Template: "openai", Destination: statement.Destination{Methods: []string{"GET"}}})
+	p := compiled(t, statement.Credential{Template: "openai", Source: "sealed", Destination: statement.Destination{Methods: []string{"GET"}}})
 	if _, err := p.Target("POST", "/v1/chat/completions"); err == nil {
 		t.Error("a method that the record left out came back with the template")
 	}
@@ -209,7 +218,7 @@ func fields(s ...string) (f []hop.Field) {
 
 func TestHeader(t *testing.T) {
 	c := explicit("/v1/a")
-	c.Inject = statement.Inject{As: "header", Name: "X-Demo-Pass"}
+	c.Inject = statement.Inject{As: "header", Name: "X-Demo-Pass", With: []string{"anthropic-beta: oauth-2025-04-20"}}
 	p := compiled(t, c)
 	got, err := p.Header(fields(
 		"Content-Type", `application/json; charset="UTF-8"`, "anthropic-beta", "a", "anthropic-beta", "b", "User-Agent", "demo",
@@ -221,7 +230,7 @@ func TestHeader(t *testing.T) {
 		"X-HTTP-Method-Override", "DELETE", "X-Original-URL", "/admin",
 	))
 	want := fields(
-		"Content-Type", `application/json; charset="UTF-8"`, "anthropic-beta", "a", "anthropic-beta", "b", "User-Agent", "demo",
+		"Content-Type", `application/json; charset="UTF-8"`, "anthropic-beta", "a", "anthropic-beta", "b", "User-Agent", "demo", "anthropic-beta", "oauth-2025-04-20",
 		"Accept-Encoding", "identity",
 	)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -394,7 +403,7 @@ func FuzzTarget(f *testing.F) {
 }
 
 func BenchmarkTarget(b *testing.B) {
-	p := compiled(b, statement.Credential{Template: "openai"})
+	p := compiled(b, statement.Credential{Template: "openai", Source: "sealed"})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := p.Target("POST", "/openai/v1/chat/completions"); err != nil {

@@ -45,6 +45,9 @@ func TestTemplates(t *testing.T) {
 			if len(tt.Paths) == 0 {
 				c.Destination.Methods, c.Destination.Paths = []string{"GET"}, []string{"/v1/things"}
 			}
+			if way.Parameters["grant"] == "refresh_token" {
+				c.From.Home = "c1"
+			}
 			if c.From.URL == "" && way.Source != "sealed" {
 				c.From.URL = "https://token.example.com/v1/token"
 			}
@@ -55,7 +58,7 @@ func TestTemplates(t *testing.T) {
 			}
 			for _, p := range kind.Parameters {
 				if p.Required && way.Parameters[p.Name] == "" {
-					c.From.Parameters[p.Name] = "x"
+					c.From.Parameters[p.Name] = append(p.Values, "x")[0]
 				}
 			}
 			if _, err := Read(c); err != nil {

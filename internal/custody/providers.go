@@ -83,7 +83,7 @@ func Templates() []Template {
 			Probe: statement.Probe{Method: "GET", Path: "/api/2.0/serving-endpoints", Status: 401},
 			Ways: []Way{
 				{Source: "federation", Inject: bearer, URL: "https://{workspace}/oidc/v1/token", Parameters: map[string]string{"exchange": "databricks", "scope": "all-apis"}},
-				{Source: "oauth", Inject: bearer, URL: "https://{workspace}/oidc/v1/token", Parameters: map[string]string{"scope": "all-apis"}},
+				{Source: "oauth", Inject: bearer, URL: "https://{workspace}/oidc/v1/token", Parameters: map[string]string{"grant": "client_credentials", "scope": "all-apis"}},
 				{Source: "sealed", Inject: bearer},
 			},
 		},
@@ -111,7 +111,8 @@ func Templates() []Template {
 			Origin: "https://slack.com", Paths: []string{"POST /api/chat.postMessage", "GET /api/conversations.list", "GET /api/conversations.history", "GET /api/users.info"},
 			Probe: statement.Probe{Method: "POST", Path: "/api/auth.test", Status: 200, Holds: "token_revoked"},
 			Ways: []Way{
-				{Source: "oauth", Inject: bearer, URL: "https://slack.com/api/oauth.v2.access", Parameters: map[string]string{"grant": "refresh_token"}},
+				{Source: "oauth", Inject: bearer, URL: "https://slack.com/api/oauth.v2.access",
+					Parameters: map[string]string{"grant": "refresh_token", "provider": "slack", "revocation": "/api/auth.revoke"}},
 				{Source: "sealed", Inject: bearer},
 			},
 		},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -12,7 +13,8 @@ import (
 type Parameter struct {
 	Name     string
 	Required bool
-	Doc      string // one line for a person
+	Values   []string // that it may have; empty for any
+	Doc      string   // one line for a person
 }
 
 // Kind is one kind of source.
@@ -24,12 +26,15 @@ type Kind struct {
 	// Standing says that the root is a secret of the provider that lives on, so that posture counts it as static.
 	Standing   bool
 	Parameters []Parameter
+	Check      func(statement.Credential) error // what goes beyond single parameters; nil for nothing
 }
 
 // Kinds are the sources that a custody record may name.
 func Kinds() []Kind {
 	return []Kind{
 		{Name: "sealed", Doc: "the owner hands the secret over, and again to rotate it", Root: "the secret itself", Standing: true},
+		oauth(),
+		githubApp(),
 	}
 }
 
@@ -77,10 +82,16 @@ func Check(c statement.Credential) error {
 		if p.Required && left[p.Name] == "" {
 			return no("source %s needs from.parameters.%s: %s", c.Source, p.Name, p.Doc)
 		}
+		if v := left[p.Name]; v != "" && len(p.Values) > 0 && !slices.Contains(p.Values, v) {
+			return no("source %s takes no from.parameters.%s %q; it is one of %s", c.Source, p.Name, v, strings.Join(p.Values, ", "))
+		}
 		delete(left, p.Name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		return no("source %s knows no from.parameters.%s", c.Source, name)
+	}
+	if kind.Check != nil {
+		return kind.Check(c)
 	}
 	return nil
 }

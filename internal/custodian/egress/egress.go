@@ -39,6 +39,8 @@ type Config struct {
 	Destination statement.Destination
 	// Resolve looks a host up; nil means the system's resolver. It is asked once for each connection.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Certificate is shown to an origin that asks for one; nil for none.
+	Certificate *tls.Certificate
 
 	DialTimeout   time.Duration // resolving, connecting and TLS together: 10 s
 	HeaderTimeout time.Duration // from the first byte sent to the end of the answer's header: 10 min
@@ -127,6 +129,9 @@ func New(cfg Config) (*Pool, error) {
 		NextProtos:                  []string{"http/1.1"},
 		ClientSessionCache:          tls.NewLRUClientSessionCache(8),
 		DynamicRecordSizingDisabled: true,
+	}
+	if cfg.Certificate != nil {
+		p.tls.Certificates = []tls.Certificate{*cfg.Certificate}
 	}
 	if d.CA != "" {
 		roots, err := x509.SystemCertPool()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,10 +76,11 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	if r.Path == "" {
 		r.Path = c.path
 	}
-	resp, err := c.pool.Send(ctx, &egress.Request{
-		Method: r.Method, Target: []byte(r.Path), Secret: r.Secret, Body: r.Body,
-		Header: append([]hop.Field{{Name: "Accept", Value: "application/json"}, {Name: "Accept-Encoding", Value: "identity"}}, r.Header...),
-	})
+	header := append([]hop.Field{{Name: "Accept-Encoding", Value: "identity"}}, r.Header...)
+	if !slices.ContainsFunc(r.Header, func(f hop.Field) bool { return f.Name == "Accept" }) {
+		header = append(header, hop.Field{Name: "Accept", Value: "application/json"})
+	}
+	resp, err := c.pool.Send(ctx, &egress.Request{Method: r.Method, Target: []byte(r.Path), Secret: r.Secret, Body: r.Body, Header: header})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDown, c.name, err)
 	}
@@ -103,6 +105,21 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 		return nil, fmt.Errorf("%w: %s broke off its answer", ErrDown, c.name)
 	}
 	return &Answer{resp.Status, resp.Header, body}, nil
+}
+
+// Err is nil for an answer of the 2xx class. Otherwise it wraps what the status means: ErrDown for 429 and 5xx, ErrRefused for other
+// 4xx, ErrMalformed for the rest.
+func (a *Answer) Err() error {
+	kind := ErrMalformed
+	switch {
+	case a.Status >= 200 && a.Status < 300:
+		return nil
+	case a.Status == 429 || a.Status >= 500:
+		kind = ErrDown
+	case a.Status >= 400:
+		kind = ErrRefused
+	}
+	return fmt.Errorf("%w: status %d", kind, a.Status)
 }
 
 // Close ends every connection at once.

@@ -23,6 +23,8 @@ var (
 	ErrNoRoot = errors.New("nothing was handed over for the source; see reeve credential put")
 	// ErrCannotRevoke means that the provider has no call that ends the secret before its time.
 	ErrCannotRevoke = errors.New("the provider cannot revoke it")
+	// ErrHome means that the record names another custodian as the credential's home, or the secret was handed over for another one.
+	ErrHome = errors.New("this custodian is not the home of the credential")
 	// ErrNotDurable refuses to fetch for a caller whose entry is not on disk.
 	ErrNotDurable = errors.New("no durable entry")
 )
@@ -67,6 +69,13 @@ type Sweeper interface {
 	Sweep(ctx context.Context, d ledger.Durable, keep []string) (deleted []string, err error)
 }
 
+// Ender is a Source that holds something of its own at the provider which brings new secrets, such as a refresh token.
+type Ender interface {
+	// End revokes that at the provider, and forgets it: Fetch fails until an owner has handed over anew. ErrCannotRevoke when the provider
+	// has no such call; then nothing is forgotten.
+	End(ctx context.Context, d ledger.Durable) error
+}
+
 // Config is what a source is made of.
 type Config struct {
 	Custodian string // its id
@@ -83,7 +92,7 @@ type Config struct {
 	Clock   func() time.Time
 }
 
-// State is a few bytes that survive a crash, encrypted to the custodian.
+// State is a few bytes that survive a crash, encrypted to the custodian. One source at a time may have it: the one before is closed first.
 type State interface {
 	Load() (secret.Value, error) // empty before the first Save
 	Save(secret.Value) error

@@ -17,6 +17,7 @@ func (c *Custodian) admit(u *use) *refusal {
 		(*Custodian).meet,     // the peer is a gateway of the estate
 		(*Custodian).identify, // the workload's own proof holds
 		(*Custodian).find,     // the credential's record, and with it the destination
+		(*Custodian).bait,     // it is no bait
 		(*Custodian).stay,     // it is one that the workload's token and signature reach
 		(*Custodian).agree,    // operations and custody name this gateway, custodian and credential; live people own both
 		(*Custodian).route,    // public path to provider path, by the record

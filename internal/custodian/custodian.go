@@ -61,7 +61,7 @@ type Parts struct {
 	Secrets   *sealed.Store
 	Gate      *closed.Gate
 	Glass     *glass.Cabinet
-	Notify    func(*glass.Case, []*statement.Person) // tells people of a break-glass, without waiting
+	Notify    func(Notice, []*statement.Person) // tells people, without waiting
 	Isolation *isolation.Judge
 	News      func() time.Duration // age of the newest news of revocations; negative when unknown
 	Replay    *replay.Guard
@@ -79,6 +79,7 @@ type Custodian struct {
 	view    atomic.Pointer[view] // nil before the first set
 	extra   extensions
 	tally   tally
+	traps   traps
 	told    sync.Mutex   // held while the entries of closings are written
 	unsaved atomic.Int64 // changes of what is closed that nobody has written to disk yet, while somebody writes
 	meters  *meters

@@ -70,7 +70,11 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 	for _, p := range v.set.Owners(b.Credential, c.Clock()) { // one entry for each who has to know
 		c.alarm(c.glassEntry(k, "", "", []string{p.ID}, r), "break_glass_"+word)
 	}
-	c.Notify(k, v.set.Owners(b.Credential, c.Clock()))
+	n := Notice{Event: "break_glass", Record: k.Record, Credential: k.Credential, Workload: k.Workload, Waive: k.Waive, Recipient: k.Recipient, Signers: k.Signers, Reason: k.Reason, Until: k.Until}
+	if k.Recovers() {
+		n.Event = "recovery"
+	}
+	c.Notify(n, v.set.Owners(b.Credential, c.Clock()))
 	return nil
 }
 

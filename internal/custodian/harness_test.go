@@ -39,18 +39,19 @@ const demoKey = "demo-upstream-key-of-research-0001"
 // world is a custodian with everything around it: a signed estate, a real ledger on disk that is watched, and a wire that
 // records what would have been sent.
 type world struct {
-	t      testing.TB
-	estate *estatetest.Estate
-	ledger *watched
-	wire   *wire
-	logs   *syncBuffer
-	events *events
-	now    atomic.Int64 // nanoseconds that the clock is ahead
-	age    atomic.Int64 // of the news
-	lag    atomic.Int64 // of the oldest uncosigned entry
-	dir    state.Dir
-	people atomic.Value // []string: who was told of the last break-glass
-	parts  Parts
+	t       testing.TB
+	estate  *estatetest.Estate
+	ledger  *watched
+	wire    *wire
+	logs    *syncBuffer
+	events  *events
+	now     atomic.Int64 // nanoseconds that the clock is ahead
+	age     atomic.Int64 // of the news
+	lag     atomic.Int64 // of the oldest uncosigned entry
+	dir     state.Dir
+	people  atomic.Value // []string: who was told last
+	notices atomic.Int64
+	parts   Parts
 	*Custodian
 }
 
@@ -301,7 +302,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	cabinet, err := glass.Open(dir)
 	must(t, err)
 	w.parts = Parts{
-		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: func(k *glass.Case, to []*statement.Person) { w.notified(k, to) }, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
+		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: w.notified, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
 		News:  func() time.Duration { return time.Duration(w.age.Load()) },
 		Dial:  func(statement.Destination) (Connections, error) { return w.wire, nil },
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },
@@ -327,7 +328,8 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	return w
 }
 
-func (w *world) notified(_ *glass.Case, to []*statement.Person) {
+func (w *world) notified(n Notice, to []*statement.Person) {
+	w.notices.Add(1)
 	var ids []string
 	for _, p := range to {
 		ids = append(ids, p.ID)

@@ -52,7 +52,7 @@ type Person struct {
 	Deputies []string `yaml:"deputies"`
 	// Recipient is an age X25519 recipient to which a secret may be recovered; empty for nobody who may.
 	Recipient string `yaml:"recipient"`
-	// Notify is an https URL that is told by POST of every break-glass of what he owns; empty for none.
+	// Notify is an https URL that is told by POST of every break-glass and bait taken of what he owns; empty for none.
 	Notify string `yaml:"notify"`
 }
 

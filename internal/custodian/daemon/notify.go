@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/reevehq/reeve/internal/custodian/glass"
+	"github.com/reevehq/reeve/internal/custodian"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -19,48 +19,36 @@ const (
 
 // notice is what a person's notify URL is sent.
 type notice struct {
-	Estate     string    `json:"estate"`
-	Custodian  string    `json:"custodian"`
-	Person     string    `json:"person"`
-	Event      string    `json:"event"` // break_glass or recovery
-	Record     string    `json:"record"`
-	Credential string    `json:"credential"`
-	Workload   string    `json:"workload,omitempty"`
-	Waive      []string  `json:"waive,omitempty"`
-	Recipient  string    `json:"recipient,omitempty"`
-	Signers    []string  `json:"signers"`
-	Reason     string    `json:"reason"`
-	Until      time.Time `json:"until"`
+	Estate    string `json:"estate"`
+	Custodian string `json:"custodian"`
+	Person    string `json:"person"`
+	custodian.Notice
 }
 
-// notify tells the owners of a break-glass, each at the URL that the charter has for him. Whom it cannot tell is an alarm.
-func (h *host) notify(k *glass.Case, owners []*statement.Person) {
-	event := "break_glass"
-	if k.Recovers() {
-		event = "recovery"
-	}
-	for _, p := range owners {
+// notify tells people, each at the URL that the charter has for him. Whom it cannot tell is an alarm.
+func (h *host) notify(n custodian.Notice, people []*statement.Person) {
+	for _, p := range people {
 		if p.Notify == "" {
 			continue
 		}
-		text, err := json.Marshal(notice{h.cfg.EstateTrust.Estate, h.cfg.ID, p.ID, event, k.Record, k.Credential, k.Workload, k.Waive, k.Recipient, k.Signers, k.Reason, k.Until})
+		text, err := json.Marshal(notice{h.cfg.EstateTrust.Estate, h.cfg.ID, p.ID, n})
 		if err != nil {
 			panic("daemon: encoding a notice: " + err.Error()) // strings and a time: cannot fail
 		}
-		go h.tell(p.ID, p.Notify, text)
+		go h.tell(n.Event, p, text)
 	}
 }
 
-func (h *host) tell(person, url string, text []byte) {
+func (h *host) tell(event string, p *statement.Person, text []byte) {
 	var err error
 	for try := range notifyTries {
-		if err = post(url, text); err == nil {
+		if err = post(p.Notify, text); err == nil {
 			return
 		}
 		time.Sleep(time.Duration(1<<(2*try)) * time.Second)
 	}
-	h.Log.Error("a person could not be told of a break-glass", "person", person, "error", err)
-	h.Alarm("break_glass_untold")
+	h.Log.Error("a person could not be told", "event", event, "person", p.ID, "error", err)
+	h.Alarm(event + "_untold")
 }
 
 func post(url string, text []byte) error {

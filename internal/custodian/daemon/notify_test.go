@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reevehq/reeve/internal/custodian"
-	"github.com/reevehq/reeve/internal/custodian/glass"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -26,9 +25,9 @@ func TestOwnersAreTold(t *testing.T) {
 	}))
 	defer told.Close()
 	h := &host{cfg: &Config{ID: "c1", EstateTrust: Trust{Estate: "demo"}}, Custodian: &custodian.Custodian{Parts: custodian.Parts{Log: slog.New(slog.DiscardHandler)}}}
-	k := &glass.Case{BreakGlass: statement.BreakGlass{Credential: "research-openai", Waive: []string{"feed"}, Reason: "outage"}, Record: "ab", Signers: []string{"bea", "cora"}}
-	h.notify(k, []*statement.Person{{ID: "ada", Notify: told.URL}, {ID: "bea"}})
-	want := notice{Estate: "demo", Custodian: "c1", Person: "ada", Event: "break_glass", Record: "ab", Credential: "research-openai", Waive: []string{"feed"}, Signers: []string{"bea", "cora"}, Reason: "outage"}
+	what := custodian.Notice{Event: "break_glass", Record: "ab", Credential: "research-openai", Waive: []string{"feed"}, Signers: []string{"bea", "cora"}, Reason: "outage"}
+	h.notify(what, []*statement.Person{{ID: "ada", Notify: told.URL}, {ID: "bea"}})
+	want := notice{"demo", "c1", "ada", what}
 	if diff := cmp.Diff(want, <-got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

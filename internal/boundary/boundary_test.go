@@ -167,7 +167,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/admin":               185,
 		"internal/closing":             180,
 		"internal/confine":             234,
-		"internal/custody":             420,
+		"internal/custody":             480,
 		"internal/custodian":           1848,
 		"internal/custodian/ceiling":   255,
 		"internal/custodian/closed":    152,

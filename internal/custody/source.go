@@ -35,6 +35,7 @@ func Kinds() []Kind {
 		{Name: "sealed", Doc: "the owner hands the secret over, and again to rotate it", Root: "the secret itself", Standing: true},
 		oauth(),
 		githubApp(),
+		vault(),
 	}
 }
 

@@ -49,7 +49,7 @@ func TestTemplates(t *testing.T) {
 				c.From.Home = "c1"
 			}
 			if c.From.URL == "" && way.Source != "sealed" {
-				c.From.URL = "https://token.example.com/v1/token"
+				c.From.URL = "https://secrets.example.com/v1/secret/data/key"
 			}
 			for name := range way.Parameters {
 				if !slices.ContainsFunc(kind.Parameters, func(p Parameter) bool { return p.Name == name }) {

@@ -28,6 +28,7 @@ import (
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -160,7 +161,13 @@ func subscribe(ctx context.Context, f *fleet, n int) (*subscribers, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &subscribers{cancel: cancel, dir: dir, heard: map[string][]time.Time{}}
 	for i := range n {
-		one, err := feed.Follow(ctx, feed.Config{URLs: []string{f.authority}, Dir: filepath.Join(dir, fmt.Sprint(i)), Pin: f.pin, OnRecord: s.hear, Skew: 30 * time.Second})
+		as := fmt.Sprintf("g%d", i%len(f.gateways)+1) // each says that it is one of the gateways
+		key, err := ledger.LoadKey(f.at(as, "log.key"))
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		one, err := feed.Follow(ctx, feed.Config{URLs: []string{f.authority}, Dir: filepath.Join(dir, fmt.Sprint(i)), Pin: f.pin, Process: as, Sign: key.Endorse, OnRecord: s.hear, Skew: 30 * time.Second})
 		if err != nil {
 			s.stop()
 			return nil, err

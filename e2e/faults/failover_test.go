@@ -197,7 +197,7 @@ func TestFailover(t *testing.T) {
 	e, all := pair(t)
 	heard := make(chan string, 100)
 	f, err := feed.Follow(t.Context(), feed.Config{
-		URLs: []string{all[0].url, all[1].url}, Dir: t.TempDir(), Pin: e.Pin, Skew: time.Minute,
+		URLs: []string{all[0].url, all[1].url}, Dir: t.TempDir(), Pin: e.Pin, Process: "c1", Sign: e.Endorse("c1"), Skew: time.Minute,
 		OnRecord: func(r *statement.Record) error { heard <- r.Kind; return nil },
 	})
 	if err != nil {

@@ -79,7 +79,8 @@ type Authority struct {
 	number    int64             // of the newest heartbeat
 	posts     time.Time         // when all records that were posted have had their pace
 	followers map[*follower]bool
-	refusal   string // why what lies in the signed store is not published; empty when it is
+	nonces    map[string]map[string]time.Time // of requests for the stream, by process: when they came
+	refusal   string                          // why what lies in the signed store is not published; empty when it is
 }
 
 // record is a published record.
@@ -106,7 +107,7 @@ func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log 
 	a := &Authority{
 		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
-		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{},
+		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
 	}
 	a.key.Store(&feedKey{key})
 	a.count = &counters{
@@ -341,6 +342,7 @@ func (a *Authority) putInForce(e *edition) error {
 	if a.set = e; a.leading {
 		a.broadcast(e.line, "")
 	}
+	a.expel()
 	a.issue.view, a.issue.keys, a.issue.tokens = nil, nil, nil
 	a.count.published.Inc()
 	a.log.Info("statement set in force", "lock", e.Lock.Version)

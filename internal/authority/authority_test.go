@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -126,15 +127,47 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 	return r
 }
 
+// ask is a process's request for the stream.
+func (r *rig) ask(t testing.TB, process string, change func(*feed.Ask)) string {
+	t.Helper()
+	a := &feed.Ask{Estate: r.Estate.Set.Charter.Estate, Process: process, Records: (&feed.Records{}).Sum(), Time: time.Now()}
+	if change != nil {
+		change(a)
+	}
+	header, err := a.Header(r.Endorse(process))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
+
+// stream asks for the stream with a header.
+func (r *rig) stream(t testing.TB, header string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", r.url+feed.Path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header != "" {
+		req.Header.Set(feed.AskHeader, header)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
 // heard is what a follower's callbacks were given.
 type heard chan string
 
-func (r *rig) follow(t testing.TB, custodian string) (*feed.Follower, heard) {
+func (r *rig) follow(t testing.TB, process string) (*feed.Follower, heard) {
 	t.Helper()
 	h := make(heard, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	f, err := feed.Follow(ctx, feed.Config{
-		URLs: []string{r.url}, Pin: r.Pin, Dir: t.TempDir(), Custodian: custodian, Skew: time.Minute,
+		URLs: []string{r.url}, Pin: r.Pin, Dir: t.TempDir(), Process: process, Sign: r.Endorse(process), Skew: time.Minute,
 		OnSet: func(s *statement.Set, _ statement.Store) error {
 			h <- fmt.Sprintf("set %d", s.Lock.Version)
 			return nil
@@ -218,14 +251,10 @@ func TestPublishes(t *testing.T) {
 	state := t.TempDir()
 	r := newRig(t, estatetest.New(t), state)
 	_, custodian := r.follow(t, "c1")
-	_, gateway := r.follow(t, "")
+	_, gateway := r.follow(t, "g1")
 	custodian.want(t, "set 1", "workload-key", "workload-key")
 	gateway.want(t, "set 1", "workload-key", "workload-key")
-	bare, err := http.Get(r.url + feed.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bare.Body.Close()
+	bare := r.stream(t, r.ask(t, "a1", nil))
 	lines := bufio.NewReader(bare.Body)
 
 	revoke := r.revocation(t, 1)
@@ -249,12 +278,8 @@ func TestPublishes(t *testing.T) {
 	}
 	custodian.want(t, "set 2", "workload-key")
 	gateway.want(t, "set 2", "workload-key")
-	late, err := http.Get(r.url + feed.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer late.Body.Close()
-	for _, lines := range []*bufio.Reader{lines, bufio.NewReader(late.Body)} { // who names no custodian gets no ciphertext
+	late := r.stream(t, r.ask(t, "g1", nil))
+	for _, lines := range []*bufio.Reader{lines, bufio.NewReader(late.Body)} { // no other process gets the ciphertext
 		for issued, beaten := 0, false; issued < 3 || !beaten; {
 			frame, err := feed.ReadFrame(lines)
 			if err != nil || frame.Sealed != nil {
@@ -465,7 +490,11 @@ func TestSlowFollowerIsDropped(t *testing.T) {
 	r := newRig(t, estatetest.New(t), t.TempDir())
 	var dropped []string
 	join := func(name string) *follower {
-		f, _, err := r.join(httptest.NewRequest("GET", feed.Path, nil), func() { dropped = append(dropped, name) })
+		ask, key, err := feed.OpenAsk(r.ask(t, "g1", nil), r.Authority.Set(), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, _, err := r.join(ask, key, func() { dropped = append(dropped, name) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -488,24 +517,103 @@ func TestSlowFollowerIsDropped(t *testing.T) {
 func TestFollowersAreBounded(t *testing.T) {
 	r := newRig(t, estatetest.New(t), t.TempDir())
 	r.limit = 1
-	first, err := http.Get(r.url + feed.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Body.Close()
-	second, err := http.Get(r.url + feed.Path)
-	if err != nil || second.StatusCode != 503 || second.Header.Get("Retry-After") == "" {
-		t.Errorf("second of one: %v %v", second, err)
+	first := r.stream(t, r.ask(t, "g1", nil))
+	if second := r.stream(t, r.ask(t, "c1", nil)); second.StatusCode != 503 || second.Header.Get("Retry-After") == "" {
+		t.Errorf("second of one: %v", second)
 	}
 	first.Body.Close()
 	for r.Status().Followers > 0 {
 		time.Sleep(time.Millisecond)
 	}
-	third, err := http.Get(r.url + feed.Path)
-	if err != nil || third.StatusCode != 200 {
-		t.Errorf("after the first has gone: %v %v", third, err)
+	if third := r.stream(t, r.ask(t, "c1", nil)); third.StatusCode != 200 {
+		t.Errorf("after the first has gone: %v", third)
 	}
-	third.Body.Close()
+}
+
+// Who takes one process and opens every stream with its key keeps no other process from its news.
+func TestStreamsOfOneProcessMakeRoom(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	r.limit = 3
+	for range r.limit {
+		if one := r.stream(t, r.ask(t, "g1", nil)); one.StatusCode != 200 {
+			t.Fatal(one)
+		}
+	}
+	if more := r.stream(t, r.ask(t, "g1", nil)); more.StatusCode != 503 {
+		t.Errorf("a stream more of the one that has all: %v", more)
+	}
+	if other := r.stream(t, r.ask(t, "c1", nil)); other.StatusCode != 200 || r.Status().Followers != r.limit {
+		t.Errorf("the custodian's: %v, %d followers", other, r.Status().Followers)
+	}
+}
+
+// Only a process that the charter has a log key for is told of the estate, once for each request, and as itself.
+func TestStreamIsForTheEstatesProcesses(t *testing.T) {
+	r := newRig(t, estatetest.New(t, estatetest.Service("log", "g2")), t.TempDir())
+	if status, body := r.post(t, "/v1/handovers", r.handover(t, "ciphertext")); status != 200 {
+		t.Fatal(status, body)
+	}
+	as := func(signer string, change func(*feed.Ask)) string {
+		return r.ask(t, signer, change)
+	}
+	custodian := func(a *feed.Ask) { a.Process = "c1" }
+	used := as("c1", nil)
+	if first := r.stream(t, used); first.StatusCode != 200 {
+		t.Fatal(first)
+	}
+	stranger, err := (&feed.Ask{Estate: "demo", Process: "c1", Time: time.Now()}).Header(estatetest.New(t).Endorse("c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, header := range map[string]string{
+		"nobody": "", "not base64": "*", "not an envelope": "e30=", "a stranger": stranger, "a replay": used,
+		"a gateway for a custodian": as("g1", custodian),
+		"nobody of the charter":     as("g1", func(a *feed.Ask) { a.Process = "mallory" }),
+		"another estate":            as("c1", func(a *feed.Ask) { a.Estate = "other" }),
+		"too old":                   as("c1", func(a *feed.Ask) { a.Time = time.Now().Add(-2 * feed.AskLife) }),
+		"too new":                   as("c1", func(a *feed.Ask) { a.Time = time.Now().Add(2 * feed.AskLife) }),
+	} {
+		resp := r.stream(t, header)
+		b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		if resp.StatusCode != 403 || err != nil || !bytes.Contains(b, []byte("no stream")) {
+			t.Errorf("%s: %d %s %v", name, resp.StatusCode, b, err)
+		}
+	}
+	// A signature over another type of payload is no request.
+	payload := fmt.Appendf(nil, `{"estate":"demo","nonce":"0123456789012345678901","process":"c1","records":"","time":%q}`, time.Now().Format(time.RFC3339))
+	env := &statement.Envelope{PayloadType: feed.HeartbeatType, Payload: payload}
+	if env.Signatures, err = r.Endorse("c1")(env.PayloadType, payload); err != nil {
+		t.Fatal(err)
+	}
+	file, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp := r.stream(t, base64.StdEncoding.EncodeToString(file)); resp.StatusCode != 403 {
+		t.Error("another type:", resp.Status)
+	}
+
+	// Whose key leaves the charter loses his stream.
+	leaves := r.stream(t, as("g2", nil))
+	stays := r.stream(t, as("g1", nil))
+	if leaves.StatusCode != 200 || stays.StatusCode != 200 {
+		t.Fatal(leaves.Status, stays.Status)
+	}
+	r.Republish(t, func(p *estate.Plan) {
+		p.Charter.ServiceKeys = slices.DeleteFunc(p.Charter.ServiceKeys, func(k statement.ServiceKey) bool { return k.Process == "g2" })
+	}, "charter")
+	if err := r.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Status().Followers; n != 2 { // the custodian's and the one that stays
+		t.Fatalf("%d followers", n)
+	}
+	if _, err := io.Copy(io.Discard, leaves.Body); err != nil { // it ends
+		t.Log(err)
+	}
+	if after := r.stream(t, as("g2", nil)); after.StatusCode != 403 {
+		t.Error(after.Status)
+	}
 }
 
 func TestConfigIsChecked(t *testing.T) {
@@ -533,11 +641,7 @@ func BenchmarkFanOut(b *testing.B) {
 	r := newRig(b, estatetest.New(b), b.TempDir())
 	var all []heard
 	for range 1000 {
-		resp, err := http.Get(r.url + feed.Path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { resp.Body.Close() })
+		resp := r.stream(b, r.ask(b, "g1", nil))
 		h := make(heard, 1000)
 		all = append(all, h)
 		go func() {
@@ -565,7 +669,7 @@ func BenchmarkRecord(b *testing.B) {
 	r := newRig(b, estatetest.New(b), b.TempDir())
 	var all []heard
 	for range 1000 {
-		_, h := r.follow(b, "")
+		_, h := r.follow(b, "g1")
 		all = append(all, h)
 	}
 	for _, h := range all {

@@ -19,7 +19,7 @@ import (
 // Config is authority.yaml. Paths are absolute or relative to the working directory.
 type Config struct {
 	ID     string `yaml:"id"`     // as the charter's service keys name it
-	Listen string `yaml:"listen"` // host:port of the stream and of records; what is served is signed or public
+	Listen string `yaml:"listen"` // host:port of the stream, which the estate's processes are given, and of records and tokens
 	Ops    string `yaml:"ops"`    // /healthz, /readyz and /metrics: unix:/path or 127.0.0.1:port
 
 	TLS      serve.TLS `yaml:"tls"`       // of listen

@@ -128,8 +128,7 @@ func (a *Authority) lose(why error) {
 	}
 	a.lease, a.leading = store.Lease{}, false
 	for f := range a.followers {
-		f.cancel()
-		delete(a.followers, f)
+		a.drop(f)
 	}
 }
 

@@ -133,8 +133,9 @@ func kind(at string, s schema, is string) error {
 // prober asks an authority and holds every answer against the description.
 type prober struct {
 	testing.TB
-	doc  *document
-	seen map[string]bool // "POST /v1/token 200 application/json"
+	doc    *document
+	header http.Header     // of each request
+	seen   map[string]bool // "POST /v1/token 200 application/json"
 }
 
 func (p *prober) ask(base, method, path, content, body string) *http.Response {
@@ -143,6 +144,7 @@ func (p *prober) ask(base, method, path, content, body string) *http.Response {
 	if err != nil {
 		p.Fatal(err)
 	}
+	maps.Copy(req.Header, p.header)
 	req.Header.Set("Content-Type", content)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -244,8 +246,9 @@ func TestDescription(t *testing.T) {
 	const js = "application/json"
 	p.ask(r.url, "GET", "/v1/openapi.json", "", "")
 	p.ask(r.url, "GET", "/v1/status", "", "")
-	stream := p.ask(r.url, "GET", feed.Path, "", "")
-	stream.Body.Close()
+	p.header = http.Header{feed.AskHeader: {r.ask(t, "g1", nil)}}
+	p.ask(r.url, "GET", feed.Path, "", "").Body.Close()
+	p.ask(r.url, "GET", feed.Path, "", "") // a replay
 	mallory, err := estate.NewSigner("ada")
 	if err != nil {
 		t.Fatal(err)
@@ -340,6 +343,7 @@ func TestDescription(t *testing.T) {
 		}
 		return string(b)
 	}
+	p.header = http.Header{feed.AskHeader: {r.ask(t, "g1", nil)}}
 	p.ask(r.url, "GET", feed.Path, "", "")
 	p.ask(r.url, "POST", "/v1/records", js, key(1))
 	sealed := (&feed.Frame{Record: r.record(t, "handover", statement.Handover{

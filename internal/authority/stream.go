@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 const (
@@ -19,26 +23,32 @@ const (
 
 // follower is one open stream.
 type follower struct {
-	lines     chan []byte
-	custodian string // whose handovers it wants
-	cancel    context.CancelFunc
+	lines   chan []byte
+	process string // of the charter: handovers to it are its own
+	key     statement.ServiceKey
+	cancel  context.CancelFunc
 }
 
-// broadcast queues a line for every follower, or, if custodian is not empty, for those of one custodian. Who is too far
+// broadcast queues a line for every follower, or, if custodian is not empty, for that custodian's. Who is too far
 // behind is dropped: it comes back and catches up. Callers hold mu.
 func (a *Authority) broadcast(line []byte, custodian string) {
 	for f := range a.followers {
-		if custodian != "" && custodian != f.custodian {
+		if custodian != "" && custodian != f.process {
 			continue
 		}
 		select {
 		case f.lines <- line:
 		default:
 			a.count.dropped.Inc()
-			delete(a.followers, f)
-			f.cancel()
+			a.drop(f)
 		}
 	}
+}
+
+// drop ends a stream. Callers hold mu.
+func (a *Authority) drop(f *follower) {
+	delete(a.followers, f)
+	f.cancel()
 }
 
 // beat signs a heartbeat and sends it to every follower.
@@ -70,29 +80,81 @@ func (a *Authority) heartbeat() ([]byte, error) {
 	return (&feed.Frame{Heartbeat: env}).Encode(), nil
 }
 
-// errBusy refuses a follower beyond the limit.
-var errBusy = errors.New("the limit of followers is reached")
+var (
+	// errBusy refuses a follower beyond the limit.
+	errBusy = errors.New("the limit of followers is reached")
+	// errAskedOften refuses a process whose nonces would not all be remembered.
+	errAskedOften = fmt.Errorf("this process asked %d times within %s", maxNonces, 2*feed.AskLife)
+)
 
-// join opens a stream and returns what it has to begin with.
-func (a *Authority) join(r *http.Request, cancel context.CancelFunc) (*follower, [][]byte, error) {
+// maxNonces is how many streams a process may ask for while the oldest of its nonces is remembered.
+const maxNonces = 4096
+
+// unused refuses an Ask that was used before, as long as its time would let it pass. Callers hold mu.
+func (a *Authority) unused(ask *feed.Ask, now time.Time) error {
+	used := a.nonces[ask.Process]
+	if used == nil {
+		used = map[string]time.Time{}
+		a.nonces[ask.Process] = used
+	}
+	_, again := used[ask.Nonce]
+	maps.DeleteFunc(used, func(_ string, at time.Time) bool { return now.Sub(at) > 2*feed.AskLife })
+	switch {
+	case again:
+		return fmt.Errorf("%w: the request was used before", feed.ErrAsk)
+	case len(used) >= maxNonces:
+		return errAskedOften
+	}
+	used[ask.Nonce] = now
+	return nil
+}
+
+// room makes place for one more stream of a process: when there is none left, one who has the most streams, and several, loses one. So
+// whoever took a process keeps no other from its news. Callers hold mu.
+func (a *Authority) room(process string) bool {
+	if len(a.followers) < a.limit {
+		return true
+	}
+	count, last := map[string]int{}, map[string]*follower{}
+	most := process
+	for f := range a.followers {
+		count[f.process]++
+		if last[f.process] = f; count[f.process] > count[most] {
+			most = f.process
+		}
+	}
+	if most == process || count[most] < 2 {
+		a.count.busy.Inc()
+		return false
+	}
+	a.drop(last[most])
+	return true
+}
+
+// join opens a stream for who asks with a key of the charter, and returns what it has to begin with.
+func (a *Authority) join(ask *feed.Ask, key statement.ServiceKey, cancel context.CancelFunc) (*follower, [][]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.leading {
 		return nil, nil, ErrStandby
 	}
-	if len(a.followers) >= a.limit {
-		a.count.busy.Inc()
+	if err := a.unused(ask, a.clock()); err != nil {
+		return nil, nil, err
+	}
+	if !slices.Contains(a.set.ServiceKeys("log", a.clock()), key) { // another set came meanwhile
+		return nil, nil, feed.ErrAsk
+	}
+	if !a.room(ask.Process) {
 		return nil, nil, errBusy
 	}
-	q := r.URL.Query()
-	f := &follower{lines: make(chan []byte, queue), custodian: q.Get("custodian"), cancel: cancel}
+	f := &follower{lines: make(chan []byte, queue), process: ask.Process, key: key, cancel: cancel}
 	var first [][]byte
-	if q.Get("lock") != hex.EncodeToString(a.set.LockHash[:]) {
+	if ask.Lock != hex.EncodeToString(a.set.LockHash[:]) {
 		first = append(first, a.set.line)
 	}
-	behind := q.Get("records") != a.sums.Sum()
+	behind := ask.Records != a.sums.Sum()
 	for _, r := range a.records {
-		if r.custodian == "" && behind || r.custodian != "" && r.custodian == f.custodian {
+		if r.custodian == "" && behind || r.custodian != "" && r.custodian == f.process {
 			first = append(first, r.line)
 		}
 	}
@@ -113,14 +175,37 @@ func (a *Authority) leave(f *follower) {
 	delete(a.followers, f)
 }
 
-// stream serves one follower until it goes, is too slow, or the authority stops.
+// expel ends the streams of those whose key the set in force does not have any more. Callers hold mu.
+func (a *Authority) expel() {
+	keys := a.set.ServiceKeys("log", a.clock())
+	for f := range a.followers {
+		if !slices.Contains(keys, f.key) {
+			a.drop(f)
+		}
+	}
+}
+
+// stream serves one process of the charter until it goes, is too slow, its key is over, or the authority stops.
 func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	f, lines, err := a.join(r, cancel)
+	set := a.Set()
+	if set == nil {
+		away(w, ErrNoSet)
+		return
+	}
+	ask, key, err := feed.OpenAsk(r.Header.Get(feed.AskHeader), set, a.clock())
 	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		fault(w, http.StatusServiceUnavailable, "no stream", err)
+		fault(w, http.StatusForbidden, "no stream", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), key.NotAfter.Sub(a.clock()))
+	defer cancel()
+	f, lines, err := a.join(ask, key, cancel)
+	switch {
+	case errors.Is(err, feed.ErrAsk):
+		fault(w, http.StatusForbidden, "no stream", err)
+		return
+	case err != nil:
+		away(w, err)
 		return
 	}
 	defer a.leave(f)
@@ -146,4 +231,10 @@ func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// away says why there is no stream now.
+func away(w http.ResponseWriter, err error) {
+	w.Header().Set("Retry-After", "1")
+	fault(w, http.StatusServiceUnavailable, "no stream", err)
 }

@@ -27,8 +27,7 @@ import (
 const (
 	// Interval is the time between two heartbeats.
 	Interval = 250 * time.Millisecond
-	// Path of the stream at the authority. Its query, each member optional: lock (hex hash of the set in force), records
-	// (hex sum of the records held) and custodian (whose handovers are wanted).
+	// Path of the stream at the authority. Who asks for it, and what he has, is in AskHeader.
 	Path = "/v1/stream"
 	// HeartbeatType is the DSSE payload type of a heartbeat.
 	HeartbeatType = "application/vnd.reeve.heartbeat+json"

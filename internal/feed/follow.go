@@ -10,12 +10,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,8 +50,9 @@ type Config struct {
 	Folder string   // a signed store (estate/.signed) on this machine, read every second instead of a stream
 	Dir    string   // the follower's memory, made with mode 0700: the last lock in force and, with URLs, its set and all records
 
-	Pin       statement.Pin
-	Custodian string // whose handovers and extensions are wanted; empty for none
+	Pin     statement.Pin
+	Process string // who follows: the handovers and extensions for it are taken
+	Sign    Sign   // with its log keys: to an authority it has to say who it is
 
 	OnSet      func(*statement.Set, statement.Store) error
 	OnRecord   func(*statement.Record) error // every kind but handovers
@@ -135,8 +136,8 @@ type Gap struct {
 // Follow starts following until ctx ends. Before it returns it has applied the follower's own copy, so that a process
 // starts with the set and the revocations that it last had, whether or not the authority is there.
 func Follow(ctx context.Context, cfg Config) (*Follower, error) {
-	if (len(cfg.URLs) == 0) == (cfg.Folder == "") || len(cfg.URLs) > 0 && cfg.Dir == "" {
-		return nil, errors.New("feed: need either an authority's URL and a directory for the follower's own copy, or a folder")
+	if (len(cfg.URLs) == 0) == (cfg.Folder == "") || len(cfg.URLs) > 0 && (cfg.Dir == "" || cfg.Sign == nil) {
+		return nil, errors.New("feed: need either an authority's URL, a directory for the follower's own copy and its key, or a folder")
 	}
 	cfg.Skew = cmp.Or(cfg.Skew, 2*time.Second)
 	if cfg.stall == 0 {
@@ -292,17 +293,23 @@ func (f *Follower) stream(ctx context.Context) error {
 	if len(f.cfg.URLs) > 1 {
 		transport.ResponseHeaderTimeout = f.cfg.stall / 2 // one that hangs is tried in vain before the one that took over
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URLs[f.at], "/")+Path+"?"+f.have().Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URLs[f.at], "/")+Path, nil)
 	if err != nil {
 		return err
 	}
+	who, err := f.have().Header(f.cfg.Sign)
+	if err != nil {
+		return err
+	}
+	req.Header.Set(AskHeader, who)
 	resp, err := transport.RoundTrip(req) // no redirects
 	if err != nil {
 		return fmt.Errorf("the authority at %s cannot be reached: %w", f.cfg.URLs[f.at], cmp.Or(context.Cause(ctx), err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the authority at %s answered %s instead of a stream", f.cfg.URLs[f.at], resp.Status)
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		return fmt.Errorf("the authority at %s answered %s instead of a stream: %q", f.cfg.URLs[f.at], resp.Status, bytes.TrimSpace(why))
 	}
 	body := bufio.NewReaderSize(resp.Body, 32<<10)
 	for refused := 0; refused < tedious; {
@@ -325,18 +332,15 @@ func (f *Follower) stream(ctx context.Context) error {
 }
 
 // have tells the authority what it need not send, and begins to count what it does.
-func (f *Follower) have() url.Values {
+func (f *Follower) have() *Ask {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen, f.based, f.seenSet, f.refused, f.missed = sent{}, sent{f.files.clone(), f.own.clone()}, "", Records{}, Records{}
-	q := url.Values{"records": {f.files.Sum()}}
+	ask := &Ask{Estate: f.cfg.Pin.Estate, Process: f.cfg.Process, Records: f.files.Sum(), Time: f.cfg.Clock().UTC()}
 	if set := f.Set(); set != nil {
-		q.Set("lock", hex.EncodeToString(set.LockHash[:]))
+		ask.Lock = hex.EncodeToString(set.LockHash[:])
 	}
-	if f.cfg.Custodian != "" {
-		q.Set("custodian", f.cfg.Custodian)
-	}
-	return q
+	return ask
 }
 
 // read looks at the folder once. A set or record that is refused says nothing about the other records.
@@ -574,7 +578,7 @@ func (f *Follower) pass(r *statement.Record, sealed []byte, id [sha256.Size]byte
 	if a, ok := record.(*statement.Announcement); ok && f.cfg.Dir != "" {
 		f.hear(a.SHA256)
 	}
-	mine := custodian == "" || custodian == f.cfg.Custodian
+	mine := custodian == "" || custodian == f.cfg.Process
 	if h, ok := record.(*statement.Handover); ok {
 		if sum := sha256.Sum256(sealed); mine && hex.EncodeToString(sum[:]) != h.SHA256 {
 			return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)

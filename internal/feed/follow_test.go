@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +37,8 @@ type stage struct {
 }
 
 type conn struct {
-	query url.Values
+	ask   *Ask
+	err   error       // why an honest authority would have refused
 	lines chan []byte // closed to hang up
 }
 
@@ -57,7 +57,8 @@ func newStage(t *testing.T) *stage {
 }
 
 func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
-	c := &conn{query: r.URL.Query(), lines: make(chan []byte)}
+	c := &conn{lines: make(chan []byte)}
+	c.ask, _, c.err = OpenAsk(r.Header.Get(AskHeader), s.Set, time.Now())
 	select {
 	case s.conns <- c:
 	case <-r.Context().Done():
@@ -190,7 +191,7 @@ func (h *heard) list() []string {
 
 func (s *stage) config(t *testing.T, h *heard) Config {
 	return Config{
-		URLs: []string{s.url}, Pin: s.Pin, Dir: filepath.Join(t.TempDir(), "feed"), Custodian: "c1", Skew: time.Minute, stall: time.Minute,
+		URLs: []string{s.url}, Pin: s.Pin, Dir: filepath.Join(t.TempDir(), "feed"), Process: "c1", Sign: s.Endorse("c1"), Skew: time.Minute, stall: time.Minute,
 		OnSet:      func(set *statement.Set, _ statement.Store) error { return h.add("set %d", set.Lock.Version) },
 		OnRecord:   func(r *statement.Record) error { return h.add("%s", r.Kind) },
 		OnHandover: func(_ *statement.Envelope, ciphertext []byte) error { return h.add("handover %s", ciphertext) },
@@ -240,8 +241,11 @@ func TestFollow(t *testing.T) {
 		t.Errorf("before anything: age %s, set %v", f.Age(), f.Set())
 	}
 	c := s.accept(t)
-	if c.query.Get("lock") != "" || c.query.Get("records") != s.beat.Sum || c.query.Get("custodian") != "c1" {
-		t.Errorf("first query %v", c.query)
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	if c.ask.Lock != "" || c.ask.Records != s.beat.Sum || c.ask.Process != "c1" {
+		t.Errorf("first asked %v", c.ask)
 	}
 	c.send(t, s.set(t), s.heartbeat(t, nil))
 	s.counted(t, f)
@@ -274,8 +278,11 @@ func TestFollow(t *testing.T) {
 	// The connection ends: the next one says what need not be sent, and what is sent again is not passed on again.
 	close(c.lines)
 	c = s.accept(t)
-	if hash := f.Set().LockHash; c.query.Get("records") != all.Sum() || c.query.Get("lock") != hex.EncodeToString(hash[:]) {
-		t.Errorf("second query %v", c.query)
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	if hash := f.Set().LockHash; c.ask.Records != all.Sum() || c.ask.Lock != hex.EncodeToString(hash[:]) {
+		t.Errorf("second asked %v", c.ask)
 	}
 	c.send(t, s.set(t), &Frame{Record: revoke}, &Frame{Record: hand, Sealed: []byte("ciphertext")}, s.heartbeat(t, nil))
 	s.counted(t, f)

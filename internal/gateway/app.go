@@ -47,6 +47,7 @@ type running struct {
 	records  *Records
 	issuers  *issuer.Book
 	hop      *custodians
+	logKey   ledger.Key
 	ledger   *ledger.Log
 	follower *feed.Follower
 	lock     *metrics.Gauge   // version of the set in force
@@ -65,6 +66,10 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
+	logKey, err := ledger.LoadKey(cfg.LogKey)
+	if err != nil {
+		return err
+	}
 	ways, err := newCustodians(cfg)
 	if err != nil {
 		return err
@@ -74,7 +79,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		cfg: cfg, rt: rt, issuers: issuer.NewBook(issuer.Config{Log: rt.Log}), first: make(chan struct{}),
 		lock:    rt.Metrics.Gauge("reeve_gateway_lock_version", "Version of the statement set in force."),
 		refused: rt.Metrics.Counter("reeve_gateway_sets_refused_total", "Statement sets that were refused; the set in force stays."),
-		hop:     ways, cert: cert, reload: reload,
+		hop:     ways, cert: cert, logKey: logKey, reload: reload,
 	}
 	r.patience.Store(int64(cfg.Drain))
 	r.records = NewRecords(r.issuers.Keys)
@@ -98,7 +103,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err != nil {
 		return err
 	}
-	if r.ledger, err = openLedger(ctx, cfg, r.set, r.witnesses, rt.Log); err != nil {
+	if r.ledger, err = openLedger(ctx, cfg, logKey, r.set, r.witnesses, rt.Log); err != nil {
 		return fmt.Errorf("opening the gateway's ledger: %w", err)
 	}
 	defer r.ledger.Close()
@@ -122,8 +127,8 @@ func (r *running) follow(ctx context.Context) (*statement.Set, error) {
 		Pin: statement.Pin{
 			Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter, AllowDemo: r.rt.Demo,
 		},
-		OnSet:    r.use,
-		OnRecord: r.record,
+		Process: r.cfg.ID, Sign: r.logKey.Endorse,
+		OnSet: r.use, OnRecord: r.record,
 	}
 	if folder, ok := r.cfg.folder(); ok {
 		cfg.URLs, cfg.Folder = nil, folder

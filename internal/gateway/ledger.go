@@ -18,12 +18,8 @@ import (
 
 // openLedger opens the gateway's own log. Its key must be the one that the charter enrols; keys returns the charter's witness
 // keys of the moment.
-func openLedger(ctx context.Context, cfg *Config, sets func() *statement.Set, keys func() note.Verifiers, log *slog.Logger) (*ledger.Log, error) {
+func openLedger(ctx context.Context, cfg *Config, key ledger.Key, sets func() *statement.Set, keys func() note.Verifiers, log *slog.Logger) (*ledger.Log, error) {
 	set := sets()
-	key, err := ledger.LoadKey(cfg.LogKey)
-	if err != nil {
-		return nil, err
-	}
 	if !enrolled(set, cfg.ID, key) {
 		return nil, fmt.Errorf("the charter has no live log key %s for %s: nobody would believe this ledger; have the key added under service_keys, or name the right file in log_key", key.Verifier(), cfg.ID)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -12,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Key signs a log's checkpoints and receipts. Its name is the origin of the first log that it signs. Read from a file it may have others
@@ -88,6 +90,24 @@ func (k Key) Verifiers() []string {
 		list = append(list, next.Verifier())
 	}
 	return list
+}
+
+// Endorse signs a DSSE payload with each key that the file has now, the newest eight, in the order of key ids. It is how the ledger's process says who it is;
+// what a log signs begins with its origin, so neither signature is good for the other.
+func (k Key) Endorse(payloadType string, payload []byte) ([]statement.Signature, error) {
+	first, err := k.reread()
+	if err != nil {
+		return nil, err
+	}
+	var sigs []statement.Signature
+	all := append([]Key{first}, first.next...)
+	for _, k := range all[max(len(all)-8, 0):] {
+		id := k.Verifier()
+		sig := k.sign(statement.PAE(payloadType, payload))
+		sigs = append(sigs, statement.Signature{KeyID: id[:len(k.name)+len("+00000000")], Sig: sig[:]})
+	}
+	slices.SortFunc(sigs, func(a, b statement.Signature) int { return strings.Compare(a.KeyID, b.KeyID) })
+	return sigs, nil
 }
 
 // Save writes the key to a new file with mode 0600.

@@ -184,6 +184,15 @@ func (e *Estate) Sign(use, process, payloadType string, payload []byte) []byte {
 	return ed25519.Sign(e.Service[use+" "+process], statement.PAE(payloadType, payload))
 }
 
+// Endorse signs as a process does with its log key: what feed.Config wants.
+func (e *Estate) Endorse(process string) func(payloadType string, payload []byte) ([]statement.Signature, error) {
+	return func(payloadType string, payload []byte) ([]statement.Signature, error) {
+		public := e.Service["log "+process].Public().(ed25519.PublicKey)
+		id := estate.NoteKey(e.name("log", process), 1, public)
+		return []statement.Signature{{KeyID: id[:len(e.name("log", process))+9], Sig: e.Sign("log", process, payloadType, payload)}}, nil
+	}
+}
+
 // Signature is a person's signature over a DSSE payload.
 func Signature(t testing.TB, by *estate.Signer, payloadType string, payload []byte) statement.Signature {
 	t.Helper()

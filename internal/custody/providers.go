@@ -60,7 +60,7 @@ func Templates() []Template {
 			Paths:  []string{"POST /v1/projects/*/locations/*/publishers/*/models/*", "POST /v1/projects/*/locations/*/endpoints/*"},
 			Probe:  statement.Probe{Method: "GET", Path: "/v1/projects/{project}/locations/{region}/models", Status: 401, Holds: "UNAUTHENTICATED"},
 			Ways: []Way{{Source: "federation", Inject: bearer, URL: "https://sts.googleapis.com/v1/token",
-				Parameters: map[string]string{"exchange": "google", "scope": "https://www.googleapis.com/auth/cloud-platform"}}},
+				Parameters: map[string]string{"exchange": "google"}}},
 		},
 		{
 			Name: "gemini", Doc: "Google Gemini API", Page: "https://ai.google.dev/gemini-api/docs/troubleshooting",
@@ -91,7 +91,7 @@ func Templates() []Template {
 			Name: "huggingface", Doc: "Hugging Face inference providers", Page: "https://huggingface.co/docs/inference-providers", Dialect: "openai",
 			Origin: "https://router.huggingface.co", Paths: chat, // its error for a bad token is not documented
 			Ways: []Way{
-				{Source: "federation", Inject: bearer, URL: "https://huggingface.co/oauth/token", Parameters: map[string]string{"exchange": "huggingface"}},
+				{Source: "federation", Inject: bearer, URL: "https://huggingface.co/oauth/token", Parameters: map[string]string{"exchange": "generic"}},
 				{Source: "sealed", Inject: bearer},
 			},
 		},
@@ -123,10 +123,11 @@ func Templates() []Template {
 		{
 			Name: "oauth", Doc: "any API behind an OAuth 2 token endpoint", Page: "https://www.rfc-editor.org/rfc/rfc6749",
 			Ways: []Way{
-				{Source: "federation", Inject: bearer},
 				{Source: "oauth", Inject: bearer},
+				{Source: "federation", Inject: bearer, Parameters: map[string]string{"exchange": "generic"}},
 			},
 		},
+		{Name: "api", Doc: "any other API with a key that its owner hands over", Page: "https://www.rfc-editor.org/rfc/rfc6750", Ways: sealed},
 		{Name: "mistral", Doc: "Mistral", Page: "https://docs.mistral.ai/api", Dialect: "openai", Origin: "https://api.mistral.ai", Paths: chat, Probe: models(""), Ways: sealed},
 		{Name: "groq", Doc: "Groq", Page: "https://console.groq.com/docs/errors", Dialect: "openai", Origin: "https://api.groq.com", Prefix: "/openai", Paths: responses,
 			Probe: models("invalid_api_key"), Ways: sealed},

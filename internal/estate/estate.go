@@ -112,11 +112,17 @@ func readFiles(dir string, names ...string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// Check parses the owners' files and holds them against each other, the Cedar too. It looks at no signature.
-func (d Dir) Check() (*statement.Set, error) {
+// Check parses the owners' files and holds them against each other, the Cedar and what templates say too. It looks at no signature.
+func (d Dir) Check() (*statement.Set, error) { return d.CheckWith("", nil) }
+
+// CheckWith is Check with other files in place of those of one statement.
+func (d Dir) CheckWith(instead string, others map[string][]byte) (*statement.Set, error) {
 	files := map[string]statement.Files{}
-	add := func(name, dir string) error {
-		b, err := d.Files(name)
+	add := func(name, dir string) (err error) {
+		b := others
+		if name != instead {
+			b, err = d.Files(name)
+		}
 		files[name] = statement.Files{Dir: dir, Bytes: b}
 		return err
 	}

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// cpuOf is the CPU time that the processes have used, user and system, from /proc/PID/stat: to 10 ms, threads that ended
+// cpuOf is the CPU time that each process has used, user and system, from /proc/PID/stat: to 10 ms, threads that ended
 // included.
-func cpuOf(pids []int) time.Duration {
-	var ticks int64
-	for _, pid := range pids {
+func cpuOf(pids []int) []time.Duration {
+	all := make([]time.Duration, len(pids))
+	for i, pid := range pids {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue
@@ -21,10 +21,10 @@ func cpuOf(pids []int) time.Duration {
 		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the third field on: the second may hold spaces
 		for _, f := range fields[11:13] {
 			n, _ := strconv.ParseInt(f, 10, 64)
-			ticks += n
+			all[i] += time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100 on every Linux
 		}
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on every Linux
+	return all
 }
 
 // memoryOf is the resident memory of the processes in bytes, counted once for pages that they share (proportional set size);

@@ -101,7 +101,7 @@ type Result struct {
 	Failed   int // cut streams and refusals
 	Err      error
 	Elapsed  time.Duration
-	CPU      time.Duration // of the target's processes
+	CPU      []time.Duration // of the target's processes, in the order of its PIDs
 	First    []time.Duration
 	Total    []time.Duration
 }
@@ -109,8 +109,14 @@ type Result struct {
 // PerSecond is the throughput.
 func (r *Result) PerSecond() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
 
-// CPUEach is the CPU a request took over the target's processes.
-func (r *Result) CPUEach() time.Duration { return r.CPU / time.Duration(max(r.Requests, 1)) }
+// CPUEach is the CPU a request took, over the target's processes and in each of them.
+func (r *Result) CPUEach() (all time.Duration, each []time.Duration) {
+	for _, d := range r.CPU {
+		d /= time.Duration(max(r.Requests, 1))
+		all, each = all+d, append(each, d)
+	}
+	return all, each
+}
 
 // quantile sorts d.
 func quantile(d []time.Duration, q float64) time.Duration {
@@ -128,7 +134,12 @@ func (r *Result) merge(o *Result) {
 		r.Err = o.Err
 	}
 	r.Elapsed += o.Elapsed
-	r.CPU += o.CPU
+	for i, d := range o.CPU {
+		if i == len(r.CPU) {
+			r.CPU = append(r.CPU, 0)
+		}
+		r.CPU[i] += d
+	}
 	r.First = append(r.First, o.First...)
 	r.Total = append(r.Total, o.Total...)
 }
@@ -182,7 +193,10 @@ func measure(t *Target, run func(*Result, *sync.Mutex)) *Result {
 	var mu sync.Mutex
 	before, start := cpuOf(t.PIDs), time.Now()
 	run(r, &mu)
-	r.Elapsed, r.CPU = time.Since(start), cpuOf(t.PIDs)-before
+	r.Elapsed, r.CPU = time.Since(start), cpuOf(t.PIDs)
+	for i := range before {
+		r.CPU[i] -= before[i]
+	}
 	return r
 }
 

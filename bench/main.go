@@ -25,13 +25,14 @@ import (
 )
 
 type options struct {
-	bin    string
-	rounds int
-	each   time.Duration
-	conns  int
-	idle   string
-	out    string
-	only   string
+	bin     string
+	against string
+	rounds  int
+	each    time.Duration
+	conns   int
+	idle    string
+	out     string
+	only    string
 }
 
 func main() {
@@ -45,6 +46,7 @@ func main() {
 	flag.DurationVar(&o.each, "each", 3*time.Second, "length of one measurement")
 	flag.IntVar(&o.conns, "conns", 32, "requests in flight at saturation")
 	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
+	flag.StringVar(&o.against, "against", "", "compare with the binaries in this `folder` instead, in turns")
 	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler")
 	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
 	var d drill
@@ -86,26 +88,6 @@ func run(ctx context.Context, o options) error {
 	if err := os.Chmod(base, 0o711); err != nil {
 		return err
 	}
-	bin, err := filepath.Abs(o.bin)
-	if err != nil {
-		return err
-	}
-	d, err := host.Create(filepath.Join(base, "estate"), bin, true, 0)
-	if err != nil {
-		return err
-	}
-	keys := map[string]secret.Value{}
-	err = demo.Create(d, time.Now(), func(credential string) secret.Value {
-		key := demo.RandomKey(credential)
-		keys[credential] = secret.New(append([]byte(nil), key.Reveal()...))
-		return key
-	})
-	if err != nil {
-		return err
-	}
-	if d.State != d.Path {
-		defer os.RemoveAll(d.State)
-	}
 	out := io.Writer(os.Stdout)
 	if o.out != "" {
 		f, err := os.Create(o.out)
@@ -115,9 +97,53 @@ func run(ctx context.Context, o options) error {
 		defer f.Close()
 		out = io.MultiWriter(os.Stdout, f)
 	}
+	return within(ctx, filepath.Join(base, "estate"), o.bin, func(ctx context.Context, e *demonstration) error {
+		b := &bench{options: o, demonstration: e, base: base, out: out}
+		defer b.stop()
+		if o.against == "" {
+			return errors.Join(b.measureAll(ctx), ctx.Err())
+		}
+		return within(ctx, filepath.Join(base, "other"), o.against, func(ctx context.Context, other *demonstration) error {
+			return errors.Join(b.compare(ctx, other), ctx.Err())
+		})
+	})
+}
+
+// demonstration is a demo that runs.
+type demonstration struct {
+	dir     *host.Dir
+	pids    map[string]int
+	key     string        // the upstream's, for those that have it in them
+	started time.Duration // from the first fork to all processes ready
+}
+
+// within runs a demo with an upstream of the bench's own while then runs.
+func within(ctx context.Context, path, bin string, then func(context.Context, *demonstration) error) error {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	d, err := host.Create(path, bin, true, 0)
+	if err != nil {
+		return err
+	}
+	e := &demonstration{}
+	err = demo.Create(d, time.Now(), func(credential string) secret.Value {
+		key := demo.RandomKey(credential)
+		if credential == "research-openai" {
+			e.key = string(key.Reveal())
+		}
+		return key
+	})
+	if err != nil {
+		return err
+	}
+	if d.State != d.Path {
+		defer os.RemoveAll(d.State)
 	}
 	begun := time.Now()
 	return up.Run(ctx, up.Options{
@@ -130,9 +156,8 @@ func run(ctx context.Context, o options) error {
 			return s
 		},
 		Then: func(ctx context.Context, d *host.Dir, pids map[string]int) error {
-			b := &bench{options: o, dir: d, pids: pids, key: string(keys["research-openai"].Reveal()), started: time.Since(begun), base: base, out: out}
-			defer b.stop()
-			return errors.Join(b.measureAll(ctx), ctx.Err())
+			e.dir, e.pids, e.started = d, pids, time.Since(begun)
+			return then(ctx, e)
 		},
 	})
 }

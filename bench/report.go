@@ -85,6 +85,50 @@ func (b *bench) one(targets []*Target) error {
 	return i.Err
 }
 
+// compare measures two builds in turns, each turn the shorter the better on a machine that others use: medians over the turns.
+func (b *bench) compare(ctx context.Context, other *demonstration) error {
+	old, err := other.reeve(b.against)
+	if err != nil {
+		return err
+	}
+	now, err := b.reeve(b.bin)
+	if err != nil {
+		return err
+	}
+	b.printf("%d turns of %s, medians; CPU in µs a request, gateway and custodian.\n\n| %d in flight | build | requests/s | CPU | gateway | custodian |\n|---|---|--:|--:|--:|--:|\n", b.rounds, b.each, b.conns)
+	for _, call := range calls() {
+		progress("%s", call.Name)
+		figures := map[*Target][4][]float64{}
+		for range b.rounds {
+			for _, t := range []*Target{old, now} {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				r := saturate(t, call, b.conns, b.each)
+				if r.Err != nil {
+					return r.Err
+				}
+				f := figures[t]
+				all, each := r.CPUEach()
+				for i, x := range []float64{r.PerSecond(), us(all), us(each[0]), us(each[1])} {
+					f[i] = append(f[i], x)
+				}
+				figures[t] = f
+			}
+		}
+		for _, t := range []*Target{old, now} {
+			f := figures[t]
+			b.printf("| %s | %s | %.0f | %.0f | %.0f | %.0f |\n", call.Name, t.Name, median(f[0]), median(f[1]), median(f[2]), median(f[3]))
+		}
+	}
+	return nil
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
 // throughput is at saturation.
 func (b *bench) throughput(ctx context.Context, targets []*Target) error {
 	for _, call := range calls() {
@@ -198,8 +242,11 @@ func cpu(t *Target, r *Result) string {
 	if len(t.PIDs) == 0 {
 		return "–"
 	}
-	return fmt.Sprint(r.CPUEach().Microseconds())
+	all, _ := r.CPUEach()
+	return fmt.Sprintf("%.0f", us(all))
 }
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
 

@@ -22,13 +22,10 @@ import (
 // bench is one run with everything that it started.
 type bench struct {
 	options
-	dir     *host.Dir
-	pids    map[string]int
-	key     string // the upstream's key, for those that have it in them
-	base    string
-	started time.Duration // from the first fork to all processes ready
-	out     io.Writer
-	others  []*exec.Cmd
+	*demonstration
+	base   string
+	out    io.Writer
+	others []*exec.Cmd
 }
 
 func (b *bench) stop() {
@@ -59,15 +56,19 @@ func (b *bench) targets() ([]*Target, error) {
 		}
 		all = append(all, t)
 	}
-	env, err := os.ReadFile(demo.EnvFile(b.dir, "research-agent"))
+	reeve, err := b.reeve("reeve")
+	return append(all, reeve), err
+}
+
+// reeve is the estate's gateway.
+func (e *demonstration) reeve(name string) (*Target, error) {
+	env, err := os.ReadFile(demo.EnvFile(e.dir, "research-agent"))
 	if err != nil {
 		return nil, err
 	}
 	_, key, _ := strings.Cut(string(env), "REEVE_KEY=")
 	key, _, _ = strings.Cut(key, "\n")
-	return append(all, &Target{
-		Name: "reeve", Addr: host.Local(b.dir.Run.Ports.Gateway), Key: key, PIDs: []int{b.pids[host.Gateway], b.pids[host.Custodian]},
-	}), nil
+	return &Target{Name: name, Addr: host.Local(e.dir.Run.Ports.Gateway), Key: key, PIDs: []int{e.pids[host.Gateway], e.pids[host.Custodian]}}, nil
 }
 
 func (b *bench) upstream() string { return host.Local(b.dir.Run.Ports.Upstream) }

@@ -162,6 +162,9 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	})
 	clear(target)
 	clear(value)
+	if err == nil && resp.Sent && u.open.Free != nil {
+		u.open.Free()
+	}
 	u.body, u.open.Body = nil, nil // free while the answer streams
 	if err != nil {
 		return nil, nil, c.unanswered(ctx, u, err)

@@ -442,6 +442,38 @@ func TestClosedPersonOrphans(t *testing.T) {
 	}
 }
 
+// TestBodyIsLentOn: the request's memory is another's as soon as all of it was sent, before the answer, and never while the
+// upstream's connection may still read it.
+func TestBodyIsLentOn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sent  bool
+		fails error
+		want  int
+	}{
+		"sent":                {true, nil, 1},
+		"still being written": {false, nil, 0},
+		"failed":              {false, egress.ErrSent, 0},
+	} {
+		w := newWorld(t)
+		open, freed := w.chat(), 0
+		open.Free = func() { freed++ }
+		w.wire.answer = func(context.Context, *egress.Request) (*egress.Response, error) {
+			if freed != 0 {
+				t.Errorf("%s: given back before it was sent", name)
+			}
+			if tt.fails != nil {
+				return nil, tt.fails
+			}
+			r := reply(200, "done")
+			r.Sent = tt.sent
+			return r, nil
+		}
+		if w.do(open); freed != tt.want || open.Body != nil {
+			t.Errorf("%s: given back %d times, want %d; %d bytes left", name, freed, tt.want, len(open.Body))
+		}
+	}
+}
+
 // TestWiderSetCutsNothing: a renewed set leaves the streams that it still allows.
 func TestWiderSetCutsNothing(t *testing.T) {
 	w := newWorld(t)

@@ -3,61 +3,41 @@ package gateway
 import (
 	"errors"
 	"io"
-	"math/bits"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/reevehq/reeve/internal/gateway/dialect"
+	"github.com/reevehq/reeve/internal/lend"
 )
 
 // Request bodies are read whole before anything goes on: an upstream that answers before it has read the request would
 // otherwise cut the answer (golang/go#40747), and the model is read from the body.
 
-// buffers lends memory for request bodies, in sizes of 4 KiB, 16 KiB, … 1 GiB, and bounds all that is lent.
+// buffers lends memory for request bodies and bounds all that is lent.
 type buffers struct {
-	most  atomic.Int64 // bytes lent at one time
-	lent  atomic.Int64
-	pools [10]sync.Pool // of *buffer
-}
-
-type buffer struct {
-	b     []byte
-	class int
-}
-
-const smallest = 12 // log2 of the smallest buffer
-
-// class is the index of the smallest size that holds n bytes.
-func class(n int64) int {
-	if n <= 1<<smallest {
-		return 0
-	}
-	return (bits.Len64(uint64(n-1)) - smallest + 1) / 2
+	most atomic.Int64 // bytes lent at one time
+	lent atomic.Int64
+	pool lend.Pool
 }
 
 // take lends a buffer for at least n bytes, or nil when too much is lent.
-func (p *buffers) take(n int64) *buffer {
-	c := class(n)
-	if c >= len(p.pools) {
+func (p *buffers) take(n int64) []byte {
+	if n > lend.Most {
 		return nil
 	}
-	size := int64(1) << (smallest + 2*c)
+	size := int64(lend.Size(int(n)))
 	if p.lent.Add(size) > p.most.Load() {
 		p.lent.Add(-size)
 		return nil
 	}
-	if b, ok := p.pools[c].Get().(*buffer); ok {
-		return b
-	}
-	return &buffer{b: make([]byte, size), class: c}
+	return p.pool.Take(int(n))
 }
 
-func (p *buffers) give(b *buffer) {
-	p.lent.Add(-int64(len(b.b)))
-	p.pools[b.class].Put(b)
+func (p *buffers) give(b []byte) {
+	p.lent.Add(-int64(len(b)))
+	p.pool.Give(b)
 }
 
 var (
@@ -66,7 +46,7 @@ var (
 )
 
 // read reads all of r into a lent buffer. size is what the client announced, or -1; limit is in bytes.
-func (p *buffers) read(r io.Reader, size, limit int64) (*buffer, int, error) {
+func (p *buffers) read(r io.Reader, size, limit int64) ([]byte, int, error) {
 	if size > limit {
 		return nil, 0, errTooLarge
 	}
@@ -76,7 +56,7 @@ func (p *buffers) read(r io.Reader, size, limit int64) (*buffer, int, error) {
 	}
 	n := 0
 	for {
-		m, err := r.Read(b.b[n:])
+		m, err := r.Read(b[n:])
 		n += m
 		switch {
 		case int64(n) > limit:
@@ -89,13 +69,13 @@ func (p *buffers) read(r io.Reader, size, limit int64) (*buffer, int, error) {
 			return nil, 0, err
 		case int64(n) == size:
 			return b, n, drained(r)
-		case n == len(b.b):
+		case n == len(b):
 			more := p.take(int64(n) + 1)
 			if more == nil {
 				p.give(b)
 				return nil, 0, errMemory
 			}
-			copy(more.b, b.b[:n])
+			copy(more, b[:n])
 			p.give(b)
 			b = more
 		}
@@ -113,7 +93,7 @@ func drained(r io.Reader) error {
 }
 
 // readBody reads the request's body within the limits in force.
-func (g *Gateway) readBody(c *call) (*buffer, int, *dialect.Fault) {
+func (g *Gateway) readBody(c *call) ([]byte, int, *dialect.Fault) {
 	if e := c.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return nil, 0, &dialect.Fault{Status: http.StatusUnsupportedMediaType, Code: "content_encoding", Final: true,
 			Message: "The request's body is encoded as " + clip(e) + ". The model cannot be read from it; send it as it is."}

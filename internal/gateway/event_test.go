@@ -75,17 +75,6 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-func TestBufferClasses(t *testing.T) {
-	for _, test := range []struct {
-		n     int64
-		class int
-	}{{0, 0}, {1, 0}, {4096, 0}, {4097, 1}, {16384, 1}, {16385, 2}, {65536, 2}, {32 << 20, 7}, {64 << 20, 7}, {64<<20 + 1, 8}, {1 << 30, 9}, {1<<30 + 1, 10}} {
-		if got := class(test.n); got != test.class {
-			t.Errorf("class(%d) = %d, want %d", test.n, got, test.class)
-		}
-	}
-}
-
 // FuzzRoute: a path that is served begins with its route's name, byte for byte, and nothing comes of any other.
 func FuzzRoute(f *testing.F) {
 	for _, path := range []string{"/v1/responses/a/cancel", "/v1/models/a%2Fb", "/v1/messages", "/v1/models/%zz", "/v1/responses//", "/v1/responses/../models"} {

@@ -324,13 +324,13 @@ func (c *call) forward() *dialect.Fault {
 	if c.client != "" {
 		open.Asserted = []hop.Field{{Name: "client_ip", Value: c.client}}
 	}
-	var body *buffer
+	var body []byte
 	if c.r.Body != http.NoBody {
 		b, n, f := c.g.readBody(c)
 		if f != nil {
 			return f
 		}
-		body, open.Body, c.in, c.read = b, b.b[:n], int64(n), true
+		body, open.Body, c.in, c.read = b, b[:n], int64(n), true
 	}
 	defer c.leave()
 	resp, f := c.send(open)

@@ -255,6 +255,43 @@ func TestBodyLetGo(t *testing.T) {
 	waitFor(t, "all is counted down once", func() bool { return p.server.Streams() == 0 && p.server.memory.Load() == 0 })
 }
 
+// Memory that a handler gave back carries another body and no longer counts. What it did not give back stays as it is.
+func TestBodyLent(t *testing.T) {
+	var kept [][]byte
+	lent := map[*byte]int{}
+	p := newPair(t, func(_ context.Context, _ Peer, o *Open, w *Writer) {
+		lent[&o.Body[0]]++
+		if o.Body[0] == 'k' {
+			kept = append(kept, o.Body)
+		} else {
+			o.Free()
+			if o.Body != nil || o.Free != nil {
+				t.Error("what was given back is still there")
+			}
+		}
+		w.Head(200, nil)
+		w.End(nil)
+	}, func(s *ServerConfig, _ *ClientConfig) { s.Limits.Memory = 100 << 10 })
+	for i := range 100 {
+		body := bytes.Repeat([]byte{"fk"[i%2]}, 40<<10)
+		r, err := p.Do(context.Background(), request(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, r.Body)
+		r.Body.Close()
+		waitFor(t, "the stream is counted down", func() bool { return p.server.Streams() == 0 && p.server.memory.Load() == 0 })
+	}
+	for _, b := range kept {
+		if len(b) != 40<<10 || bytes.Count(b, []byte("k")) != len(b) {
+			t.Fatal("a body that was kept was written over")
+		}
+	}
+	if len(lent) == 100 {
+		t.Error("no memory carried two bodies")
+	}
+}
+
 // A context that has ended sends nothing.
 func TestContextThatHasEnded(t *testing.T) {
 	p := newPair(t, func(context.Context, Peer, *Open, *Writer) { t.Error("the handler ran") })

@@ -13,10 +13,15 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/reevehq/reeve/internal/lend"
 )
 
 // acceptPause is how long Serve waits after a failed accept, such as when no file descriptor is left.
 const acceptPause = 20 * time.Millisecond
+
+// lendFrom is the length of a body in bytes above which its memory is lent: less is the allocator's own business.
+const lendFrom = 2 << 10
 
 // maxStrangers is how many connections of each listener may be at their beginning, for meetTimeout at most.
 const maxStrangers = 256
@@ -26,8 +31,8 @@ var errGone = fmt.Errorf("%w: it was ended, or the gateway cancelled it or is go
 
 // Handler serves one stream on the custodian's side. It runs in a goroutine of its own; ctx ends when the peer cancels or
 // goes away, or when the handler returns. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End
-// breaks the stream off. o is the handler's own: setting o.Body to nil when it has been sent, before Head, frees it while the
-// answer streams, also for Limits.Memory.
+// breaks the stream off. o is the handler's own: calling o.Free when it has been sent and before Head, or
+// setting o.Body to nil, frees it while the answer streams, also for Limits.Memory.
 type Handler func(ctx context.Context, peer Peer, o *Open, w *Writer)
 
 // ServerConfig is what a Server is made of.
@@ -49,6 +54,7 @@ type Server struct {
 	cfg     ServerConfig
 	streams atomic.Int64 // whose handler has not returned
 	memory  atomic.Int64 // bytes of their request bodies
+	bodies  lend.Pool
 	known   atomic.Int64 // connections of gateways
 	group   group
 }
@@ -287,6 +293,8 @@ func (c *serverConn) open(id uint32, p []byte) (err error) {
 		refusal = overloaded("The custodian has too many requests in flight")
 	case memory > int64(c.limits.Memory):
 		refusal = overloaded("The custodian holds too many request bodies")
+	case w.size > lendFrom:
+		w.lend()
 	case w.size > 0:
 		w.open.Body = make([]byte, 0, w.size)
 	}
@@ -295,6 +303,17 @@ func (c *serverConn) open(id uint32, p []byte) (err error) {
 		c.over(w)
 	}
 	return nil
+}
+
+// lend gives w memory for its body.
+func (w *Writer) lend() {
+	bodies := &w.c.server.bodies
+	lent := bodies.Take(w.size)
+	w.open.Body = lent[:0]
+	w.open.Free = func() {
+		w.open.Body, w.open.Free = nil, nil
+		bodies.Give(lent)
+	}
 }
 
 // over takes w out of the connection; its handler may still be running. Holds mu.

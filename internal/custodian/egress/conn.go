@@ -257,7 +257,7 @@ func (c *conn) roundTrip(ctx context.Context, r *Request) (*Response, error) {
 		b.stop()
 		return nil, err
 	}
-	resp := &Response{Status: h.status, Header: h.fields, Length: b.length, Body: b, Trailer: b.trailerFields}
+	resp := &Response{Status: h.status, Header: h.fields, Length: b.length, Body: b, Trailer: b.trailerFields, Sent: b.wrote == nil}
 	if b.length == 0 {
 		b.finish()
 	}

@@ -75,6 +75,7 @@ type Response struct {
 	Length  int64         // of Body in bytes, -1 if not known before
 	Body    io.ReadCloser // every end but io.EOF means that the answer was cut; Close before io.EOF ends the connection
 	Trailer func() []hop.Field
+	Sent    bool // the whole request was written when the answer began: nobody reads its body any more
 }
 
 // Pool is the connections to the destination of one credential. Safe for concurrent use.

@@ -394,6 +394,9 @@ func TestEarlyAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if r.Sent {
+			t.Fatal("a body that is still written counts as sent: its memory would be written over")
+		}
 		b, err := io.ReadAll(r.Body)
 		if err != nil || !bytes.Equal(b, answer) {
 			t.Fatalf("%d bytes of %d, %v", len(b), len(answer), err)
@@ -496,6 +499,9 @@ func TestBodyArrives(t *testing.T) {
 			resp, err := p.Send(context.Background(), r)
 			if err != nil {
 				t.Fatalf("%d bytes behind %d: %v", size, head, err)
+			}
+			if small := head+size < 16<<10; small && !resp.Sent {
+				t.Errorf("%d bytes behind %d are in the send buffer and do not count as sent", size, head)
 			}
 			if sum, err := io.ReadAll(resp.Body); err != nil || string(sum) != fmt.Sprintf("%x", sha256.Sum256(body)) {
 				t.Errorf("%d bytes behind %d: other bytes arrived, %v", size, head, err)

@@ -157,7 +157,7 @@ func (d *Draft) parameters(way custody.Way) []custody.Parameter {
 	if !ok {
 		return nil
 	}
-	return kind.Parameters
+	return kind.All(way.Parameters)
 }
 
 // Record is the record that the answers make. It holds no more than what its template does not say.

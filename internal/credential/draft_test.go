@@ -48,7 +48,7 @@ func answer(t *testing.T, set *statement.Set, given map[string]string) (statemen
 // TestEveryTemplate: by every template and each of its sources the answers make a record that custodians can use, which goes into a
 // custody file that still holds.
 func TestEveryTemplate(t *testing.T) {
-	e := estatetest.New(t)
+	e := estatetest.New(t, estatetest.Federated(t))
 	for _, tt := range custody.Templates() {
 		for _, way := range tt.Ways {
 			if _, ok := custody.FindKind(way.Source); !ok {

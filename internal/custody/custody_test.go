@@ -51,12 +51,13 @@ func TestTemplates(t *testing.T) {
 			if c.From.URL == "" && way.Source != "sealed" {
 				c.From.URL = "https://secrets.example.com/v1/secret/data/key"
 			}
+			parameters := kind.All(way.Parameters)
 			for name := range way.Parameters {
-				if !slices.ContainsFunc(kind.Parameters, func(p Parameter) bool { return p.Name == name }) {
+				if !slices.ContainsFunc(parameters, func(p Parameter) bool { return p.Name == name }) {
 					t.Errorf("%s: the source %s knows no parameter %s", tt.Name, way.Source, name)
 				}
 			}
-			for _, p := range kind.Parameters {
+			for _, p := range parameters {
 				if p.Required && way.Parameters[p.Name] == "" {
 					c.From.Parameters[p.Name] = append(p.Values, "x")[0]
 				}

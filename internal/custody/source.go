@@ -27,6 +27,26 @@ type Kind struct {
 	Standing   bool
 	Parameters []Parameter
 	Check      func(statement.Credential) error // what goes beyond single parameters; nil for nothing
+	// Choice is the parameter that chooses among the variants, where there are any.
+	Choice   string
+	Variants []Variant
+}
+
+// Variant is one of several ways of a kind, with the parameters that only it has.
+type Variant struct {
+	Name       string
+	Doc        string
+	Parameters []Parameter
+}
+
+// All are the parameters that a record of this kind may have, by the variant that it chooses.
+func (k *Kind) All(chosen map[string]string) []Parameter {
+	for _, v := range k.Variants {
+		if v.Name == chosen[k.Choice] {
+			return slices.Concat(k.Parameters, v.Parameters)
+		}
+	}
+	return k.Parameters
 }
 
 // Kinds are the sources that a custody record may name.
@@ -36,7 +56,24 @@ func Kinds() []Kind {
 		oauth(),
 		githubApp(),
 		vault(),
+		federation(),
 	}
+}
+
+// federation has a variant for each exchange.
+func federation() Kind {
+	k := Kind{Name: "federation", Doc: "the custodian says who it is by a signed token, and the provider exchanges that for a short-lived secret", Choice: "exchange"}
+	var names []string
+	for _, e := range Exchanges() {
+		audience := Parameter{Name: "audience", Required: e.Audience == "", Doc: "the token's aud, as the provider was told to expect it"}
+		k.Variants = append(k.Variants, Variant{Name: e.Name, Doc: e.Doc, Parameters: append(slices.Clip(e.Parameters), audience)})
+		names = append(names, e.Name)
+	}
+	k.Parameters = []Parameter{
+		{Name: "exchange", Required: true, Values: names, Doc: "whose way of exchanging tokens"},
+		{Name: "algorithm", Values: []string{"ES256", "RS256"}, Doc: "of the token's signature, where the provider asks for another than is usual there"},
+	}
+	return k
 }
 
 // FindKind returns the kind of that name.
@@ -79,7 +116,7 @@ func Check(c statement.Credential) error {
 		return no("source %s needs from.url", c.Source)
 	}
 	left := maps.Clone(c.From.Parameters)
-	for _, p := range kind.Parameters {
+	for _, p := range kind.All(c.From.Parameters) {
 		if p.Required && left[p.Name] == "" {
 			return no("source %s needs from.parameters.%s: %s", c.Source, p.Name, p.Doc)
 		}

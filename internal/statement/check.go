@@ -250,6 +250,7 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		named := cr.Inject.As == "header" || cr.Inject.As == "query"
 		d.want(named == (cr.Inject.Name != "") && isToken(cr.Inject.Name), "value", path+".inject", "inject as %q has the name %q", cr.Inject.As, cr.Inject.Name)
 	}
+	checkFederation(cu, d)
 	tenant := func(id string) string {
 		if i := slices.IndexFunc(c.Units, func(u Unit) bool { return u.ID == id }); i >= 0 {
 			return c.Units[i].Tenant

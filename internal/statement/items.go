@@ -175,6 +175,9 @@ func (s *Set) custodyItems(unit string, add func(item, any)) {
 	for i, k := range cu.Custodians {
 		add(in("custodian", k.ID+" for "+unit, at("$.custodians", i)), k)
 	}
+	if cu.Federation != nil {
+		add(in("federation", unit, "$.federation"), cu.Federation)
+	}
 	owners := map[string][]Owner{}
 	for i := range cu.Credentials {
 		cr := &cu.Credentials[i]
@@ -182,7 +185,11 @@ func (s *Set) custodyItems(unit string, add func(item, any)) {
 		one.opens = []Owner{{Person: cr.Owner, Role: "lifecycle", Unit: unit}}
 		one.keeps = one.opens
 		owners[cr.ID] = one.opens
-		add(one, []any{cr, served(cr)}) // with who can open it: a custodian's other key reaches each credential that it serves
+		says := []any{cr, served(cr)} // with who can open it: a custodian's other key reaches each credential that it serves
+		if cr.Source == "federation" {
+			says = append(says, cu.Federation) // with who can get it
+		}
+		add(one, says)
 	}
 	for i, g := range cu.Grants {
 		one := in("grant", g.Credential+" to "+g.Unit, at("$.grants", i))

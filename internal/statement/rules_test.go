@@ -1,17 +1,24 @@
 package statement_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/federation"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -173,6 +180,23 @@ func TestRules(t *testing.T) {
 		{"negative limit", "value", policy, func(p *estate.Plan) { p.Policies["research"].Limits[0].DenialsPerMinute = -1 }},
 
 		{"custody of another unit", "lock", custody, func(p *estate.Plan) { p.Custody["research"].Unit = "support" }},
+		{"a federated credential without a federation", "reference", custody, func(p *estate.Plan) { federate(p); p.Custody["research"].Federation = nil }},
+		{"a federation whose issuer is no https URL", "value", custody, func(p *estate.Plan) { federate(p).Issuer = "http://id.example" }},
+		{"an issuer with a slash at its end", "value", custody, func(p *estate.Plan) { federate(p).Issuer = "https://id.example/" }},
+		{"a trust domain in upper case", "value", custody, func(p *estate.Plan) { federate(p).TrustDomain = "Acme" }},
+		{"a trust domain with a path", "value", custody, func(p *estate.Plan) { federate(p).TrustDomain = "acme/unit" }},
+		{"a federation key of an unknown custodian", "reference", custody, func(p *estate.Plan) { federate(p).Keys[0].Custodian = "c9" }},
+		{"a federation key that lives too long", "value", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.NotAfter = k.NotBefore.Add(91 * 24 * time.Hour) }},
+		{"a federation key that ends before it begins", "value", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.NotAfter = k.NotBefore }},
+		{"a federation key twice", "key", custody, func(p *estate.Plan) { f := federate(p); f.Keys = append(f.Keys, f.Keys[0]) }},
+		{"two federation keys in one", "key", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.JWK += "," + k.JWK }},
+		{"a private federation key", "key", custody, func(p *estate.Plan) {
+			k := &federate(p).Keys[0]
+			k.JWK = strings.Replace(k.JWK, "{", `{"d":"AAAA",`, 1)
+		}},
+		{"a federation key without kid", "key", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.JWK = strings.Replace(k.JWK, "kid", "kib", 1) }},
+		{"a key set with another hash", "hash", custody, func(p *estate.Plan) { federate(p).JWKSSHA256 = strings.Repeat("0", 64) }},
+		{"a discovery document with another hash", "hash", custody, func(p *estate.Plan) { federate(p).DiscoverySHA256 = "" }},
 		{"same credential twice", "id", custody, func(p *estate.Plan) { p.Custody["research"].Credentials[1].ID = "research-openai" }},
 		{"credential of two units", "id", "", func(p *estate.Plan) {
 			p.Custody["support"].Credentials[0].ID = "research-openai"
@@ -298,5 +322,45 @@ func TestRefusalReads(t *testing.T) {
 	var e *statement.Error
 	if !errors.As(err, &e) || e.Error() != fmt.Sprintf(want, e.Line) {
 		t.Fatalf("got  %v", err)
+	}
+}
+
+// federate gives research a federation and has its first credential come from it.
+func federate(p *estate.Plan) *statement.Federation {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	jwk, _, err := federation.Public(key.Public(), "ES256")
+	if err != nil {
+		panic(err)
+	}
+	now := time.Now()
+	f := federation.Add(statement.Federation{Issuer: "https://id.example/research", TrustDomain: "acme.example"}, federation.Entry("c1", jwk, now), now)
+	cu := p.Custody["research"]
+	cu.Federation = &f
+	cu.Credentials[0].Source, cu.Credentials[0].From.URL = "federation", "https://id.example/token"
+	return &f
+}
+
+// TestFederation: a unit's federation is accepted, and a key that is added to it reaches each credential that federates: its owner signs.
+func TestFederation(t *testing.T) {
+	e := estatetest.New(t, estatetest.Edit(func(p *estate.Plan) { federate(p) }))
+	before, after := e.Set, *e.Set
+	cu := *before.Custody["research"]
+	f := federation.Add(*cu.Federation, cu.Federation.Keys[0], time.Now())
+	cu.Federation = &f
+	after.Custody = maps.Clone(before.Custody)
+	after.Custody["research"] = &cu
+	got := map[string][]statement.Owner{}
+	for _, c := range statement.Compare(before, &after) {
+		got[c.Kind+" "+c.ID] = c.Needs
+	}
+	want := map[string][]statement.Owner{"federation research": {}, "credential research-openai": {{Person: "cora", Role: "lifecycle", Unit: "research"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got, want := f.Subject("research", "research-openai", "agent"), "spiffe://acme.example/unit/research/credential/research-openai/workload/agent"; got != want {
+		t.Error(got)
 	}
 }

@@ -36,6 +36,8 @@ type CustodyStatement struct {
 	Credentials []Credential `yaml:"credentials"`
 	// Grants lend credentials to other units of the tenant. Both units sign: see Compare.
 	Grants []Grant `yaml:"grants"`
+	// Federation is nil where no credential of the unit comes from a federation.
+	Federation *Federation `yaml:"federation"`
 }
 
 // Grant lets another unit's policy permit one credential of this unit. This unit's forbids, ceilings and owner stay what they are.

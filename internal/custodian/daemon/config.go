@@ -32,9 +32,15 @@ type Config struct {
 	Hop   Hop    `yaml:"hop"`
 	Admin string `yaml:"admin"` // path of the admin socket, which can only close
 
-	Identity  sealed.Identity `yaml:"identity"`
-	LogKey    string          `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600
-	Witnesses []Witness       `yaml:"witnesses"` // those that its checkpoints are pushed to; at least one
+	Identity sealed.Identity `yaml:"identity"`
+	// FederationDir is where the two files for the providers of each unit that federates are written, for its owners to publish;
+	// readable by everybody. Empty for nowhere.
+	FederationDir string `yaml:"federation_dir"`
+	// FederationHelper is the Unix socket of a helper that keeps federation keys; docs/formats/helper.md. Empty for none.
+	FederationHelper string `yaml:"federation_helper"`
+
+	LogKey    string    `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600
+	Witnesses []Witness `yaml:"witnesses"` // those that its checkpoints are pushed to; at least one
 }
 
 // Trust is what the custodian believes before it has read anything.
@@ -106,6 +112,9 @@ func (c *Config) confine() confine.Profile {
 	}
 	if c.Hop.Socket != "" {
 		p.ReadWrite = append(p.ReadWrite, filepath.Dir(c.Hop.Socket))
+	}
+	if c.FederationDir != "" {
+		p.ReadWrite = append(p.ReadWrite, c.FederationDir)
 	}
 	if folder, ok := c.folder(); ok {
 		p.ReadOnly = append(p.ReadOnly, folder)

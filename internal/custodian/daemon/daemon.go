@@ -26,6 +26,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/state"
+	"github.com/reevehq/reeve/internal/custodian/unitkey"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
@@ -71,7 +72,8 @@ type host struct {
 		records []*statement.Record
 	}
 	secrets  *sealed.Store
-	hopKey   *hop.Key // nil without hop.listen
+	units    *unitkey.Book // keys with which it federates
+	hopKey   *hop.Key      // nil without hop.listen
 	book     *book
 	follower atomic.Pointer[feed.Follower]
 	issuers  *issuer.Book
@@ -184,6 +186,13 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	units, err := openUnits(cfg, dir, secrets)
+	if units == nil {
+		return nil, err
+	}
+	if err != nil {
+		rt.Log.Error("it has to be made again: reeve federation key", "error", err)
+	}
 	for credential, err := range unopened {
 		rt.Log.Error("a sealed secret cannot be opened; it has to be handed over again", "credential", credential, "error", err)
 	}
@@ -195,7 +204,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, secrets: secrets, book: &book{}, unopened: unopened}
+	h := &host{cfg: cfg, rt: rt, dir: dir, logKey: logKey, hopKey: hopKey, secrets: secrets, units: units, book: &book{}, unopened: unopened}
 	h.issuers = issuer.NewBook(issuer.Config{Log: rt.Log})
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
@@ -310,6 +319,10 @@ func (h *host) adopt(set *statement.Set, _ statement.Store) error {
 	if err := h.issuers.Use(set); err != nil {
 		h.Log.Error("the keys of token issuers cannot be fetched", "error", err)
 	}
+	h.units.Use(set)
+	if err := h.units.Publish(h.cfg.FederationDir); err != nil {
+		h.Log.Error("what the providers of a federation verify with is not there to be published", "error", err)
+	}
 	h.ownPeer(set)
 	return nil
 }
@@ -420,6 +433,7 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 		case <-second.C:
 			h.Flush()
 			h.Expire()
+			h.ownUnits()
 			h.alarms(h.follower.Load().Status(), h.book.log.Load().Status().Disputed)
 			go h.Tell() // ends at once when there is nothing to tell
 		case <-time.After(tick):
@@ -436,7 +450,7 @@ func (h *host) reread() error {
 	if err != nil {
 		return err
 	}
-	return h.secrets.Rekey(key)
+	return errors.Join(h.secrets.Rekey(key), h.units.Reread())
 }
 
 // alarms writes what the follower met and a person should look at, and that witnesses dispute the log.

@@ -138,12 +138,12 @@ func read(r io.Reader) ([]byte, error) {
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
+		case len(body) > maxAnswer:
+			return body, errTooLong
 		case err == io.EOF:
 			return body, nil
 		case err != nil:
 			return body, err
-		case len(body) > maxAnswer:
-			return body, errTooLong
 		case len(body) == cap(body):
 			larger := make([]byte, len(body), 4*cap(body))
 			copy(larger, body)

@@ -25,6 +25,8 @@ var (
 	ErrCannotRevoke = errors.New("the provider cannot revoke it")
 	// ErrHome means that the record names another custodian as the credential's home, or the secret was handed over for another one.
 	ErrHome = errors.New("this custodian is not the home of the credential")
+	// ErrIdentity means that this custodian cannot say who it is: it has no key that the custody statement pins.
+	ErrIdentity = errors.New("the custodian has no federation key that the custody statement names")
 	// ErrNotDurable refuses to fetch for a caller whose entry is not on disk.
 	ErrNotDurable = errors.New("no durable entry")
 )
@@ -87,9 +89,24 @@ type Config struct {
 	Root func(ledger.Durable) (secret.Value, error)
 	// State is a durable, sealed memory of the credential's own; what Save wrote is on disk when it returns.
 	State State
+	// Sign signs a token in the name of the unit; nil where the unit has no federation.
+	Sign func(context.Context, Token) (secret.Value, error)
 	// Resolve, for tests, looks a host up; nil means the system's resolver.
 	Resolve Resolver
 	Clock   func() time.Time
+}
+
+// Token is all that a unit's key signs: a SPIFFE JWT-SVID for one credential, or for one workload with it. Who signs adds issuer and
+// trust domain, as the custody statement in force has them.
+type Token struct {
+	Credential string
+	Workload   string // empty for the credential itself
+	Audience   string
+	Algorithm  string // ES256 or RS256
+	ID         string // jti
+	Issued     time.Time
+	Expires    time.Time
+	Sealed     bool // only by a key that cannot be taken out of where it is
 }
 
 // State is a few bytes that survive a crash, encrypted to the custodian. One source at a time may have it: the one before is closed first.

@@ -1,0 +1,75 @@
+// Package federation makes what a unit needs to federate, on the custodian's host and for its owners: keys that only the custodian can
+// open, and the part of the custody statement that names them. It cannot open a key that it made.
+package federation
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/reevehq/reeve/internal/durable"
+	"github.com/reevehq/reeve/internal/seal"
+)
+
+// NewKey makes a key for a unit in dir, the custodian's folder of federation keys, encrypted to the custodian's recipient, and returns
+// its public JWK (RFC 7517) on one line. algorithm is ES256 or RS256. A custodian that runs takes the key up on SIGHUP.
+func NewKey(dir, unit, algorithm, recipient string) (jwk string, err error) {
+	private, err := generate(algorithm)
+	if err != nil {
+		return "", err
+	}
+	jwk, kid, err := Public(private.Public(), algorithm)
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", err
+	}
+	defer clear(der)
+	text, err := seal.Encrypt(der, recipient)
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(dir, unit)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", fmt.Errorf("making the folder of the key: %w", err)
+	}
+	path := filepath.Join(folder, kid+".age")
+	if err := durable.Create(path, text, 0o600); err != nil {
+		return "", fmt.Errorf("writing the key: %w", err)
+	}
+	return jwk, give(filepath.Dir(dir), dir, folder, path)
+}
+
+func generate(algorithm string) (crypto.Signer, error) {
+	switch algorithm {
+	case "ES256":
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "RS256":
+		return rsa.GenerateKey(rand.Reader, 3072)
+	}
+	return nil, fmt.Errorf("a federation key is for ES256 or RS256, not for %q", algorithm)
+}
+
+// Public is a public key as a JWK on one line; its kid is the thumbprint (RFC 7638).
+func Public(key crypto.PublicKey, algorithm string) (text, kid string, err error) {
+	k := jose.JSONWebKey{Key: key, Algorithm: algorithm, Use: "sig"}
+	thumb, err := k.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return "", "", err
+	}
+	k.KeyID = base64.RawURLEncoding.EncodeToString(thumb)
+	b, err := json.Marshal(k)
+	return string(b), k.KeyID, err
+}

@@ -21,9 +21,9 @@ import (
 func newCredentialCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "credential",
-		Short: "Hand secrets over to the custodians; nothing ever shows one",
+		Short: "What the custodians use: add, put, list, rotate, revoke; nothing ever shows a secret",
 	}
-	cmd.AddCommand(newCredentialPutCmd(), newCredentialListCmd())
+	cmd.AddCommand(newCredentialAddCmd(), newCredentialPutCmd(), newCredentialListCmd())
 	return cmd
 }
 

@@ -173,22 +173,36 @@ func (i *interview) ask(answer *string, flag, prompt string) error {
 	if *answer != "" {
 		return nil
 	}
+	line, err := i.line(prompt + ": ")
+	if errors.Is(err, errNoTerminal) {
+		return &exitError{exitUsage, fmt.Errorf("--%s is missing, and %w", flag, err)}
+	}
+	if err != nil {
+		return err
+	}
+	if *answer = line; *answer == "" {
+		return fmt.Errorf("--%s: %w", flag, founding.ErrAnswer)
+	}
+	return nil
+}
+
+var errNoTerminal = errors.New("there is no terminal to ask on")
+
+// line asks on the terminal. Its error is errNoTerminal where there is none.
+func (i *interview) line(prompt string) (string, error) {
 	f, ok := i.cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return &exitError{exitUsage, fmt.Errorf("--%s is missing, and there is no terminal to ask on", flag)}
+		return "", errNoTerminal
 	}
 	if i.in == nil {
 		i.in = bufio.NewReader(f)
 	}
-	fmt.Fprintf(i.cmd.OutOrStdout(), "%s: ", prompt)
+	fmt.Fprint(i.cmd.ErrOrStderr(), prompt)
 	line, err := i.in.ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return "", err
 	}
-	if *answer = strings.TrimSpace(line); *answer == "" {
-		return fmt.Errorf("--%s: %w", flag, founding.ErrAnswer)
-	}
-	return nil
+	return strings.TrimSpace(line), nil
 }
 
 // printNext tells the owners what to do now, in order.

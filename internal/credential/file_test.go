@@ -21,7 +21,9 @@ custodians:
 func TestInsert(t *testing.T) {
 	c := statement.Credential{ID: "new", Owner: "cora", Class: "normal", Template: "groq", Source: "sealed"}
 	item := []string{"- id: new", "  owner: cora", "  class: normal", "  template: groq", "  source: sealed"}
-	at := func(by int) string { return strings.Repeat(" ", by) + strings.Join(item, "\n"+strings.Repeat(" ", by)) + "\n" }
+	at := func(by int) string {
+		return strings.Repeat(" ", by) + strings.Join(item, "\n"+strings.Repeat(" ", by)) + "\n"
+	}
 	for _, tt := range []struct{ name, before, after, rest string }{
 		{"at the end", head + "credentials:\n  - id: a # first\n    # of a\n    owner: cora\n", at(2), ""},
 		{"without a last newline", head + "credentials:\n  - id: a", "\n" + at(2), ""},

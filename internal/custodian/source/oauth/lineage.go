@@ -13,6 +13,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/custodian/source/oauth/endpoint"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/secret"
 )
@@ -57,7 +58,7 @@ func (s *Source) next(ctx context.Context, d ledger.Durable) (*source.Secret, er
 		case <-s.end.Done():
 		}
 	}
-	return nil, s.says(fmt.Errorf("%w: it was not waited for", source.ErrDown))
+	return nil, s.at.Says(fmt.Errorf("%w: it was not waited for", source.ErrDown))
 }
 
 func (s *Source) begin(d ledger.Durable) chan result {
@@ -92,36 +93,31 @@ func (s *Source) taken(running chan result) {
 func (s *Source) rotate(d ledger.Durable) (*source.Secret, error) {
 	s.lineage.turn <- struct{}{}
 	defer func() { <-s.lineage.turn }()
-	r, err := s.root(d)
+	r, err := s.at.Root(d)
 	if err != nil {
 		return nil, err
 	}
-	defer r.wipe()
+	defer r.Wipe()
 	k, err := s.load(r)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { clear(k.token) }()
-	begun, before := s.cfg.Clock(), k.begun
+	before := k.begun
 	if before == 0 {
-		k.begun = begun.Unix()
+		k.begun = s.cfg.Clock().Unix()
 		if err := s.save(k); err != nil {
 			return nil, err
 		}
 	}
-	f := s.ask("refresh_token")
-	f.add("refresh_token", k.token)
 	ctx, cancel := context.WithTimeout(context.Background(), s.lineage.limit)
 	defer cancel()
-	a, err := s.send(ctx, r, "", f, nil)
+	a, err := s.at.Token(ctx, r, k.token)
 	if err == nil {
-		defer clear(a.Body)
-		var got *answer
-		if got, err = s.read(a); err == nil {
-			return s.keep(k, got, begun)
-		}
+		defer a.Wipe()
+		return s.keep(k, a)
 	}
-	if errors.Is(err, errGrant) && before != 0 {
+	if errors.Is(err, endpoint.ErrGrant) && before != 0 {
 		err = fmt.Errorf("%w; an exchange begun at %s was cut off, and its answer may have held the next one", err, time.Unix(before, 0).UTC().Format(time.RFC3339))
 	} else if errors.Is(err, source.ErrRefused) || errors.Is(err, egress.ErrNotSent) {
 		k.begun = before // nothing was spent
@@ -133,10 +129,10 @@ func (s *Source) rotate(d ledger.Durable) (*source.Secret, error) {
 }
 
 // keep stores the next refresh token, whatever else the answer holds, and returns the access token.
-func (s *Source) keep(k *kept, got *answer, begun time.Time) (*source.Secret, error) {
-	token, err := got.refresh()
+func (s *Source) keep(k *kept, a *endpoint.Answer) (*source.Secret, error) {
+	token, err := a.Refresh()
 	if err != nil {
-		return nil, s.says(err)
+		return nil, err
 	}
 	if token != nil {
 		clear(k.token)
@@ -147,11 +143,7 @@ func (s *Source) keep(k *kept, got *answer, begun time.Time) (*source.Secret, er
 		s.lineage.unsaved = &kept{k.seed, 0, bytes.Clone(k.token)} // saved before anything else is done
 		return nil, err
 	}
-	value, err := got.secret(begun, s.departs)
-	if err != nil {
-		return nil, s.says(err)
-	}
-	return value, nil
+	return a.Secret()
 }
 
 // End revokes the refresh token. At most providers its access tokens end with it (RFC 7009, section 2.1).
@@ -159,20 +151,20 @@ func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 	switch {
 	case !d.Valid():
 		return source.ErrNotDurable
-	case !s.rotates() || s.param("revocation") == "":
+	case !s.at.Rotates() || !s.at.Revokes():
 		return source.ErrCannotRevoke
 	}
 	select {
 	case s.lineage.turn <- struct{}{}:
 		defer func() { <-s.lineage.turn }()
 	case <-ctx.Done():
-		return s.says(fmt.Errorf("%w: an exchange is under way: %w", source.ErrDown, ctx.Err()))
+		return s.at.Says(fmt.Errorf("%w: an exchange is under way: %w", source.ErrDown, ctx.Err()))
 	}
-	r, err := s.root(d)
+	r, err := s.at.Root(d)
 	if err != nil {
 		return err
 	}
-	defer r.wipe()
+	defer r.Wipe()
 	k, err := s.load(r)
 	if errors.Is(err, errEnded) {
 		return nil
@@ -182,7 +174,7 @@ func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 	defer clear(k.token)
 	ctx, stop := s.until(ctx)
 	defer stop()
-	if err := s.revoke(ctx, r, "refresh_token", k.token); err != nil {
+	if err := s.at.Revoke(ctx, r, "refresh_token", k.token); err != nil {
 		return err
 	}
 	return s.save(&kept{seed: k.seed})
@@ -192,7 +184,7 @@ func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 var errEnded = errors.New("its refresh token was revoked here; authorize the client anew and hand over what comes: reeve credential put")
 
 // load returns the refresh token to spend: the one in State, or the one handed over if that begins a lineage. Only its home has one.
-func (s *Source) load(r *root) (*kept, error) {
+func (s *Source) load(r *endpoint.Root) (*kept, error) {
 	me, home := s.cfg.Custodian, s.cfg.Record.From.Home
 	if home != me {
 		return nil, fmt.Errorf("%w: for %s it is %s, and nobody else spends the refresh token", source.ErrHome, s.cfg.Record.ID, home)
@@ -222,7 +214,7 @@ func (s *Source) load(r *root) (*kept, error) {
 	case !ok:
 		return nil, fmt.Errorf("the refresh token kept for %s cannot be read; authorize the client anew and hand over what comes: reeve credential put", s.cfg.Record.ID)
 	case len(k.token) == 0:
-		return nil, s.says(fmt.Errorf("%w: %w", source.ErrRefused, errEnded))
+		return nil, s.at.Says(fmt.Errorf("%w: %w", source.ErrRefused, errEnded))
 	}
 	return k, nil
 }
@@ -242,7 +234,7 @@ func descends(state []byte, seed string) bool { return bytes.HasPrefix(state, []
 
 func parse(state []byte) (*kept, bool) {
 	lines := bytes.SplitN(state, []byte("\n"), 3)
-	if len(lines) != 3 || len(lines[0]) != hex.EncodedLen(sha256.Size) || len(lines[2]) > 0 && !visible(lines[2]) {
+	if len(lines) != 3 || len(lines[0]) != hex.EncodedLen(sha256.Size) || len(lines[2]) > 0 && !endpoint.Visible(lines[2]) {
 		return nil, false
 	}
 	begun, err := strconv.ParseInt(string(lines[1]), 10, 64)

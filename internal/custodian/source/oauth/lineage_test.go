@@ -29,7 +29,7 @@ import (
 
 // site is an endpoint, and what its owner handed over.
 type site struct {
-	*endpoint
+	*double
 	t      testing.TB
 	server *httptest.Server
 	d      ledger.Durable
@@ -56,7 +56,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	rec := httptest.NewRecorder()
-	s.endpoint.ServeHTTP(rec, r)
+	s.double.ServeHTTP(rec, r)
 	body := rec.Body.Bytes()
 	if instead != nil {
 		body = instead(body)
@@ -74,7 +74,7 @@ func newSite(t testing.TB, words map[string]string, edit ...func(*site)) *site {
 	if words == nil {
 		words = map[string]string{"grant": "refresh_token", "revocation": "/oauth/revoke"}
 	}
-	s := &site{endpoint: newEndpoint(words), t: t, d: sourcetest.Durable(t), root: handover(seed, "c1"), home: "c1"}
+	s := &site{double: newDouble(words), t: t, d: sourcetest.Durable(t), root: handover(seed, "c1"), home: "c1"}
 	s.server = httptest.NewUnstartedServer(s)
 	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	for _, f := range edit {
@@ -152,14 +152,14 @@ func (c *custodian) refused(want error, words ...string) {
 	}
 }
 
-func (e *endpoint) takes(token string) bool {
+func (e *double) takes(token string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.alive[token]
 }
 
 // whole fails when a refresh token was spent twice.
-func (e *endpoint) whole(t testing.TB, given int) {
+func (e *double) whole(t testing.TB, given int) {
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -354,7 +354,7 @@ func TestMovingHome(t *testing.T) {
 	s.whole(t, 2)
 
 	// 1: authorized anew and handed over for c2. c1 goes on with what it has.
-	other := newEndpoint(s.words)
+	other := newDouble(s.words)
 	other.next = "demo-refresh-token-of-the-next-grant"
 	s.root = handover(other.next, "c2")
 	one.fetch()
@@ -366,8 +366,8 @@ func TestMovingHome(t *testing.T) {
 	one.start("c1")
 	two.start("c2")
 	one.refused(source.ErrHome, "c2")
-	first := s.endpoint
-	s.endpoint = other
+	first := s.double
+	s.double = other
 	two.site = s
 	two.fetch()
 	one.refused(source.ErrHome)

@@ -1,7 +1,8 @@
-package oauth
+package endpoint
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 )
 
-// root is what the owner handed over: a client secret as it is, or one object of JSON.
-type root struct {
+// Root is what the owner handed over: a client secret as it is, or one object of JSON.
+type Root struct {
 	Secret  source.Text `json:"client_secret"`
 	Key     source.Text `json:"private_key"` // PEM
 	Cert    source.Text `json:"certificate"` // PEM, with its chain
@@ -22,76 +23,78 @@ type root struct {
 	Home    string      `json:"home"` // the custodian that may spend the refresh token
 }
 
-func (r *root) wipe() {
+// Wipe overwrites it.
+func (r *Root) Wipe() {
 	for _, t := range []source.Text{r.Secret, r.Key, r.Cert, r.Refresh} {
 		t.Wipe()
 	}
 }
 
-func (s *Source) root(d ledger.Durable) (*root, error) {
-	v, err := s.cfg.Root(d)
+// Root reads what was handed over, newest version. The error wraps source.ErrNoRoot and names what is missing.
+func (e *Endpoint) Root(d ledger.Durable) (*Root, error) {
+	v, err := e.cfg.Root(d)
 	if err != nil {
 		return nil, err
 	}
-	r := new(root)
+	r := new(Root)
 	if b := v.Reveal(); len(b) > 0 && b[0] != '{' {
 		r.Secret.Value = secret.New(bytes.Clone(b))
 	} else if json.Unmarshal(b, r) != nil { // its error may quote
-		r.wipe()
-		return nil, fmt.Errorf("%w: what was handed over for %s is not one object of JSON whose members are strings", source.ErrNoRoot, s.cfg.Record.ID)
+		r.Wipe()
+		return nil, fmt.Errorf("%w: what was handed over for %s is not one object of JSON whose members are strings", source.ErrNoRoot, e.cfg.Record.ID)
 	}
-	if err := s.complete(r); err != nil {
-		r.wipe()
+	if err := e.complete(r); err != nil {
+		r.Wipe()
 		return nil, err
 	}
 	return r, nil
 }
 
 // complete holds what was handed over to what the record needs.
-func (s *Source) complete(r *root) error {
+func (e *Endpoint) complete(r *Root) error {
 	lacks := ""
 	switch {
-	case s.rotates() && !visible(r.Refresh.Reveal()):
+	case e.Rotates() && !Visible(r.Refresh.Reveal()):
 		lacks = "refresh_token"
-	case s.rotates() && r.Home == "":
+	case e.Rotates() && r.Home == "":
 		lacks = "home"
-	case (s.method == "client_secret_basic" || s.method == "client_secret_post") && r.Secret.Empty():
+	case (e.method == "client_secret_basic" || e.method == "client_secret_post") && r.Secret.Empty():
 		lacks = "client_secret"
-	case (s.method == "private_key_jwt" || s.method == "tls_client_auth") && r.Key.Empty():
+	case (e.method == "private_key_jwt" || e.method == "tls_client_auth") && r.Key.Empty():
 		lacks = "private_key"
-	case s.method == "tls_client_auth" && r.Cert.Empty():
+	case e.method == "tls_client_auth" && r.Cert.Empty():
 		lacks = "certificate"
 	}
 	if lacks == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: what was handed over for %s lacks %s", source.ErrNoRoot, s.cfg.Record.ID, lacks)
+	return fmt.Errorf("%w: what was handed over for %s lacks %s", source.ErrNoRoot, e.cfg.Record.ID, lacks)
 }
 
 // certificate is the client's for TLS, nil unless it authenticates so.
-func (s *Source) certificate(r *root) (*tls.Certificate, error) {
-	if s.method != "tls_client_auth" {
+func (e *Endpoint) certificate(r *Root) (*tls.Certificate, error) {
+	if e.method != "tls_client_auth" {
 		return nil, nil
 	}
 	c, err := tls.X509KeyPair(r.Cert.Reveal(), r.Key.Reveal())
 	if err != nil { // may quote what it read
-		return nil, fmt.Errorf("%w: certificate and private_key for %s are not PEM that fits together", source.ErrNoRoot, s.cfg.Record.ID)
+		return nil, fmt.Errorf("%w: certificate and private_key for %s are not PEM that fits together", source.ErrNoRoot, e.cfg.Record.ID)
 	}
 	return &c, nil
 }
 
 // assertion is the client's own (RFC 7523, section 2.2 and 3): as good as its key, for a minute, once.
-func (s *Source) assertion(r *root) ([]byte, error) {
+func (e *Endpoint) assertion(r *Root) ([]byte, error) {
 	key, err := jwt.Key(r.Key.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", source.ErrNoRoot, err)
 	}
-	now := s.cfg.Clock()
+	now := e.cfg.Clock()
 	claims := map[string]any{
-		"iss": s.param("client_id"), "sub": s.param("client_id"), "aud": s.audience, "jti": name(),
+		"iss": e.param("client_id"), "sub": e.param("client_id"), "aud": e.audience, "jti": rand.Text(),
 		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	}
-	b, err := jwt.Sign(key, s.param("algorithm"), s.param("key_id"), claims)
+	b, err := jwt.Sign(key, e.param("algorithm"), e.param("key_id"), claims)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", source.ErrNoRoot, err)
 	}

@@ -30,7 +30,7 @@ const maxBody = 64 << 20
 
 // Config is what a Server needs.
 type Config struct {
-	// State is the folder that holds demo-ca/, keys.json and seen.jsonl. It is created with mode 0700.
+	// State is the folder that holds demo-ca/, keys.json, federation.json and seen.jsonl. It is created with mode 0700.
 	State string
 	// Log receives one line per refused request. nil means none.
 	Log *slog.Logger
@@ -44,6 +44,7 @@ type Server struct {
 	now   func() time.Time
 	ca    *CA
 	keys  *keyring
+	mint  *mint
 	seen  *Seen
 	store responseStore
 	next  atomic.Int64 // number of the next request id
@@ -62,7 +63,11 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log: cfg.Log, now: cfg.Now, ca: ca, seen: seen}
+	mint, err := openMint(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{mint: mint, log: cfg.Log, now: cfg.Now, ca: ca, seen: seen}
 	s.keys = &keyring{path: filepath.Join(cfg.State, keysFile)}
 	s.store.init()
 	if s.log == nil {
@@ -140,13 +145,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/_demo/seen":
 		s.seen.ServeHTTP(w, r)
 		return
+	case "/oauth/token":
+		s.exchange(openAI, w, r)
+		return
+	case "/v1/oauth/token":
+		s.exchange(anthropic, w, r)
+		return
 	}
 	c := &call{w: w, r: r, now: s.now(), dialect: dialectOf(r)}
 	c.id = fmt.Sprintf("req_demo%08d", s.next.Add(1))
 	c.key = presentedKey(r)
 	var ok bool
-	if c.account, ok = s.keys.find(c.dialect, c.key); !ok {
-		c.account = ""
+	if c.account, ok = s.mint.find(c.dialect, c.key, c.now); !ok {
+		if c.account, ok = s.keys.find(c.dialect, c.key); !ok {
+			c.account = ""
+		}
 	}
 	early := r.Header.Get("X-Demo-Early") != ""
 	if early {
@@ -257,11 +270,11 @@ func dialectOf(r *http.Request) dialect {
 
 // presentedKey is the key where its provider looks for it.
 func presentedKey(r *http.Request) string {
-	if dialectOf(r) == anthropic {
-		return r.Header.Get("X-Api-Key")
+	if key := r.Header.Get("X-Api-Key"); dialectOf(r) == anthropic && key != "" {
+		return key
 	}
 	scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
+	if !ok || !strings.EqualFold(scheme, "Bearer") || dialectOf(r) == anthropic && !strings.HasPrefix(key, tokenPrefix) { // its keys have a header of their own
 		return ""
 	}
 	return key

@@ -24,6 +24,7 @@ const (
 	Attest     Type = "attest"
 	Retire     Type = "retire"
 	Erasure    Type = "erasure"
+	Version    Type = "version"
 )
 
 // Entry is one leaf of a ledger. Members that do not apply are left out of the JSON. The ledger itself sets V, Seq, TimeNS,
@@ -45,6 +46,8 @@ type Entry struct {
 	Credential string
 	CredFP     string // keyed fingerprint of the secret's bytes
 	Lease      string // lease or version of the credential
+	State      string // of that version, from this entry on
+	Expires    int64  // its end as its source says: Unix time in seconds; 0 for none
 	Dest       string // origin
 	Method     string
 	PathHash   string // hex SHA-256 of the path as sent

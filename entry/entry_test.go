@@ -14,7 +14,7 @@ func sample() *Entry {
 	return &Entry{
 		V: 1, Seq: 7, TimeNS: 1790000000000000001, Type: Intent, Log: "0123456789abcdef", Tenant: "acme", TenantSeq: 3, Unit: "research",
 		Workload: "research-agent", Actor: []string{"a", "b"}, Level: "W0", Proof: "bearer", Gateway: "g1", Credential: "research-openai",
-		CredFP: "fp", Lease: "1", Dest: "https://127.0.0.1", Method: "POST", PathHash: strings.Repeat("ab", 32), ReqDigest: "d",
+		CredFP: "fp", Lease: "1", State: "active", Expires: 1790000900, Dest: "https://127.0.0.1", Method: "POST", PathHash: strings.Repeat("ab", 32), ReqDigest: "d",
 		Estate: strings.Repeat("cd", 32), Policies: []string{"p0"}, Decision: "allow", Reason: "tab\t\"quote\" \\ \x01 ü €", FeedAgeMS: 12,
 		Commit: strings.Repeat("ef", 32),
 	}

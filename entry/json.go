@@ -26,7 +26,7 @@ type member struct {
 }
 
 // members lists every member of an entry in the order of RFC 8785, section 3.2.3.
-func (e *Entry) members() [36]member {
+func (e *Entry) members() [38]member {
 	return [...]member{
 		{key: "actor", list: &e.Actor},
 		{key: "bytes", num: &e.Bytes},
@@ -37,6 +37,7 @@ func (e *Entry) members() [36]member {
 		{key: "decision", str: &e.Decision},
 		{key: "dest", str: &e.Dest},
 		{key: "estate", str: &e.Estate},
+		{key: "expires", num: &e.Expires},
 		{key: "feed_age_ms", num: &e.FeedAgeMS, always: e.Type == Intent || e.Type == Deny},
 		{key: "gateway", str: &e.Gateway},
 		{key: "intent_log", str: &e.IntentLog},
@@ -55,6 +56,7 @@ func (e *Entry) members() [36]member {
 		{key: "record", str: &e.Record},
 		{key: "req_digest", str: &e.ReqDigest},
 		{key: "seq", num: &e.Seq, always: true},
+		{key: "state", str: &e.State},
 		{key: "status", small: &e.Status},
 		{key: "tenant", str: &e.Tenant},
 		{key: "tenant_seq", num: &e.TenantSeq, always: e.Tenant != ""},

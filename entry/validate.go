@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrInvalid is wrapped by every error of Validate.
@@ -18,7 +19,7 @@ func (e *Entry) Validate() error {
 }
 
 func (e *Entry) wrong() string {
-	for _, n := range [...]int64{e.Seq, e.TenantSeq, e.IntentSeq, int64(e.Status), e.Bytes, e.Count, e.PrevSize, e.FeedAgeMS + 1} {
+	for _, n := range [...]int64{e.Seq, e.TenantSeq, e.IntentSeq, int64(e.Status), e.Bytes, e.Count, e.PrevSize, e.FeedAgeMS + 1, e.Expires} {
 		if n < 0 || n > maxInt {
 			return "number outside 0 … 2^53-1"
 		}
@@ -40,6 +41,8 @@ func (e *Entry) wrong() string {
 		return "intent_seq is not below seq"
 	case e.Commit != "" && !isHex(e.Commit, 32):
 		return "commit is not a SHA-256 in hex"
+	case e.State != "" && !slices.Contains(states(), e.State):
+		return "unknown state"
 	case e.PrevLog == "" && (e.PrevSize != 0 || e.PrevRoot != ""):
 		return "prev_size or prev_root without prev_log"
 	case e.PrevLog != "" && e.Type != Retire:
@@ -58,6 +61,10 @@ func (e *Entry) wrong() string {
 		if !e.HasIntent {
 			return "needs intent_seq"
 		}
+	case Version:
+		if e.Credential == "" || e.Lease == "" || e.State == "" {
+			return "needs credential, lease and state"
+		}
 	case Heartbeat:
 		if e.Commit == "" {
 			return "needs commit"
@@ -71,6 +78,11 @@ func (e *Entry) wrong() string {
 		return "unknown type"
 	}
 	return ""
+}
+
+// states are those of a version of a credential's secret.
+func states() []string {
+	return []string{"pending", "active", "overlapping", "frozen", "revoked-unproven", "revoked-proven", "destroyed"}
 }
 
 func isHex(s string, n int) bool {

@@ -263,7 +263,7 @@ func (a *audit) entry(e *entry.Entry, seq int64, r *LogReport) {
 		r.Tenants[e.Tenant] = e.TenantSeq + 1
 	}
 	switch e.Type {
-	case entry.Intent:
+	case entry.Intent, entry.Mint, entry.Probe:
 		a.open[intentID{r.ID, seq}] = true
 	case entry.Outcome:
 		id := intentID{e.IntentLog, e.IntentSeq}

@@ -90,6 +90,9 @@ func (c *Custodian) finish(u *use, answer Answer) {
 		answer.Break("The custodian met a fault of its own.")
 	}
 	u.slot.Leave()
+	if u.secret != nil {
+		u.secret.Leave()
+	}
 	if !u.intent.Valid() {
 		return
 	}

@@ -1,6 +1,7 @@
 package custodian
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // admit runs every step that can refuse, in the design's order. What a step finds out is for the steps after it.
-func (c *Custodian) admit(u *use) *refusal {
+func (c *Custodian) admit(ctx context.Context, u *use) *refusal {
 	for _, step := range [...]func(*Custodian, *use) *refusal{
 		(*Custodian).meet,     // the peer is a gateway of the estate
 		(*Custodian).identify, // the workload's own proof holds
@@ -29,13 +30,12 @@ func (c *Custodian) admit(u *use) *refusal {
 		(*Custodian).live,     // nothing of it is revoked or frozen
 		(*Custodian).informed, // the news of revocations is fresh
 		(*Custodian).cosigned, // witnesses have seen the ledger
-		(*Custodian).hold,     // there is a secret to use
 	} {
 		if no := step(c, u); no != nil {
 			return no
 		}
 	}
-	return nil
+	return c.hold(ctx, u) // there is a secret to use
 }
 
 func (c *Custodian) meet(u *use) *refusal {
@@ -185,13 +185,15 @@ func (c *Custodian) cosigned(u *use) *refusal {
 	return nil
 }
 
-// hold finds the version of the secret that the intent will name. The secret itself comes only against the intent.
-func (c *Custodian) hold(u *use) *refusal {
-	u.secret = c.Secrets.Get(u.credential.ID)
-	if u.secret == nil {
-		return refuseNoSecret(u.Credential)
+// hold finds the version of the secret that the intent will name, and has one fetched where none is held. The secret itself comes only against
+// the intent.
+func (c *Custodian) hold(ctx context.Context, u *use) *refusal {
+	held, err := u.credential.keeper.Hold(ctx, u.Workload, u.start)
+	if err != nil {
+		return refuseUnheld(u.Credential, err)
 	}
-	if life := time.Duration(u.credential.MaxLifetime); life > 0 && u.start.Sub(u.secret.Created) > life {
+	u.secret = held
+	if life := time.Duration(u.credential.MaxLifetime); life > 0 && held.Expires.IsZero() && u.start.Sub(held.Issued) > life {
 		return refuseOldSecret(u.Credential, life)
 	}
 	return nil

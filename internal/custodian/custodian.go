@@ -20,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
@@ -68,9 +69,11 @@ type Parts struct {
 	// IssuerKeys are the published keys of an issuer of the charter, by its id, or nil; kid is what a token asks for.
 	IssuerKeys func(issuer, kid string) *jwks.Set
 	Dial       func(statement.Destination) (Connections, error)
-	Clock      func() time.Time
-	Log        *slog.Logger
-	Metrics    *metrics.Registry
+	// Source makes the source that a record names; nil for one whose secrets an owner hands over.
+	Source  func(source.Config) (source.Source, error)
+	Clock   func() time.Time
+	Log     *slog.Logger
+	Metrics *metrics.Registry
 }
 
 // Custodian decides, makes and accounts for every use of its credentials. Safe for concurrent use.
@@ -105,7 +108,7 @@ func (c *Custodian) Serve(ctx context.Context, peer hop.Peer, open *hop.Open, an
 	u.admitted = u.start
 	u.Of = u
 	defer c.finish(u, answer)
-	if no := c.admit(u); no != nil {
+	if no := c.admit(ctx, u); no != nil {
 		answer.Refuse(c.renew(u, c.deny(u, no)))
 		return
 	}
@@ -139,7 +142,8 @@ func (c *Custodian) intend(u *use) (err error) {
 
 // send is the one send of an intent: fetch, look once more, inject, send. There is no retry and no redirect.
 func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.Patterns, *hop.Refusal) {
-	secret, patterns, err := u.secret.Fetch(u.intent)
+	held, patterns, err := u.secret.Fetch(u.intent)
+	secret := held.Value
 	if err == nil {
 		err = u.credential.pin.Check(secret)
 	}

@@ -310,7 +310,7 @@ func TestOrder(t *testing.T) {
 // TestFetchNeedsAnIntent: there is no way to the secret but a Durable that an append made.
 func TestFetchNeedsAnIntent(t *testing.T) {
 	w := newWorld(t)
-	if s, _, err := w.Secrets.Get("research-openai").Fetch(ledger.Durable{}); err == nil || !s.Empty() {
+	if s, err := w.Secrets.Get("research-openai").Fetch(ledger.Durable{}); err == nil || !s.Empty() {
 		t.Error("the secret was given against nothing")
 	}
 }

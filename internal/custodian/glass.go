@@ -49,7 +49,7 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 		return fmt.Errorf("writing the break-glass to the ledger, without which it does not begin: %w", err)
 	}
 	if b.Recovers() {
-		value, _, err := held.Fetch(d)
+		value, err := held.Fetch(d)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 		if !ok {
 			return errors.New("the recipient is not in the charter") // OpenBreakGlass has seen him
 		}
-		ciphertext, err := seal.Seal(to.Recipient, value.Reveal())
+		ciphertext, err := seal.Encrypt(value.Reveal(), to.Recipient)
 		if err != nil {
 			return fmt.Errorf("encrypting the secret of %s to %s: %w", b.Credential, to.ID, err)
 		}

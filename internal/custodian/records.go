@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/closed"
+	"github.com/reevehq/reeve/internal/custodian/lifecycle"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
@@ -57,6 +58,9 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 	for id, cr := range old.credentials {
 		if next := v.credentials[id]; next == nil || next.link != cr.link {
 			c.redial(cr, Connections.Retire)
+		}
+		if next := v.credentials[id]; cr.keeper != nil && (next == nil || next.keeper != cr.keeper) {
+			go cr.keeper.Close()
 		}
 	}
 	c.Log.Info("set in force", "lock", set.Lock.Version, "cut", n)
@@ -354,12 +358,20 @@ func (c *Custodian) Receive(env *statement.Envelope, ciphertext []byte) error {
 	if held == nil || err != nil {
 		return err
 	}
-	if cr := v.credentials[held.Credential]; cr != nil {
-		c.redial(cr, Connections.Retire)
-	}
 	c.Log.Info("secret received", "credential", held.Credential, "version", held.Version, "fingerprint", held.Fingerprint)
 	e := (&use{view: v, age: c.News()}).entry(entry.Publish)
 	e.Credential, e.CredFP, e.Lease, e.Actor, e.Reason = held.Credential, held.Fingerprint, held.Lease, signers(v.set, env), "handover"
+	if cr := v.credentials[held.Credential]; cr != nil && cr.keeper != nil {
+		if cr.Source == "sealed" {
+			if err := cr.keeper.Put(held); err != nil {
+				return err
+			}
+			e.State = lifecycle.Active
+			c.redial(cr, Connections.Retire)
+		} else {
+			cr.keeper.Renew()
+		}
+	}
 	c.settle(e)
 	c.note(e)
 	return nil

@@ -7,7 +7,9 @@ import (
 
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
+	"github.com/reevehq/reeve/internal/custodian/lifecycle"
 	"github.com/reevehq/reeve/internal/custodian/replay"
+	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/workload"
@@ -159,6 +161,25 @@ func refuseNoSecret(credential string) *refusal {
 	return &refusal{code: "no_secret", status: 503,
 		message: "No usable secret has been handed over for " + credential + ". Nothing was sent. Its lifecycle owner runs: reeve credential put " + credential}
 }
+
+// refuseUnheld says why there is no secret to use. What comes from a source holds none.
+func refuseUnheld(credential string, err error) *refusal {
+	var closed *refusal
+	switch {
+	case errors.As(err, &closed):
+		return closed
+	case errors.Is(err, lifecycle.ErrNone), errors.Is(err, source.ErrNoRoot):
+		return refuseNoSecret(credential)
+	case errors.Is(err, source.ErrDown), errors.Is(err, lifecycle.ErrWait):
+		return &refusal{code: "source_down", status: 503, retry: 5,
+			message: fmt.Sprintf("No secret of %s is held, and its source does not give one now: %s. Nothing was sent. Try again; the custodian's log says more.", credential, clip(err.Error(), 300))}
+	}
+	return &refusal{code: "source_refused", status: 503, retry: 30,
+		message: fmt.Sprintf("No secret of %s is held, and its source gives none: %s. Nothing was sent. Its lifecycle owner sees to the custody record and to the provider.", credential, clip(err.Error(), 300))}
+}
+
+// Error makes a refusal the reason why nothing is fetched.
+func (r *refusal) Error() string { return r.message }
 
 func refuseOldSecret(credential string, life time.Duration) *refusal {
 	return &refusal{code: "secret_too_old", status: 503,

@@ -11,8 +11,8 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
+	"github.com/reevehq/reeve/internal/custodian/lifecycle"
 	"github.com/reevehq/reeve/internal/custodian/pin"
-	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/policy"
@@ -37,7 +37,7 @@ type use struct {
 	ask        policy.Request
 	decision   policy.Decision
 	slot       ceiling.Slot
-	secret     *sealed.Held
+	secret     *lifecycle.Held
 	age        time.Duration // of the news of revocations
 	waivers    []string      // records of the break-glasses that it rests on
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/lifecycle"
 	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/policy"
@@ -39,7 +40,8 @@ type credential struct {
 	bound                time.Duration // how old the news of revocations may be
 	err                  error         // why its record cannot be used
 
-	link *link // nil when it cannot be used
+	link   *link // nil when it cannot be used, and so is keeper
+	keeper *lifecycle.Keeper
 }
 
 // link is where a credential's connections are. Successive sets share it for as long as the destination stays the same.
@@ -124,6 +126,9 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential, 
 			}
 		}
 	}
+	if err == nil {
+		cr.keeper, err = c.keeper(cr, old)
+	}
 	if cr.err = err; err != nil {
 		c.Log.Error("a credential cannot be used as its custody record is written", "credential", record.ID, "error", err)
 	}
@@ -145,14 +150,6 @@ func (v *view) link(cr *credential) *link {
 func (c *Custodian) Set() *statement.Set {
 	if v := c.view.Load(); v != nil {
 		return v.set
-	}
-	return nil
-}
-
-// Unusable says why a credential's record cannot be used as it is written, or nil.
-func (c *Custodian) Unusable(credential string) error {
-	if v := c.view.Load(); v != nil && v.credentials[credential] != nil {
-		return v.credentials[credential].err
 	}
 	return nil
 }

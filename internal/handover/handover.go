@@ -35,7 +35,7 @@ type Done struct {
 	Signer     string   `json:"signer"`
 }
 
-// Read reads a secret: all of r, without one newline at the end. What could not be injected or guarded is refused.
+// Read reads a secret: all of r, without one newline at the end.
 func Read(r io.Reader) (secret.Value, error) {
 	b, err := io.ReadAll(io.LimitReader(r, seal.MaxLen+2))
 	if err != nil {
@@ -47,15 +47,10 @@ func Read(r io.Reader) (secret.Value, error) {
 			b = b[:n-2]
 		}
 	}
-	v := secret.New(b)
-	if err := seal.Check(b); err != nil {
-		v.Wipe()
-		return secret.Value{}, err
-	}
-	return v, nil
+	return secret.New(b), nil
 }
 
-// Put seals value as the credential's next version to each custodian that serves it and writes the signed records.
+// Put seals value, which has to fit the credential's record (seal.Fit), as the credential's next version to each custodian that serves it and writes the signed records.
 func Put(dir estate.Dir, set *statement.Set, credential string, value secret.Value, owner *estate.Signer, now time.Time) (*Done, error) {
 	to, err := recipients(set, credential)
 	if err != nil {
@@ -67,6 +62,10 @@ func Put(dir estate.Dir, set *statement.Set, credential string, value secret.Val
 	}
 	if person.ID != owner.Person {
 		return nil, fmt.Errorf("%w: %s is %s's to hand over, not %s's; sign with that key: --key", ErrOwner, credential, person.ID, owner.Person)
+	}
+	record, _, _ := set.Credential(credential)
+	if err := seal.Fit(record, value.Reveal()); err != nil {
+		return nil, err
 	}
 	version, err := newest(dir, credential)
 	if err != nil {

@@ -28,8 +28,8 @@ var ErrUnfit = errors.New("not usable as a secret")
 // Check refuses a secret that is too short to be told from chance, too long for a header, or holds bytes other than printable
 // ASCII, which could end a header field or are a slip such as a newline at the end of a file.
 func Check(plaintext []byte) error {
-	if n := len(plaintext); n < MinLen || n > MaxLen {
-		return fmt.Errorf("%w: it has %d bytes; between %d and %d can be kept from leaking back in an answer", ErrUnfit, n, MinLen, MaxLen)
+	if err := checkLength(plaintext); err != nil {
+		return err
 	}
 	for i, b := range plaintext {
 		if b < ' ' || b > '~' || b == ' ' && (i == 0 || i == len(plaintext)-1) {
@@ -39,9 +39,25 @@ func Check(plaintext []byte) error {
 	return nil
 }
 
-// Seal encrypts a secret to an age recipient ("age1…"), as the custody statement names it. The caller wipes plaintext.
+// Fit is Check for the secret that a record needs. Where it is not injected itself, as with a private key or what a source is given, it may be text of
+// several lines: PEM or JSON.
+func Fit(c *statement.Credential, plaintext []byte) error {
+	if c.Source == "sealed" && c.Inject.As != "tls" {
+		return Check(plaintext)
+	}
+	return checkLength(plaintext)
+}
+
+func checkLength(plaintext []byte) error {
+	if n := len(plaintext); n < MinLen || n > MaxLen {
+		return fmt.Errorf("%w: it has %d bytes; between %d and %d can be kept from leaking back in an answer", ErrUnfit, n, MinLen, MaxLen)
+	}
+	return nil
+}
+
+// Seal encrypts a secret to an age recipient ("age1…"), as the custody statement names it. The caller has asked Fit, and wipes plaintext.
 func Seal(recipient string, plaintext []byte) ([]byte, error) {
-	if err := Check(plaintext); err != nil {
+	if err := checkLength(plaintext); err != nil {
 		return nil, err
 	}
 	return Encrypt(plaintext, recipient)

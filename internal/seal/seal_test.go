@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"filippo.io/age"
+
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 func TestSeal(t *testing.T) {
@@ -33,7 +35,7 @@ func TestSeal(t *testing.T) {
 		{"not ASCII", "demo-upstream-schlüssel", false},
 		{"a NUL", "demo-upstream-key\x00-0001", false},
 	} {
-		c, err := Seal(x.Recipient().String(), []byte(tt.value))
+		err := Fit(&statement.Credential{Source: "sealed"}, []byte(tt.value))
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrUnfit) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -43,12 +45,22 @@ func TestSeal(t *testing.T) {
 			}
 			continue
 		}
+		c, err := Seal(x.Recipient().String(), []byte(tt.value))
+		if err != nil {
+			t.Fatal(err)
+		}
 		r, err := age.Decrypt(bytes.NewReader(c), x)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if plain, err := io.ReadAll(r); err != nil || string(plain) != tt.value || bytes.Contains(c, []byte(tt.value)) {
 			t.Errorf("%s: opens as %q, %v", tt.name, plain, err)
+		}
+	}
+	pem := []byte("-----BEGIN DEMO KEY-----\ndemo\n-----END DEMO KEY-----")
+	for _, c := range []statement.Credential{{Source: "vault"}, {Source: "sealed", Inject: statement.Inject{As: "tls"}}} {
+		if err := Fit(&c, pem); err != nil || Fit(&c, append(pem, long...)) == nil || Fit(&c, pem[:8]) == nil {
+			t.Errorf("%+v: text of several lines: %v, or its length is not looked at", c, err)
 		}
 	}
 	if _, err := Seal("age1notarecipient", []byte("demo-upstream-key-0001")); err == nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/isolation"
 	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/custodian/unitkey"
 	"github.com/reevehq/reeve/internal/feed"
@@ -208,7 +209,8 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	h.issuers = issuer.NewBook(issuer.Config{Log: rt.Log})
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
-		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
+		Source: func(c source.Config) (source.Source, error) { c.Estate = cfg.EstateTrust.Estate; return newSource(c) },
+		Clock:  time.Now, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	return h, nil
 }
@@ -424,6 +426,7 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 	for {
 		h.Rekey()
 		h.judge()
+		h.Keep()
 		select {
 		case <-ctx.Done():
 			return

@@ -95,9 +95,7 @@ func (o operator) credentials(set *statement.Set) (list []admin.Credential) {
 			} else if err := o.unopened[cr.ID]; err != nil {
 				a.Error = err.Error()
 			}
-			if err := o.Unusable(cr.ID); err != nil {
-				a.Error = err.Error()
-			}
+			o.Show(&a, o.Clock())
 			list = append(list, a)
 		}
 	}

@@ -376,3 +376,50 @@ func FuzzStream(f *testing.F) {
 		check(t, p, newOracle(key), split(rand.New(rand.NewSource(seed)), text))
 	})
 }
+
+// What goes out beside the secret is searched for too, in header and body; without any secret everything passes.
+func TestTwoSecrets(t *testing.T) {
+	const key, session = "demo-key-of-two-0001", "demo-session-of-two-0002"
+	two, err := New(secret.New([]byte(key)), secret.New([]byte(session)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"application/json", "text/event-stream"} {
+		for _, found := range []string{key, session} {
+			text := "data: {\"a\":\"" + found + "\"}\n\n"
+			for cut := range len(text) {
+				var out bytes.Buffer
+				s := two.Stream(&out, kind)
+				_, err := s.Write([]byte(text[:cut]))
+				if err == nil {
+					_, err = s.Write([]byte(text[cut:]))
+				}
+				if err == nil {
+					err = s.Flush()
+				}
+				if !errors.Is(err, ErrReflected) || strings.Contains(out.String(), found[:8]) && kind != "application/json" {
+					t.Fatalf("%s cut at %d: %v, %q", kind, cut, err, out.String())
+				}
+			}
+			if two.Header([]hop.Field{{Name: "X", Value: found}}) == nil || none.Header([]hop.Field{{Name: "X", Value: found}}) != nil {
+				t.Error("header")
+			}
+			var out bytes.Buffer
+			s := none.Stream(&out, kind)
+			if _, err := s.Write([]byte(text)); err != nil || s.Flush() != nil || out.String() != text {
+				t.Errorf("without a secret: %v, %q", err, out.String())
+			}
+		}
+		var out bytes.Buffer
+		s := two.Stream(&out, kind)
+		s.Write([]byte("data: demo-key-of-tw"))
+		s.Write([]byte(" demo-sess\n\n"))
+		if err := s.Flush(); err != nil || out.String() != "data: demo-key-of-tw demo-sess\n\n" || s.Withheld() != 0 {
+			t.Errorf("%s: what only begins like a secret: %v, %q", kind, err, out.String())
+		}
+	}
+}

@@ -32,6 +32,7 @@ type Patterns struct {
 	forms []form
 	// fast has a lane of 16 bits for each of the first four bytes of a match; a bit is one form begun in one way.
 	fast [256]uint64
+	next *Patterns // of what goes out beside the secret and is secret too
 }
 
 // form is one spelling of the secret. Each character of want may stand raw, as %XX, \u00XX, &#NN; or &#xXX;, mixed freely.
@@ -41,9 +42,24 @@ type form struct {
 	wrap bool       // line breaks may stand between two characters
 }
 
-// New compiles the forms of a secret: printable ASCII without spaces at its ends, MinSecret to MaxSecret bytes. The error
-// wraps ErrSecret.
-func New(v secret.Value) (*Patterns, error) {
+// New compiles the forms of the secrets that go out together: printable ASCII without spaces at its ends, MinSecret to MaxSecret bytes. Without
+// any, everything passes. The error wraps ErrSecret.
+func New(secrets ...secret.Value) (*Patterns, error) {
+	p := &Patterns{}
+	for i, v := range secrets {
+		one, err := compile(v)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			one.next = p
+		}
+		p = one
+	}
+	return p, nil
+}
+
+func compile(v secret.Value) (*Patterns, error) {
 	s := v.Reveal()
 	if len(s) < MinSecret || len(s) > MaxSecret {
 		return nil, fmt.Errorf("%w: it has %d bytes; %d to %d are needed", ErrSecret, len(s), MinSecret, MaxSecret)
@@ -82,6 +98,9 @@ func (p *Patterns) Wipe() {
 		clear(f.want)
 	}
 	clear(p.fast[:])
+	if p.next != nil {
+		p.next.Wipe()
+	}
 }
 
 // compile fills fast: a lane for each of the first four bytes, a bit in it for each form and first byte kind.
@@ -372,6 +391,9 @@ func (p *Patterns) Header(fields []hop.Field) error {
 				return ErrReflected
 			}
 		}
+	}
+	if p.next != nil {
+		return p.next.Header(fields)
 	}
 	return nil
 }

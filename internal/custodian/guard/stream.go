@@ -16,6 +16,7 @@ var ErrBounds = errors.New("the upstream's answer is over a bound of the respons
 // a row of events, whole events. It is used by one goroutine.
 type Stream struct {
 	dst    io.Writer
+	next   *Stream // dst, where it searches for another secret
 	raw    scanner
 	events *events // nil unless the body is a row of events: text/event-stream, or JSON line by line
 	held   []byte
@@ -26,6 +27,10 @@ type Stream struct {
 // Stream returns a Stream for a body of the given Content-Type. Each Write to it makes at most one Write to dst.
 func (p *Patterns) Stream(dst io.Writer, contentType string) *Stream {
 	s := &Stream{dst: dst, raw: scanner{p: p}}
+	if p.next != nil {
+		s.next = p.next.Stream(dst, contentType)
+		s.dst = s.next
+	}
 	kind, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(kind)) {
 	case "text/event-stream":
@@ -82,11 +87,19 @@ func (s *Stream) Flush() error {
 	if s.err == nil {
 		s.release(s.base+int64(len(s.held)), 0)
 	}
+	if s.err == nil && s.next != nil {
+		s.err = s.next.Flush()
+	}
 	return s.err
 }
 
 // Withheld returns how many bytes are withheld now.
-func (s *Stream) Withheld() int { return len(s.held) }
+func (s *Stream) Withheld() (n int) {
+	for ; s != nil; s = s.next {
+		n += len(s.held)
+	}
+	return n
+}
 
 // release passes on what stands before offset keep.
 func (s *Stream) release(keep int64, n int) (int, error) {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,6 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/seal"
@@ -46,17 +46,18 @@ type Held struct {
 	Created     time.Time // when the owner handed it over
 	Fingerprint string    // keyed: tells equal secrets within this custodian and says nothing about their bytes
 	secret      secret.Value
-	patterns    *guard.Patterns
 }
 
-// Fetch returns the secret, and the forms in which it may not come back, against evidence that the intent to use it is on
-// disk.
-func (h *Held) Fetch(d ledger.Durable) (secret.Value, *guard.Patterns, error) {
+// Fetch returns the secret against evidence that the intent to use it is on disk.
+func (h *Held) Fetch(d ledger.Durable) (secret.Value, error) {
 	if !d.Valid() {
-		return secret.Value{}, nil, ErrNotDurable
+		return secret.Value{}, ErrNotDurable
 	}
-	return h.secret, h.patterns, nil
+	return h.secret, nil
 }
+
+// Inspect shows the secret to what makes its use ready. look keeps nothing of it, and sends it nowhere.
+func (h *Held) Inspect(look func(secret.Value) error) error { return look(h.secret) }
 
 // Store is the secrets in a directory: <credential>/<version>.age with the handover beside it, older versions included.
 // Safe for concurrent use.
@@ -105,7 +106,7 @@ func (s *Store) Rekey(key *Key) error {
 		return nil
 	}
 	s.key.Store(key)
-	return s.keepFingerprintKey()
+	return s.rewrap()
 }
 
 // Get returns what is held for a credential, or nil.
@@ -136,6 +137,11 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 	if err != nil {
 		return nil, err
 	}
+	record, _, _ := set.Credential(h.Credential) // OpenHandover has found it
+	if err := seal.Fit(record, held.secret.Reveal()); err != nil {
+		held.secret.Wipe()
+		return nil, err
+	}
 	if err := s.save(h, ciphertext); err != nil {
 		return nil, fmt.Errorf("keeping %s version %d: %w", h.Credential, h.Version, err)
 	}
@@ -150,29 +156,25 @@ func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
 	if seal.Sum(ciphertext) != h.SHA256 {
 		return nil, fmt.Errorf("%w: %s version %d has another hash; hand it over again", ErrCiphertext, h.Credential, h.Version)
 	}
-	plain, err := s.decrypt(ciphertext)
+	plain, err := s.decrypt(ciphertext, seal.MaxLen)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s version %d: %w; it was sealed to another custodian key", ErrCiphertext, h.Credential, h.Version, err)
 	}
-	value := secret.New(plain)
-	patterns, err := guard.New(value)
-	if err == nil {
-		err = seal.Check(plain)
-	}
-	if err != nil {
-		value.Wipe()
-		return nil, err
-	}
-	lease := "v" + strconv.FormatInt(h.Version, 10)
-	return &Held{h.Credential, h.Version, lease, h.Created, s.fingerprint(plain), value, patterns}, nil
+	held := &Held{h.Credential, h.Version, Lease(h.Version), h.Created, s.Fingerprint(plain), secret.New(plain)}
+	runtime.AddCleanup(held, func(plain []byte) { clear(plain) }, plain) // when the last who uses this version has gone
+	return held, nil
 }
 
-func (s *Store) decrypt(ciphertext []byte) ([]byte, error) {
+// Lease is how entries name a version that was handed over.
+func Lease(version int64) string { return "v" + strconv.FormatInt(version, 10) }
+
+// decrypt opens at most most bytes and one more.
+func (s *Store) decrypt(ciphertext []byte, most int) ([]byte, error) {
 	r, err := s.key.Load().open(ciphertext)
 	if err != nil {
 		return nil, err
 	}
-	plain := make([]byte, seal.MaxLen+1) // one buffer, so that no copy of the secret is left behind by growing
+	plain := make([]byte, most+1) // one buffer, so that no copy of the secret is left behind by growing
 	n, err := io.ReadFull(r, plain)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		clear(plain)
@@ -181,8 +183,8 @@ func (s *Store) decrypt(ciphertext []byte) ([]byte, error) {
 	return plain[:n:n], nil
 }
 
-// fingerprint tells whether two secrets are equal to whoever has the custodian's key, and nothing to anybody else.
-func (s *Store) fingerprint(plain []byte) string {
+// Fingerprint tells whether two secrets are equal to whoever has the custodian's key, and nothing to anybody else.
+func (s *Store) Fingerprint(plain []byte) string {
 	m := hmac.New(sha256.New, s.mac)
 	m.Write(plain)
 	return hex.EncodeToString(m.Sum(nil)[:8])
@@ -190,10 +192,7 @@ func (s *Store) fingerprint(plain []byte) string {
 
 // save writes the ciphertext and then the handover, whose presence makes the version count.
 func (s *Store) save(h *statement.Handover, ciphertext []byte) error {
-	if !safe(h.Credential) {
-		return fmt.Errorf("the name %q cannot be a directory's", h.Credential)
-	}
-	dir, err := s.dir.Sub(h.Credential)
+	dir, err := s.Dir(h.Credential)
 	if err != nil {
 		return err
 	}
@@ -260,7 +259,7 @@ func (s *Store) fingerprintKey() error {
 		return fmt.Errorf("reading the fingerprint key: %w", err)
 	}
 	if text != nil {
-		s.mac, err = s.decrypt(text)
+		s.mac, err = s.decrypt(text, sha256.Size)
 		if err == nil && len(s.mac) != sha256.Size {
 			err = errors.New("wrong length")
 		}
@@ -270,7 +269,7 @@ func (s *Store) fingerprintKey() error {
 		if len(s.key.Load().Older) == 0 {
 			return nil
 		}
-		return s.keepFingerprintKey() // the older identity may be gone at the next start
+		return s.rewrap() // the older identity may be gone at the next start
 	}
 	s.mac = make([]byte, sha256.Size)
 	rand.Read(s.mac) // never fails since Go 1.24
@@ -281,21 +280,26 @@ const fingerprintFile = "fingerprint.age"
 
 // keepFingerprintKey writes the key of the fingerprints, encrypted to the newest identity.
 func (s *Store) keepFingerprintKey() error {
+	if err := s.keep(s.dir, fingerprintFile, s.mac); err != nil {
+		return fmt.Errorf("keeping the fingerprint key: %w", err)
+	}
+	return nil
+}
+
+// keep writes a file of the custodian's own, encrypted to its newest identity.
+func (s *Store) keep(dir state.Dir, name string, plain []byte) error {
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, s.key.Load().Recipient)
 	if err == nil {
-		_, err = w.Write(s.mac)
+		_, err = w.Write(plain)
 	}
 	if err == nil {
 		err = w.Close()
 	}
 	if err == nil {
-		err = s.dir.Replace(fingerprintFile, out.Bytes())
+		err = dir.Replace(name, out.Bytes())
 	}
-	if err != nil {
-		return fmt.Errorf("keeping the fingerprint key: %w", err)
-	}
-	return nil
+	return err
 }
 
 // safe reports whether a name can be one directory's.

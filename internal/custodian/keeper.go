@@ -1,0 +1,134 @@
+package custodian
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/closing"
+	"github.com/reevehq/reeve/internal/custodian/lifecycle"
+	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// keeper is what keeps the credential's versions: that of the view before for as long as its record says the same.
+func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error) {
+	var uses *lifecycle.Uses
+	if old != nil {
+		if was := old.credentials[cr.ID]; was != nil && was.keeper != nil {
+			if same(&was.keeper.Config, cr) {
+				return was.keeper, nil
+			}
+			uses = was.keeper.Uses
+			was.keeper.Close()
+		}
+	}
+	dir, err := c.Secrets.Dir(cr.ID)
+	if err != nil {
+		return nil, err
+	}
+	id := cr.ID
+	cfg := lifecycle.Config{
+		Record: cr.Credential, Tenant: cr.unit.Tenant, Unit: cr.unit.ID, Dir: dir, Uses: uses,
+		Root:        func() *sealed.Held { return c.Secrets.Get(id) },
+		Fingerprint: c.Secrets.Fingerprint,
+		Check:       cr.pin.Check,
+		May:         func() error { return c.may(id) },
+		Entry:       func(t entry.Type) *entry.Entry { return (&use{view: c.view.Load(), age: c.News()}).entry(t) },
+		Append:      func(e *entry.Entry) (ledger.Durable, error) { return c.Ledger.Append(e, nil) },
+		Note:        c.note, Clock: c.Clock, Log: c.Log,
+	}
+	if cr.Source != "sealed" {
+		if cfg.Source, err = c.source(cr); err != nil {
+			return nil, err
+		}
+	}
+	return lifecycle.New(cfg)
+}
+
+// same reports whether a keeper's secrets are what the record asks for.
+func same(k *lifecycle.Config, cr *credential) bool {
+	of := func(r *statement.Credential, tenant, unit string) []any {
+		return []any{tenant, unit, r.Source, r.From, r.Inject, r.MaxLifetime}
+	}
+	return reflect.DeepEqual(of(&k.Record, k.Tenant, k.Unit), of(&cr.Credential, cr.unit.Tenant, cr.unit.ID))
+}
+
+// source makes the credential's source.
+func (c *Custodian) source(cr *credential) (source.Source, error) {
+	if home := cr.From.Home; home != "" && home != c.ID {
+		return nil, fmt.Errorf("the custodian %s alone fetches the secrets of %s (from.home); send its uses there", home, cr.ID)
+	}
+	memory, err := c.Secrets.Memory(cr.ID)
+	if err != nil {
+		return nil, err
+	}
+	set := c.Secrets
+	return c.Source(source.Config{
+		Custodian: c.ID, Tenant: cr.unit.Tenant, Unit: cr.unit.ID, Record: cr.Credential, State: memory, Clock: c.Clock,
+		Root: func(d ledger.Durable) (secret.Value, error) {
+			if root := set.Get(cr.ID); root != nil {
+				return root.Fetch(d)
+			}
+			return secret.Value{}, source.ErrNoRoot
+		},
+	})
+}
+
+// may reports why nothing is fetched for a credential now: it is closed or orphaned, the news is stale or the ledger uncosigned.
+func (c *Custodian) may(id string) error {
+	v := c.view.Load()
+	if v == nil || v.credentials[id] == nil {
+		return refuseCredential()
+	}
+	cr, now := v.credentials[id], c.Clock()
+	u := &use{Use: closing.Use{Credential: id, Tenant: cr.unit.Tenant, Units: [2]string{cr.unit.ID, cr.unit.ID}}, view: v, credential: cr, start: now}
+	if _, live := v.set.Owner(id, now); !live {
+		return refuseRoute("orphaned_credential")
+	}
+	for _, step := range [...]func(*Custodian, *use) *refusal{(*Custodian).live, (*Custodian).informed, (*Custodian).cosigned} {
+		if no := step(c, u); no != nil {
+			return no
+		}
+	}
+	return nil
+}
+
+// Keep does what time brings for the secrets: it is called every now and then, and does not wait.
+func (c *Custodian) Keep() {
+	v := c.view.Load()
+	if v == nil {
+		return
+	}
+	for _, cr := range v.credentials {
+		if cr.keeper != nil {
+			cr.keeper.Keep()
+		}
+	}
+}
+
+// Show fills in what an operator sees of a credential's secrets.
+func (c *Custodian) Show(a *admin.Credential, now time.Time) {
+	v := c.view.Load()
+	if v == nil || v.credentials[a.ID] == nil {
+		return
+	}
+	cr := v.credentials[a.ID]
+	a.Unit, a.Source, a.MaxLifetime, a.Home = cr.unit.ID, cr.Source, int64(time.Duration(cr.MaxLifetime)/time.Second), cr.From.Home == c.ID
+	a.State = lifecycle.Pending
+	u := &use{Use: closing.Use{Credential: a.ID, Tenant: cr.unit.Tenant, Units: [2]string{cr.unit.ID, cr.unit.ID}}}
+	if closed := c.Gate.State().Of(&u.Use); closed != nil {
+		a.Closed = closed.Error()
+	}
+	if cr.keeper != nil {
+		cr.keeper.Show(a, now)
+	}
+	if cr.err != nil {
+		a.Error = cr.err.Error()
+	}
+}

@@ -1,0 +1,327 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/custodian/sealed"
+	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/secret"
+)
+
+// version is what is remembered of a version, also after a restart. It holds no secret.
+type version struct {
+	Lease       string    `json:"lease"`
+	Workload    string    `json:"workload,omitempty"`
+	Fingerprint string    `json:"fingerprint"`
+	State       string    `json:"state"`
+	Issued      time.Time `json:"issued"`
+	Expires     time.Time `json:"expires,omitzero"`
+	Origin      string    `json:"origin"`         // of which source
+	Over        time.Time `json:"over,omitzero"`  // since when nothing is to be done about it any more
+	Tried       time.Time `json:"tried,omitzero"` // when its source was asked to end it
+	held        *Held     // nil once nothing here can use it
+}
+
+const (
+	file     = "versions.json"
+	history  = 64        // versions that are over and shown
+	soon     = time.Hour // what ends by itself by then is not ended at its source when it was rotated
+	tryAgain = 10 * time.Minute
+)
+
+// originOf tells one source from another, so that none is asked to end what is not its own.
+func originOf(c *Config) string {
+	text, err := json.Marshal([]any{c.Record.Source, c.Record.From, c.Tenant})
+	if err != nil {
+		panic("lifecycle: encoding a record: " + err.Error()) // strings and numbers: cannot fail
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+func (k *Keeper) load() error {
+	b, err := k.Dir.Read(file)
+	if err != nil || b == nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &k.versions); err != nil {
+		return fmt.Errorf("reading %s: %w", k.Dir.Path(file), err)
+	}
+	return nil
+}
+
+// save needs mu. What is long over is forgotten: the ledger has it.
+func (k *Keeper) save() error {
+	over := 0
+	k.versions = slices.DeleteFunc(k.versions, func(v *version) bool {
+		if !v.Over.IsZero() {
+			over++
+		}
+		return over > history && !v.Over.IsZero()
+	})
+	b, err := json.Marshal(k.versions)
+	if err == nil {
+		err = k.Dir.Replace(file, b)
+	}
+	return err
+}
+
+// put puts a version that is bound into force. The one before overlaps.
+func (k *Keeper) put(s *slot, h *Held) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := k.version(h.Lease, h.Workload)
+	if v == nil {
+		v = &version{Lease: h.Lease, Workload: h.Workload, Origin: k.origin}
+		k.versions = slices.Insert(k.versions, 0, v)
+	} else if v.held != nil {
+		k.Uses.count(v.held, k.Clock())
+	}
+	v.Fingerprint, v.State, v.Issued, v.Expires, v.Over, v.held = h.Fingerprint, Active, h.Issued, h.Expires, time.Time{}, h
+	if err := k.save(); err != nil {
+		return fmt.Errorf("keeping which versions there are: %w", err)
+	}
+	s.held.Store(h)
+	s.due = time.Time{}
+	if !h.until.IsZero() {
+		s.due = ahead(k.Clock(), h.until)
+	}
+	for _, v := range k.versions { // also what an earlier process had in force
+		if v.Workload == h.Workload && v.Lease != h.Lease && v.State == Active {
+			k.become(v, Overlapping, "rotated")
+		}
+	}
+	return nil
+}
+
+// version needs mu.
+func (k *Keeper) version(lease, workload string) *version {
+	i := slices.IndexFunc(k.versions, func(v *version) bool { return v.Lease == lease && v.Workload == workload })
+	if i < 0 {
+		return nil
+	}
+	return k.versions[i]
+}
+
+// become gives a version its next state, with an entry. It needs mu.
+func (k *Keeper) become(v *version, state, reason string) {
+	if v.State == state {
+		return
+	}
+	v.State = state
+	if state == Destroyed || state == Proven {
+		v.Over = k.Clock()
+	}
+	k.Note(k.tell(v, reason))
+}
+
+// tell is the entry of a version's state.
+func (k *Keeper) tell(v *version, reason string) *entry.Entry {
+	e := k.entry(entry.Version, v.Workload)
+	e.CredFP, e.Lease, e.State, e.Expires, e.Reason = v.Fingerprint, v.Lease, v.State, seconds(v.Expires), reason
+	return e
+}
+
+// leases are those that may be alive.
+func (k *Keeper) leases() (list []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, v := range k.versions {
+		if v.Over.IsZero() {
+			list = append(list, v.Lease)
+		}
+	}
+	return list
+}
+
+// swept notes what a source deleted.
+func (k *Keeper) swept(lease string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := k.version(lease, "")
+	if v == nil {
+		v = &version{Lease: lease, Issued: k.Clock(), Origin: k.origin}
+		k.versions = append(k.versions, v)
+	}
+	k.become(v, Unproven, "swept")
+	v.Over = k.Clock()
+}
+
+// take brings the newest secret that was handed over into force.
+func (k *Keeper) take() error {
+	root := k.Root()
+	if root == nil {
+		return nil
+	}
+	return k.Put(root)
+}
+
+// Put brings a secret that was handed over into force. The one before overlaps for as long as uses go on that began with it.
+func (k *Keeper) Put(root *sealed.Held) error {
+	h := &Held{Credential: k.Record.ID, Version: root.Version, Lease: root.Lease, Fingerprint: root.Fingerprint, Issued: root.Created}
+	err := root.Inspect(func(v secret.Value) (err error) {
+		h.material, err = newMaterial(k.Record.Inject, &source.Secret{Value: v, Lease: root.Lease}, root)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return k.put(&k.shared, h)
+}
+
+// pass lets versions go that nothing uses any more. It needs mu.
+func (k *Keeper) pass(now time.Time) {
+	changed := false
+	for _, v := range k.versions {
+		if v.held != nil {
+			k.Uses.count(v.held, now)
+		}
+		if !v.Over.IsZero() {
+			continue
+		}
+		switch expired := !v.Expires.IsZero() && !now.Before(v.Expires); {
+		case expired && v.State != Frozen:
+			v.held, changed = nil, true
+			k.become(v, Destroyed, "expired")
+		case v.State != Overlapping || v.held != nil && v.held.InUse() > 0:
+		case k.Source == nil:
+			v.held = nil // the ciphertext stays
+		case v.Origin == k.origin && !v.Tried.Add(tryAgain).After(now) && (v.Expires.IsZero() || v.Expires.After(now.Add(soon))) && k.fresh(v.Workload):
+			v.Tried = now
+			k.running.Add(1)
+			go k.discard(v)
+		}
+	}
+	if changed {
+		if err := k.save(); err != nil {
+			k.Log.Error("which versions there are is not kept", "credential", k.Record.ID, "error", err)
+		}
+	}
+}
+
+// fresh reports whether a version is in force: only then is it known which of the others is not needed. It needs mu.
+func (k *Keeper) fresh(workload string) bool {
+	s := k.find(workload)
+	return s != nil && s.held.Load() != nil
+}
+
+// discard ends a version at its source that was rotated and that nothing uses any more.
+func (k *Keeper) discard(v *version) {
+	defer k.running.Done()
+	ctx, cancel := context.WithTimeout(k.ctx, limit)
+	defer cancel()
+	if k.May() != nil {
+		return
+	}
+	err := k.revoke(ctx, v)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err == nil:
+		k.become(v, Unproven, "rotated")
+		v.Over, v.held = k.Clock(), nil
+	case errors.Is(err, source.ErrCannotRevoke):
+		v.Tried, v.held = k.Clock().Add(endless), nil
+	default:
+		k.Log.Warn("a secret that was rotated still lives at its provider", "credential", k.Record.ID, "lease", v.Lease, "error", err)
+	}
+	if err := k.save(); err != nil {
+		k.Log.Error("which versions there are is not kept", "credential", k.Record.ID, "error", err)
+	}
+}
+
+// revoke asks the source to end a version. Of one from before a restart it has the lease only.
+func (k *Keeper) revoke(ctx context.Context, v *version) error {
+	s := source.Secret{Lease: v.Lease, Issued: v.Issued, Expires: v.Expires}
+	k.mu.Lock()
+	if v.held != nil {
+		s = v.held.secret
+		s.Expires = v.Expires
+	}
+	held := v.held // keeps the bytes
+	k.mu.Unlock()
+	defer runtime.KeepAlive(held)
+	d, done, err := k.intend("revoke", v.Workload)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := k.Source.Revoke(ctx, d, &s); err != nil {
+		k.failed(d, v.Workload, err)
+		return err
+	}
+	k.Note(k.outcome(d, v.Workload, "revoked"))
+	return nil
+}
+
+// clean sweeps at the start, also when nothing is used. It needs mu.
+func (k *Keeper) clean(now time.Time) {
+	if _, ok := k.Source.(source.Sweeper); !ok || !k.unswept || k.sweeping || now.Before(k.shared.retry) {
+		return
+	}
+	k.sweeping = true
+	k.running.Add(1)
+	go func() {
+		defer k.running.Done()
+		ctx, cancel := context.WithTimeout(k.ctx, limit)
+		defer cancel()
+		if k.May() == nil {
+			k.sweep(ctx)
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.sweeping = false
+		if k.unswept {
+			k.shared.retry = k.Clock().Add(longest)
+		}
+	}()
+}
+
+// Show fills in what an operator sees.
+func (k *Keeper) Show(a *admin.Credential, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.State = Pending
+	for _, v := range k.versions {
+		x := admin.Version{Lease: v.Lease, Workload: v.Workload, Fingerprint: v.Fingerprint, State: v.State, Issued: v.Issued, Expires: v.Expires,
+			Age: int64(now.Sub(v.Issued) / time.Second)}
+		if v.held != nil {
+			k.Uses.count(v.held, now)
+			x.InUse = v.held.InUse()
+		}
+		switch {
+		case v.State != Active:
+		case v.held == nil: // of an earlier process; the next that is fetched takes its place
+			x.State = Overlapping
+		case a.Closed != "":
+			a.State, x.State = Frozen, Frozen
+		default:
+			a.State = Active
+		}
+		a.Versions = append(a.Versions, x)
+	}
+	all := []*slot{&k.shared}
+	for _, s := range *k.each.Load() {
+		all = append(all, s)
+	}
+	for _, s := range all {
+		if s.err != nil {
+			a.Error = cmp.Or(a.Error, s.err.Error())
+		}
+		if s.held.Load() != nil && !s.due.IsZero() && (a.Next.IsZero() || s.due.Before(a.Next)) {
+			a.Next = s.due
+		}
+	}
+	a.LastUse, a.Uses = k.Uses.last, k.Uses.show(now)
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -59,9 +60,9 @@ func words(c statement.Credential, id Identity) map[string]string {
 	if u, err := url.Parse(id.Issuer); err == nil {
 		m["issuer_path"] = u.Host + u.Path // as AWS names it
 	}
-	m["matches"] = "=="
-	if c.From.PerWorkload {
-		m["matches"] = "startsWith"
+	m["test"] = "sub == '" + id.Subject + "'" // CEL
+	if prefix, several := strings.CutSuffix(id.Subject, "*"); several {
+		m["test"] = "sub.startsWith('" + prefix + "')"
 	}
 	if u, err := url.Parse(c.From.URL); err == nil {
 		_, path, _ := strings.Cut(u.Path, "/v1/")
@@ -91,8 +92,7 @@ func setups() map[string][]Step {
   "issuer_id": "<ISSUER_ID>",
   "match": {
     "audience": "${audience}",
-    "subject_prefix": "${subject}",
-    "condition": "claims.sub == \"${subject}\" || claims.sub.startsWith(\"${subject}/workload/\")"
+    "condition": "claims.${test}"
   },
   "target": {"type": "service_account", "service_account_id": "${service_account_id}"},
   "oauth_scope": "workspace:inference",
@@ -122,7 +122,7 @@ func setups() map[string][]Step {
     "Action": "sts:AssumeRoleWithWebIdentity",
     "Condition": {
       "StringEquals": {"${issuer_path}:aud": "${audience}"},
-      "StringLike": {"${issuer_path}:sub": ["${subject}", "${subject}/workload/*"]}
+      "StringLike": {"${issuer_path}:sub": "${subject}"}
     }
   }]
 }`},
@@ -141,8 +141,8 @@ func setups() map[string][]Step {
 			{"Create a pool and a provider that trusts the uploaded key set. A subject has at most 127 characters there:",
 				"gcloud iam workload-identity-pools create <POOL> --location=global\n" +
 					"gcloud iam workload-identity-pools providers create-oidc <PROVIDER> --location=global --workload-identity-pool=<POOL> \\\n" +
-					"  --issuer-uri='${issuer}' --allowed-audiences='${audience}' --jwk-json-path='${jwks}' \\\n" +
-					"  --attribute-mapping='google.subject=assertion.sub' --attribute-condition=\"assertion.sub.startsWith('${subject}')\""},
+					"  --issuer-uri='${issuer}' --allowed-audiences='${audience}' --jwk-json-path=jwks.json \\\n" +
+					"  --attribute-mapping='google.subject=assertion.sub' --attribute-condition=\"assertion.${test}\""},
 			{"Let the subject act as the service account:",
 				"gcloud iam service-accounts add-iam-policy-binding ${service_account} --role=roles/iam.workloadIdentityUser \\\n" +
 					"  --member='principal://iam.googleapis.com/projects/<PROJECT_NUMBER>/locations/global/workloadIdentityPools/<POOL>/subject/${subject}'"},
@@ -176,5 +176,20 @@ func setups() map[string][]Step {
 	}
 }
 
-// IdentityOf is what the unit's custodians say of a filled record.
-func IdentityOf(*statement.CustodyStatement, *statement.Credential) Identity { return Identity{} }
+// IdentityOf is what the unit's custodians say for a filled record, with "*" for the workload where each gets a secret of its own. It is
+// empty for a unit without a federation.
+func IdentityOf(unit *statement.CustodyStatement, c *statement.Credential) Identity {
+	f := unit.Federation
+	exchange, ok := custody.FindExchange(c.From.Parameters["exchange"])
+	if f == nil || c.Source != "federation" || !ok {
+		return Identity{}
+	}
+	id := Identity{Issuer: f.Issuer, Subject: f.Subject(unit.Unit, c.ID, ""), Audience: c.From.Parameters["audience"], JWKS: f.Issuer + "/jwks.json"}
+	if c.From.PerWorkload {
+		id.Subject = f.Subject(unit.Unit, c.ID, "*")
+	}
+	if id.Audience == "" {
+		id.Audience = exchange.Audience
+	}
+	return id
+}

@@ -28,7 +28,7 @@ type Open struct {
 	Proof      workload.Proof // Value has memory of its own: the custodian may wipe it
 	Asserted   []Field        // attributes that only the gateway vouches for
 	Body       []byte         // sent as BODY frames; whole in memory on both ends, bounded by Limits.Body
-	Free       func()         // lends Body's memory to another request, and sets Body to nil: nobody may read it any more. Nil where it was not lent
+	Free       func()         `json:"-"` // lends Body's memory to another request, and sets Body to nil: nobody may read it any more. Nil where it was not lent
 }
 
 // Response is the custodian's answer, from the upstream or its own refusal.

@@ -274,6 +274,12 @@ func (s *syncBuffer) String() string {
 // newWorld makes a custodian c1 that holds research-openai and research-anthropic and nothing of support.
 func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	t.Helper()
+	return newWorldWith(t, nil, opts...)
+}
+
+// newWorldWith changes the parts before the first set.
+func newWorldWith(t testing.TB, change func(*Parts), opts ...estatetest.Option) *world {
+	t.Helper()
 	w := &world{t: t, estate: estatetest.New(t, opts...), logs: &syncBuffer{}, events: &events{}}
 	w.wire = &wire{w: w}
 	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
@@ -308,6 +314,9 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },
 		Log:   slog.New(slog.NewJSONHandler(w.logs, nil)), Metrics: &metrics.Registry{},
 	}
+	if change != nil {
+		change(&w.parts)
+	}
 	w.Custodian = New(w.parts)
 	must(t, w.Adopt(w.estate.Set))
 	envs, err := estate.ReadRecords(w.estate.Dir.Store(), "workload-key")
@@ -316,7 +325,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 		must(t, w.Take(&statement.Record{Kind: "workload-key", Envelope: env}))
 	}
 	w.Rekey()
-	if w.estate.Set.Serves("c1", "research-openai") {
+	if cr, _, _ := w.estate.Set.Credential("research-openai"); cr.Source == "sealed" && w.estate.Set.Serves("c1", cr.ID) {
 		w.handover("research-openai", 1, demoKey)
 	}
 	w.handover("research-anthropic", 1, "demo-upstream-key-of-research-0002")

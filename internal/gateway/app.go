@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/garbage"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/process"
@@ -115,7 +116,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if _, err := rt.Restrict(set.Charter.RequireConfinement); err != nil {
 		return err
 	}
-	serve.LetGather()
+	garbage.LetGather()
 	return r.serve(ctx, r.cert.Listen(l))
 }
 

@@ -1,5 +1,5 @@
-// Package serve is what the processes that answer workloads and owners over the network have in common: their certificate, a line
-// in the log for each request, and how much garbage gathers. The custodian is none of them.
+// Package serve is what the processes that answer workloads and owners over the network have in common: their certificate, and a
+// line in the log for each request. The custodian is none of them.
 package serve
 
 import (

@@ -29,6 +29,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/custodian/unitkey"
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/garbage"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
@@ -113,6 +114,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	h.Isolation.Undumpable = h.confined.NotDumpable
+	garbage.LetGather()
 	go admins.Serve(hop.Own(operators)) // closing works from the start; ends with Close
 
 	defer h.issuers.Close()

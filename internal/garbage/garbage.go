@@ -1,4 +1,5 @@
-package serve
+// Package garbage says how much of it a process that passes requests on lets gather before it is collected.
+package garbage
 
 import (
 	"os"
@@ -7,12 +8,13 @@ import (
 	"runtime/metrics"
 )
 
-// garbage is how many bytes of it may gather.
-const garbage = 16 << 20
+// least is how many bytes may gather, however little is live.
+const least = 16 << 20
 
-// LetGather lets 16 MiB of garbage gather before they are collected, however little is live. Go collects when there is
-// as much garbage as there are live bytes, and of those a process that passes requests on has few: it would collect many
-// times a second. Where more than that is live, Go's own rule holds. GOGC in the environment has been chosen by somebody and stays.
+// LetGather lets 16 MiB of garbage gather before they are collected, or half as much as is live where that is more. Go itself
+// collects when there is as much as is live. Of live bytes a process that passes requests on has few while it is busy: it would
+// collect many times a second. It has many while many streams are open, which are idle most of the time. GOGC in the environment
+// has been chosen by somebody and stays.
 func LetGather() {
 	if os.Getenv("GOGC") == "" {
 		gather(new(collected))
@@ -34,4 +36,4 @@ func gather(c *collected) {
 const leastHeap = 4 << 20
 
 // percent is the garbage that may gather, as a share of what is live.
-func percent(live uint64) int { return int(max(100, 100*garbage/max(live, leastHeap))) }
+func percent(live uint64) int { return int(max(50, 100*least/max(live, leastHeap))) }

@@ -184,6 +184,7 @@ func (d *Draft) Record() (statement.Credential, error) {
 	if c.From.URL == "" {
 		c.From.URL = filled(way.URL)
 	}
+	c.Inject.Region = filled(way.Inject.Region)
 	if c.From.Parameters = map[string]string{}; d.Source != "sealed" {
 		for _, p := range d.parameters(way) {
 			if v := take(p.Name); v != "" && v != way.Parameters[p.Name] {

@@ -142,10 +142,9 @@ func (c *Custodian) intend(u *use) (err error) {
 
 // send is the one send of an intent: fetch, look once more, inject, send. There is no retry and no redirect.
 func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.Patterns, *hop.Refusal) {
-	held, patterns, err := u.secret.Fetch(u.intent)
-	secret := held.Value
+	secret, patterns, err := u.secret.Fetch(u.intent)
 	if err == nil {
-		err = u.credential.pin.Check(secret)
+		err = u.credential.pin.Check(&secret)
 	}
 	if err != nil {
 		c.Log.Error("a secret cannot be used", "credential", u.Credential, "error", err)
@@ -154,18 +153,10 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	if no := c.still(u); no != nil {
 		return nil, nil, u.unsent(no)
 	}
-	room := make([]byte, 0, len(u.target)+len(u.credential.Inject.Name)+3*secret.Len()+2) // growing would leave copies behind
-	target := u.credential.pin.AppendTarget(room, u.target, secret)
-	name, value := u.credential.pin.Field(secret)
-	resp, err := u.credential.connections().Send(ctx, &egress.Request{
-		Method: u.open.Method,
-		Target: target,
-		Header: u.header,
-		Secret: egress.Secret{Name: name, Value: value},
-		Body:   u.body,
-	})
-	clear(target)
-	clear(value)
+	req := &egress.Request{Method: u.open.Method, Header: u.header, Body: u.body}
+	u.credential.pin.Inject(req, u.target, &secret, c.Clock())
+	resp, err := u.credential.connections().Send(ctx, req)
+	req.Wipe()
 	if err == nil && resp.Sent && u.open.Free != nil {
 		u.open.Free()
 	}

@@ -38,8 +38,8 @@ func TestUse(t *testing.T) {
 		t.Errorf("order of events (-want +got):\n%s", diff)
 	}
 	r := w.wire.sent[0]
-	if string(r.Target) != "/v1/chat/completions" || r.Method != "POST" || r.Secret.Name != "Authorization" || string(r.Secret.Value) != "Bearer "+demoKey {
-		t.Errorf("sent %s %s with %s", r.Method, r.Target, r.Secret.Name)
+	if string(r.Target) != "/v1/chat/completions" || r.Method != "POST" || r.Secrets[0].Name != "Authorization" || string(r.Secrets[0].Value) != "Bearer "+demoKey {
+		t.Errorf("sent %s %s with %s", r.Method, r.Target, r.Secrets[0].Name)
 	}
 	if got, want := string(r.Body), `{"model":"demo-small","max_tokens":10,"messages":[{"role":"user","content":"hello"}]}`; got != want {
 		t.Errorf("body %s, want %s", got, want)
@@ -759,7 +759,7 @@ func TestRotation(t *testing.T) {
 		t.Errorf("the request in flight: %+v", a.refusal)
 	}
 	w.do(w.chat())
-	if got := string(w.wire.sent[1].Secret.Value); got != "Bearer "+second {
+	if got := string(w.wire.sent[1].Secrets[0].Value); got != "Bearer "+second {
 		t.Error("the next request has the old secret")
 	}
 	intents := w.ledger.of(entry.Intent)
@@ -865,8 +865,8 @@ func TestQueryInjection(t *testing.T) {
 		t.Fatal(a.refusal)
 	}
 	r := w.wire.sent[0]
-	if string(r.Target) != "/v1/chat/completions?beta=true&key="+demoKey || r.Secret.Name != "" {
-		t.Errorf("sent to %s with %q", r.Target, r.Secret.Name)
+	if string(r.Target) != "/v1/chat/completions?beta=true&key="+demoKey || r.Secrets[0].Name != "" {
+		t.Errorf("sent to %s with %q", r.Target, r.Secrets[0].Name)
 	}
 	if all := fmt.Sprint(w.ledger.all, string(w.ledger.payloads[0])); strings.Contains(all, demoKey) {
 		t.Error("the ledger holds the secret")

@@ -167,7 +167,7 @@ func (w *wire) Send(ctx context.Context, r *egress.Request) (*egress.Response, e
 	w.w.events.add("send")
 	kept := *r
 	kept.Target = bytes.Clone(r.Target)
-	kept.Secret.Value = bytes.Clone(r.Secret.Value)
+	kept.Secrets[0].Value = bytes.Clone(r.Secrets[0].Value)
 	w.mu.Lock()
 	w.sent = append(w.sent, kept)
 	w.mu.Unlock()

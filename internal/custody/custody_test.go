@@ -39,6 +39,7 @@ func TestTemplates(t *testing.T) {
 			}
 			c := statement.Credential{ID: "x", Template: tt.Name, Source: way.Source, From: statement.From{URL: words.Replace(way.URL), Parameters: map[string]string{}}}
 			c.Destination.Origin = words.Replace(tt.Origin)
+			c.Inject.Region = words.Replace(way.Inject.Region)
 			if c.Destination.Origin == "" {
 				c.Destination.Origin = "https://api.example.com"
 			}

@@ -50,7 +50,7 @@ func Templates() []Template {
 			Paths:  []string{"POST /model/*/invoke", "POST /model/*/invoke-with-response-stream", "POST /model/*/converse", "POST /model/*/converse-stream"},
 			Probe:  statement.Probe{Method: "GET", Path: "/async-invoke", Status: 403, Holds: "security token included in the request is"}, // invalid, or expired
 			Ways: []Way{
-				{Source: "federation", Inject: statement.Inject{As: "sigv4", Name: "bedrock"}, URL: "https://sts.{region}.amazonaws.com/", Parameters: map[string]string{"exchange": "aws"}},
+				{Source: "federation", Inject: statement.Inject{As: "sigv4", Name: "bedrock", Region: "{region}"}, URL: "https://sts.{region}.amazonaws.com/", Parameters: map[string]string{"exchange": "aws"}},
 				{Source: "sealed", Inject: bearer},
 			},
 		},

@@ -112,6 +112,8 @@ func Check(c statement.Credential) error {
 		return no("the template %s leaves destination.methods and paths to the record", c.Template)
 	case c.Inject.As == "":
 		return no("the template %s does not say how a secret of source %s is put in: inject", c.Template, c.Source)
+	case (c.Inject.As == "sigv4") != (c.Inject.Region != ""):
+		return no("inject as %s with the region %q; sigv4 needs the one of its origin, and nothing else has any: inject.region", c.Inject.As, c.Inject.Region)
 	case c.Source != "sealed" && c.From.URL == "":
 		return no("source %s needs from.url", c.Source)
 	}

@@ -75,7 +75,11 @@ func Fill(c statement.Credential) (statement.Credential, error) {
 	fill(&c.Dialect, t.Dialect)
 	if way, ok := t.Way(c.Source); ok {
 		if c.Inject.As == "" {
+			region := c.Inject.Region
 			c.Inject = way.Inject
+			c.Inject.Region = ""
+			fill(&c.Inject.Region, region)
+			fill(&c.Inject.Region, way.Inject.Region)
 		}
 		fill(&c.From.URL, way.URL)
 		if len(way.Parameters) > 0 {

@@ -246,9 +246,11 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 			d.want(custodians[k], "reference", at(path+".custodians", j), "%q is not a custodian of the unit %s", k, unit)
 		}
 		checkDestination(&cr.Destination, cr.Template, path+".destination", d)
-		d.oneOf(cr.Inject.As, path+".inject.as", append([]string{"bearer", "header", "query"}, optional(cr.Template)...)...)
-		named := cr.Inject.As == "header" || cr.Inject.As == "query"
-		d.want(named == (cr.Inject.Name != "") && isToken(cr.Inject.Name), "value", path+".inject", "inject as %q has the name %q", cr.Inject.As, cr.Inject.Name)
+		d.oneOf(cr.Inject.As, path+".inject.as", append([]string{"bearer", "header", "query", "sigv4", "tls"}, optional(cr.Template)...)...)
+		in := cr.Inject
+		named := slices.Contains([]string{"header", "query", "sigv4"}, in.As)
+		d.want(named == (in.Name != "") && isToken(in.Name), "value", path+".inject", "inject as %q has the name %q", in.As, in.Name)
+		d.want((in.Region == "" || in.As == "" || in.As == "sigv4") && (in.Region != "" || in.As != "sigv4"), "value", path+".inject", "inject as %q has the region %q", in.As, in.Region)
 	}
 	checkFederation(cu, d)
 	tenant := func(id string) string {

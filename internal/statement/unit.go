@@ -126,8 +126,11 @@ type Destination struct {
 
 // Inject says how the secret is put into a request.
 type Inject struct {
-	As   string `yaml:"as"`   // bearer, header or query
-	Name string `yaml:"name"` // header or query parameter name; not for bearer
+	// As is bearer, header or query, where the secret itself is sent; sigv4, where it signs the request for AWS; or tls, where it is a client
+	// certificate with its key.
+	As     string `yaml:"as"`
+	Name   string `yaml:"name"`   // header or query parameter name; for sigv4 the service, such as bedrock
+	Region string `yaml:"region"` // for sigv4
 	// With are header fields that the provider wants beside it, "Name: value" and no secret.
 	With []string `yaml:"with"`
 }

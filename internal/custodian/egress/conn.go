@@ -144,8 +144,7 @@ func (p *Pool) dial(ctx context.Context) (*conn, error) {
 		err = c.tunnel()
 	}
 	if err == nil {
-		c.tls = tls.Client(c.raw, p.tls)
-		err = c.tls.HandshakeContext(ctx)
+		err = c.shake(ctx)
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -159,6 +158,24 @@ func (p *Pool) dial(ctx context.Context) (*conn, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", p.origin.field, err)
 	}
 	return c, nil
+}
+
+// shake speaks TLS with the origin. A resumed session rests on a handshake in which the certificate was asked for.
+func (c *conn) shake(ctx context.Context) error {
+	cfg, asked := c.pool.tls, true
+	if own := cfg.GetClientCertificate; own != nil {
+		asked = false
+		cfg = cfg.Clone()
+		cfg.GetClientCertificate = func(i *tls.CertificateRequestInfo) (*tls.Certificate, error) { asked = true; return own(i) }
+	}
+	c.tls = tls.Client(c.raw, cfg)
+	if err := c.tls.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if !asked && !c.tls.ConnectionState().DidResume {
+		return ErrUnasked
+	}
+	return nil
 }
 
 func (p *Pool) add(c *conn) error {
@@ -298,9 +315,12 @@ func (c *conn) part(err error) error {
 func (c *conn) writeHead(r *Request) (rest []byte, err error) {
 	p := c.pool.buffers.Get().(*[]byte)
 	b := *p
-	size := len(r.Method) + len(r.Target) + len(c.pool.origin.field) + len(r.Secret.Name) + len(r.Secret.Value) + 96
+	size := len(r.Method) + len(r.Target) + len(c.pool.origin.field) + 96
 	for i := range r.Header {
 		size += len(r.Header[i].Name) + len(r.Header[i].Value) + 4
+	}
+	for i := range r.Secrets {
+		size += len(r.Secrets[i].Name) + len(r.Secrets[i].Value) + 4
 	}
 	if cap(b) < size { // grown before the secret is in it: no copy of it stays behind
 		b = make([]byte, 0, size)
@@ -310,8 +330,10 @@ func (c *conn) writeHead(r *Request) (rest []byte, err error) {
 	for i := range r.Header {
 		b = append(append(append(append(b, r.Header[i].Name...), ": "...), r.Header[i].Value...), "\r\n"...)
 	}
-	if r.Secret.Name != "" {
-		b = append(append(append(append(b, r.Secret.Name...), ": "...), r.Secret.Value...), "\r\n"...)
+	for i := range r.Secrets {
+		if s := &r.Secrets[i]; s.Name != "" {
+			b = append(append(append(append(b, s.Name...), ": "...), s.Value...), "\r\n"...)
+		}
 	}
 	if len(r.Body) > 0 || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH" {
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n"...)
@@ -349,8 +371,10 @@ func (r *Request) check() error {
 			return fmt.Errorf("%w: header field %q", errRequest, f.Name)
 		}
 	}
-	if s := &r.Secret; s.Name != "" && (!token(s.Name) || !text(s.Value) || reserved(s.Name)) {
-		return fmt.Errorf("%w: header field %q that carries the credential", errRequest, s.Name)
+	for i := range r.Secrets {
+		if s := &r.Secrets[i]; s.Name != "" && (!token(s.Name) || !text(s.Value) || reserved(s.Name)) {
+			return fmt.Errorf("%w: header field %q that carries the credential", errRequest, s.Name)
+		}
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ var (
 	ErrResponse = errors.New("malformed answer of the upstream")
 	// ErrClosed means that the pool was closed: frozen, rotated or shutting down.
 	ErrClosed = errors.New("connections of this credential are closed")
+	// ErrUnasked means that the upstream did not ask for the client certificate that is the credential. ErrNotSent holds too.
+	ErrUnasked = errors.New("the upstream did not ask for a client certificate, so nothing would show who sends; look whether the origin and its port are right")
 )
 
 // Config is what a Pool is made of. Zero durations and numbers take the default given.
@@ -57,9 +59,17 @@ type Request struct {
 	Method string
 	Target []byte // origin-form, the exact bytes: path and query
 	Header []hop.Field
-	// Secret is the field that carries the credential, if a header field does; written after Header. Its bytes are not kept.
-	Secret Secret
-	Body   []byte // must not change until the response's body is closed
+	// Secrets are the fields that carry the credential, if header fields do; written after Header. Their bytes are not kept.
+	Secrets [2]Secret
+	Body    []byte // must not change until the response's body is closed
+}
+
+// Wipe overwrites the bytes that may hold the credential: those of Target and Secrets.
+func (r *Request) Wipe() {
+	clear(r.Target)
+	for _, s := range r.Secrets {
+		clear(s.Value)
+	}
 }
 
 // Secret is a header field whose value is not a string, so that its owner can wipe it.
@@ -133,6 +143,9 @@ func New(cfg Config) (*Pool, error) {
 	}
 	if cfg.Certificate != nil {
 		p.tls.Certificates = []tls.Certificate{*cfg.Certificate}
+	}
+	if cfg.Certificate != nil {
+		p.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cfg.Certificate, nil }
 	}
 	if d.CA != "" {
 		roots, err := x509.SystemCertPool()

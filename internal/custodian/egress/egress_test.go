@@ -119,7 +119,7 @@ func pool(t testing.TB, u *upstream, edit ...func(*Config)) *Pool {
 
 func post(body string) *Request {
 	return &Request{Method: "POST", Target: []byte("/v1/chat/completions"), Header: []hop.Field{{Name: "Content-Type", Value: "application/json"}},
-		Secret: Secret{"Authorization", []byte("Bearer demo-upstream-key-1")}, Body: []byte(body)}
+		Secrets: [2]Secret{{"Authorization", []byte("Bearer demo-upstream-key-1")}}, Body: []byte(body)}
 }
 
 func TestSend(t *testing.T) {
@@ -459,8 +459,8 @@ func TestRequestRefused(t *testing.T) {
 		"length":           func(r *Request) { r.Header[0].Name = "content-length" },
 		"encoding":         func(r *Request) { r.Header[0].Name = "Transfer-Encoding" },
 		"expect":           func(r *Request) { r.Header[0].Name = "Expect" },
-		"break in secret":  func(r *Request) { r.Secret.Value = []byte("a\r\nX: y") },
-		"secret as length": func(r *Request) { r.Secret.Name = "Content-Length" },
+		"break in secret":  func(r *Request) { r.Secrets[0].Value = []byte("a\r\nX: y") },
+		"secret as length": func(r *Request) { r.Secrets[1].Name = "Content-Length" },
 	} {
 		r := post("{}")
 		edit(r)

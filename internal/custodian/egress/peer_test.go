@@ -117,7 +117,7 @@ func BenchmarkSend(b *testing.B) {
 	header := []hop.Field{{Name: "Content-Type", Value: "application/json"}, {Name: "Accept", Value: "application/json"},
 		{Name: "User-Agent", Value: "OpenAI/Go 3.0.0"}, {Name: "X-Stainless-Lang", Value: "go"}, {Name: "Accept-Encoding", Value: "identity"}}
 	own := func(ctx context.Context, body []byte) error {
-		r, err := p.Send(ctx, &Request{Method: "POST", Target: []byte("/v1"), Header: header, Secret: Secret{"Authorization", []byte("Bearer demo-upstream-key-1")}, Body: body})
+		r, err := p.Send(ctx, &Request{Method: "POST", Target: []byte("/v1"), Header: header, Secrets: [2]Secret{{"Authorization", []byte("Bearer demo-upstream-key-1")}}, Body: body})
 		if err != nil {
 			return err
 		}

@@ -163,7 +163,7 @@ func (k *Keeper) ready(s *slot, got *source.Secret) (*Held, error) {
 	if got.Value.Empty() {
 		return nil, fmt.Errorf("%w: it is empty", ErrUnfit)
 	}
-	if err := k.Check(got.Value); err != nil {
+	if err := k.Check(got); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
 	h.Fingerprint = k.Fingerprint(got.Value.Reveal())

@@ -14,7 +14,6 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/ledger"
-	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -40,7 +39,7 @@ type Config struct {
 	// Fingerprint is keyed.
 	Fingerprint func([]byte) string
 	// Check reports whether a secret can be injected as the record says.
-	Check func(secret.Value) error
+	Check func(*source.Secret) error
 	// May is nil when the credential could be used now: not closed, news fresh, ledger cosigned, its owner live. Nothing is fetched otherwise.
 	May func() error
 	// Entry begins an entry.

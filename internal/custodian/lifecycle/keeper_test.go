@@ -161,7 +161,7 @@ func newBench(t *testing.T, change func(*bench)) *bench {
 		Tenant: "acme", Unit: "research", Source: b.provider, Dir: dir, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Root:        func() *sealed.Held { return nil },
 		Fingerprint: func(b []byte) string { return fmt.Sprintf("fp-%d-%s", len(b), b[len(b)-2:]) },
-		Check:       func(v secret.Value) error { return nil },
+		Check:       func(*source.Secret) error { return nil },
 		May: func() error {
 			if err := b.shut.Load(); err != nil {
 				return *err
@@ -394,7 +394,7 @@ func TestFailures(t *testing.T) {
 			b.change = func(s *source.Secret) { s.Value = secret.New([]byte("demo-key\nof two lines")) }
 		}, ErrUnfit, "unfit"},
 		"bad session":   {func(b *bench) { b.change = func(s *source.Secret) { s.Session = secret.New([]byte("a\nb")) } }, ErrUnfit, "unfit"},
-		"not to inject": {func(b *bench) { b.cfg.Check = func(secret.Value) error { return errors.New("demo") } }, ErrUnfit, "unfit"},
+		"not to inject": {func(b *bench) { b.cfg.Check = func(*source.Secret) error { return errors.New("demo") } }, ErrUnfit, "unfit"},
 		"no lease":      {func(b *bench) { b.change = func(s *source.Secret) { s.Lease = "" } }, ErrUnfit, "unfit"},
 		"telling lease": {func(b *bench) { b.change = func(s *source.Secret) { s.Lease = "x" + string(s.Value.Reveal()) } }, ErrUnfit, "unfit"},
 		"expired":       {func(b *bench) { b.change = func(s *source.Secret) { s.Expires = s.Issued.Add(-time.Second) } }, ErrUnfit, "unfit"},

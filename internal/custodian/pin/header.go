@@ -21,7 +21,7 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 			return nil, refuse("a malformed header field")
 		}
 		name := fold(f.Name)
-		if local(name) || authField(name) || p.Credential.Inject.As == "header" && name == fold(p.Credential.Inject.Name) || slices.Contains(named, name) {
+		if local(name) || authField(name) || p.sets(name) || slices.Contains(named, name) {
 			continue
 		}
 		if bit := once(name); bit != 0 {
@@ -43,6 +43,17 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 		out = append(out, hop.Field{Name: name, Value: value})
 	}
 	return append(out, hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
+}
+
+// sets reports whether a field, folded, is the injection's to write.
+func (p *Pin) sets(name string) bool {
+	switch in := &p.Credential.Inject; in.As {
+	case "header":
+		return name == fold(in.Name)
+	case "sigv4":
+		return strings.HasPrefix(name, "x-amz-") || name == "date"
+	}
+	return false
 }
 
 // Response returns the upstream's header or trailer fields that go back to the client: none that is hop-by-hop, sets

@@ -215,7 +215,7 @@ func (p *Pin) checkQuery(query string) error {
 	for i := 0; i < len(query); i++ {
 		c := query[i]
 		if c == '%' {
-			if i+2 >= len(query) || !hex(query[i+1]) || !hex(query[i+2]) {
+			if i+2 >= len(query) || !hexDigit(query[i+1]) || !hexDigit(query[i+2]) {
 				return refuse("the query has a broken percent-encoding")
 			}
 		} else if !unreserved(c) && strings.IndexByte("!$&'()*+,;=:@/?", c) < 0 {
@@ -236,7 +236,7 @@ func (p *Pin) checkQuery(query string) error {
 	return nil
 }
 
-func hex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+func hexDigit(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // authenticates compares a query parameter's name, decoded until nothing changes, with the names that carry credentials.
 func (p *Pin) authenticates(name string) bool {

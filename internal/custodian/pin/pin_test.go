@@ -1,6 +1,9 @@
 package pin
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"math/rand"
 	"net/url"
@@ -10,6 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/sigv4"
+	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
@@ -264,7 +270,8 @@ func TestResponse(t *testing.T) {
 }
 
 func TestInject(t *testing.T) {
-	v := secret.New([]byte("demo+key/1"))
+	of := func(text string) *source.Secret { return &source.Secret{Value: secret.New([]byte(text))} }
+	v := of("demo+key/1")
 	tests := []struct {
 		inject        statement.Inject
 		target, field string
@@ -280,19 +287,112 @@ func TestInject(t *testing.T) {
 		if err := p.Check(v); err != nil {
 			t.Error(err)
 		}
-		if got := string(p.AppendTarget(nil, "/v1/a?b=1", v)); got != tt.target {
-			t.Errorf("%+v: target %q", tt.inject, got)
+		r := &egress.Request{Method: "GET"}
+		p.Inject(r, "/v1/a?b=1", v, time.Now())
+		if string(r.Target) != tt.target {
+			t.Errorf("%+v: target %q", tt.inject, r.Target)
 		}
-		if name, value := p.Field(v); name+": "+string(value) != tt.field {
-			t.Errorf("%+v: field %s: %q", tt.inject, name, value)
+		if s := r.Secrets[0]; s.Name+": "+string(s.Value) != tt.field || r.Secrets[1].Name != "" {
+			t.Errorf("%+v: fields %s", tt.inject, r.Secrets)
+		}
+		r.Wipe()
+		if !v.Value.Equal([]byte("demo+key/1")) || bytes.ContainsAny(append(r.Target, r.Secrets[0].Value...), "demo") {
+			t.Errorf("%+v: wiped %q, and left %q %q", tt.inject, v.Value.Reveal(), r.Target, r.Secrets[0].Value)
+		}
+		if g := p.Guarded(v); len(g) != 1 || !g[0].Equal([]byte("demo+key/1")) {
+			t.Errorf("%+v: guarded %d", tt.inject, len(g))
 		}
 		for _, bad := range []string{"", "demo\r\nX: y", "demo\x00", " demo", "demo ", "dé"} {
-			if p.Check(secret.New([]byte(bad))) == nil {
+			if p.Check(of(bad)) == nil {
 				t.Errorf("%+v: %q accepted", tt.inject, bad)
 			}
 		}
-		if err := p.Check(secret.New([]byte("Basic demo"))); (err == nil) != (tt.inject.As == "header") {
+		if err := p.Check(of("Basic demo")); (err == nil) != (tt.inject.As == "header") {
 			t.Errorf("%+v: inner space: %v", tt.inject, err)
+		}
+	}
+}
+
+func TestInjectKinds(t *testing.T) {
+	for _, tt := range []struct {
+		in statement.Inject
+		ok bool
+	}{
+		{statement.Inject{As: "sigv4", Name: "bedrock", Region: "eu-central-1"}, true},
+		{statement.Inject{As: "sigv4", Name: "bedrock"}, false},
+		{statement.Inject{As: "sigv4", Region: "eu-central-1"}, false},
+		{statement.Inject{As: "sigv4", Name: "s3", Region: "eu-central-1"}, false}, // signs paths by another rule
+		{statement.Inject{As: "sigv4", Name: "bed/rock", Region: "eu-central-1"}, false},
+		{statement.Inject{As: "sigv4", Name: "bedrock", Region: "eu/1"}, false},
+		{statement.Inject{As: "tls"}, true},
+		{statement.Inject{As: "tls", Name: "x"}, false},
+		{statement.Inject{As: "tls", Region: "eu-central-1"}, false},
+		{statement.Inject{As: "bearer", Region: "eu-central-1"}, false},
+		{statement.Inject{As: "cookie", Name: "x"}, false},
+		{statement.Inject{As: "basic"}, false},
+	} {
+		c := explicit("/v1/a")
+		c.Inject = tt.in
+		if _, err := Compile(c); (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrRefused) {
+			t.Errorf("%+v: %v", tt.in, err)
+		}
+	}
+}
+
+func TestSigns(t *testing.T) {
+	c := explicit("/v1/*/invoke")
+	c.Inject = statement.Inject{As: "sigv4", Name: "bedrock", Region: "eu-central-1", With: []string{"X-Amz-Extra: 1"}}
+	p := compiled(t, c)
+	header, err := p.Header([]hop.Field{
+		{Name: "Content-Type", Value: "application/json"}, {Name: "X-Amz-Date", Value: "20000101T000000Z"}, {Name: "X-Amz-Security-Token", Value: "the client's"},
+		{Name: "X_Amz_Content_Sha256", Value: "UNSIGNED-PAYLOAD"}, {Name: "Authorization", Value: "AWS4-HMAC-SHA256 Credential=the client's"}, {Name: "Date", Value: "today"}, {Name: "X-A", Value: "1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	sum := sha256.Sum256([]byte("{}"))
+	for _, s := range []*source.Secret{
+		{Value: secret.New([]byte("demosecretaccesskey/0001+demo")), Public: "AKIDDEMO0001", Session: secret.New([]byte("demo-session-token-0001"))},
+		{Value: secret.New([]byte("AKIDDEMO0001:demosecretaccesskey/0001+demo"))}, // as an owner hands it over
+	} {
+		if err := p.Check(s); err != nil {
+			t.Fatal(err)
+		}
+		r := &egress.Request{Method: "POST", Header: header, Body: []byte("{}")}
+		p.Inject(r, "/v1/a%3A0/invoke", s, now)
+		want := []hop.Field{{Name: "Content-Type", Value: "application/json"}, {Name: "X-A", Value: "1"}, {Name: "X-Amz-Extra", Value: "1"}, {Name: "Accept-Encoding", Value: "identity"},
+			{Name: "X-Amz-Date", Value: "20260102T030405Z"}, {Name: "X-Amz-Content-Sha256", Value: hex.EncodeToString(sum[:])}}
+		if d := cmp.Diff(want, r.Header); d != "" {
+			t.Error(d)
+		}
+		signed := &sigv4.Request{Method: "POST", Target: "/v1/a%3A0/invoke", Body: sum, Fields: []sigv4.Field{{Name: "host", Value: []byte("api.example.com")},
+			{Name: "content-type", Value: []byte("application/json")}, {Name: "x-amz-extra", Value: []byte("1")}, {Name: "x-amz-date", Value: []byte("20260102T030405Z")},
+			{Name: "x-amz-content-sha256", Value: []byte(hex.EncodeToString(sum[:]))}}}
+		if !s.Session.Empty() {
+			signed.Fields = append(signed.Fields, sigv4.Field{Name: "x-amz-security-token", Value: []byte("demo-session-token-0001")})
+			if r.Secrets[1].Name != "X-Amz-Security-Token" || string(r.Secrets[1].Value) != "demo-session-token-0001" {
+				t.Errorf("%s", r.Secrets[1])
+			}
+		}
+		auth := sigv4.Scope{Region: "eu-central-1", Service: "bedrock"}.Authorization(signed, "AKIDDEMO0001", []byte("demosecretaccesskey/0001+demo"), now)
+		if r.Secrets[0].Name != "Authorization" || string(r.Secrets[0].Value) != string(auth) || string(r.Target) != "/v1/a%3A0/invoke" {
+			t.Errorf("%s, want %s", r.Secrets[0].Value, auth)
+		}
+		if len(header) != 4 {
+			t.Error("the use's own fields were changed")
+		}
+		if g := p.Guarded(s); !g[0].Equal([]byte("demosecretaccesskey/0001+demo")) || len(g) == 2 == s.Session.Empty() {
+			t.Errorf("guarded: %d", len(g))
+		}
+	}
+	for _, bad := range []*source.Secret{
+		{}, {Value: secret.New([]byte("demosecretaccesskey/0001+demo"))}, {Value: secret.New([]byte(":demosecretaccesskey/0001+demo"))}, {Value: secret.New([]byte("AKIDDEMO0001:short"))},
+		{Public: "AKID/DEMO01", Value: secret.New([]byte("demosecretaccesskey/0001+demo"))}, {Public: "AKIDDEMO0001", Value: secret.New([]byte("demosecretaccesskey/0001\ndemo"))},
+		{Public: "AKIDDEMO0001", Value: secret.New([]byte("demosecretaccesskey/0001+demo")), Session: secret.New([]byte("a\r\nb"))},
+	} {
+		if err := p.Check(bad); !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "demosecret") {
+			t.Errorf("%q: %v", bad.Public, err)
 		}
 	}
 }

@@ -51,6 +51,9 @@ type Answer struct {
 // NewClient returns a client without connections. edit may change the egress configuration, to add a client certificate for example.
 func NewClient(from statement.From, resolve Resolver, edit ...func(*egress.Config)) (*Client, error) {
 	u, err := url.Parse(from.URL)
+	if err == nil && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		err = errors.New("it holds more than https://host:port/path")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("from.url: %w", err)
 	}
@@ -80,7 +83,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	if !slices.ContainsFunc(r.Header, func(f hop.Field) bool { return f.Name == "Accept" }) {
 		header = append(header, hop.Field{Name: "Accept", Value: "application/json"})
 	}
-	resp, err := c.pool.Send(ctx, &egress.Request{Method: r.Method, Target: []byte(r.Path), Secret: r.Secret, Body: r.Body, Header: header})
+	resp, err := c.pool.Send(ctx, &egress.Request{Method: r.Method, Target: []byte(r.Path), Secrets: [2]egress.Secret{r.Secret}, Body: r.Body, Header: header})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDown, c.name, err)
 	}

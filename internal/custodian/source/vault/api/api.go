@@ -113,7 +113,7 @@ func (c *Client) Call(ctx context.Context, method, path string, token secret.Val
 		}
 		return a, nil
 	case got.Status == 429 || got.Status >= 500:
-		return nil, fmt.Errorf("%w: the vault answered status %d to %s: sealed, standing by or overloaded", source.ErrDown, got.Status, does)
+		return nil, fmt.Errorf("%w: the vault answered status %d to %s: it is sealed, stands by, is overloaded or fails; look there", source.ErrDown, got.Status, does)
 	case got.Status >= 400:
 		return nil, &refusal{got.Status, does}
 	}
@@ -130,7 +130,7 @@ func (r *refusal) Error() string {
 	hint := "see its audit log for the reason"
 	switch r.status {
 	case 403:
-		hint = "the policy of this login does not allow it, or the login was revoked"
+		hint = "role or policy of this login do not allow it, or the login was revoked"
 	case 404:
 		hint = "nothing is there, or it was deleted; look at from.url and namespace"
 	}

@@ -135,6 +135,9 @@ func (s *Source) Revoke(ctx context.Context, d ledger.Durable, old *source.Secre
 	if !d.Valid() {
 		return source.ErrNotDurable
 	}
+	if old.Value.Empty() {
+		return s.says(fmt.Errorf("%w: it takes the token itself, which is held no more", source.ErrCannotRevoke))
+	}
 	a, err := s.send(ctx, source.Request{Method: "DELETE", Path: s.revoke}, old.Value.Reveal())
 	if err != nil {
 		return err

@@ -239,6 +239,9 @@ func TestRefusals(t *testing.T) {
 		if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.words) || strings.Contains(err.Error(), "demo-") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+		if err := s.Revoke(context.Background(), sourcetest.Durable(t), &source.Secret{Lease: "of-before-a-restart"}); !errors.Is(err, source.ErrCannotRevoke) {
+			t.Errorf("%s: revoking what is held no more: %v", tt.name, err)
+		}
 		s.Close()
 		server.Close()
 	}

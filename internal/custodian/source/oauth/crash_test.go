@@ -108,6 +108,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				}
 				s.on(nil, nil)
 				s.whole(t, step.given)
+				s.late.Store(600)
 				c.start("c1")
 				if step.lost && !again {
 					c.refused(source.ErrRefused, "cut off", "authorize the client anew", "credential put")

@@ -27,8 +27,8 @@ type kept struct {
 
 // lineage is the exchanges of refresh tokens, one after another.
 type lineage struct {
-	turn  chan struct{} // held by who reads or writes State
-	limit time.Duration
+	turn   chan struct{} // held by who reads or writes State
+	marked int64         // the mark in State that is this source's own; under turn
 
 	mu      sync.Mutex
 	running chan result // an exchange that is under way, or whose token nobody has taken yet; nil for none
@@ -41,7 +41,7 @@ type result struct {
 	err    error
 }
 
-func newLineage() lineage { return lineage{turn: make(chan struct{}, 1), limit: patience} }
+func newLineage() lineage { return lineage{turn: make(chan struct{}, 1)} }
 
 // next returns the access token of the exchange that is under way, or of a new one. An exchange does not end with ctx: what it brings can
 // be had once.
@@ -109,8 +109,9 @@ func (s *Source) rotate(d ledger.Durable) (*source.Secret, error) {
 		if err := s.save(k); err != nil {
 			return nil, err
 		}
+		s.lineage.marked = k.begun
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.lineage.limit)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	a, err := s.at.Token(ctx, r, k.token)
 	if err == nil {
@@ -213,10 +214,21 @@ func (s *Source) load(r *endpoint.Root) (*kept, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("the refresh token kept for %s cannot be read; authorize the client anew and hand over what comes: reeve credential put", s.cfg.Record.ID)
+	case k.begun != s.lineage.marked && s.since(k.begun) < fence:
+		clear(k.token)
+		return nil, s.at.Says(fmt.Errorf("%w: an exchange that another process or the record before began may still be answered", source.ErrDown))
 	case len(k.token) == 0:
 		return nil, s.at.Says(fmt.Errorf("%w: %w", source.ErrRefused, errEnded))
 	}
 	return k, nil
+}
+
+// since is how long ago a mark was set; more than any fence for none, and for one that is still to come: the clock was set back.
+func (s *Source) since(begun int64) time.Duration {
+	if d := s.cfg.Clock().Sub(time.Unix(begun, 0)); begun != 0 && d >= 0 {
+		return d
+	}
+	return 2 * fence
 }
 
 func (s *Source) save(k *kept) error {

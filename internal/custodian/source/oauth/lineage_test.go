@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ type site struct {
 	d      ledger.Durable
 	root   string
 	home   string
+	begun  time.Time
+	late   atomic.Int64 // seconds that the custodians' clock has gone since
 
 	hooks   sync.Mutex
 	arrived func() bool              // at each call, before it is looked at: false breaks off; nil for nothing
@@ -74,7 +77,7 @@ func newSite(t testing.TB, words map[string]string, edit ...func(*site)) *site {
 	if words == nil {
 		words = map[string]string{"grant": "refresh_token", "revocation": "/oauth/revoke"}
 	}
-	s := &site{double: newDouble(words), t: t, d: sourcetest.Durable(t), root: handover(seed, "c1"), home: "c1"}
+	s := &site{double: newDouble(words), t: t, d: sourcetest.Durable(t), root: handover(seed, "c1"), home: "c1", begun: time.Now().Truncate(time.Second)}
 	s.server = httptest.NewUnstartedServer(s)
 	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	for _, f := range edit {
@@ -106,7 +109,7 @@ func (c *custodian) start(id string) {
 		c.Source.Close()
 	}
 	var err error
-	c.Source, err = brisk(c.config(id, c.state))
+	c.Source, err = New(c.config(id, c.state))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -120,7 +123,7 @@ func (s *site) config(id string, state source.State) source.Config {
 	if s.words["grant"] != "refresh_token" {
 		r.From.Home = ""
 	}
-	return source.Config{Custodian: id, Record: r, State: state, Clock: time.Now,
+	return source.Config{Custodian: id, Record: r, State: state, Clock: func() time.Time { return s.begun.Add(time.Duration(s.late.Load()) * time.Second) },
 		Root: func(ledger.Durable) (secret.Value, error) { return secret.New([]byte(s.root)), nil }}
 }
 
@@ -330,6 +333,36 @@ func TestCloseWaits(t *testing.T) {
 	c.start("c1")
 	c.fetch()
 	s.whole(t, 2)
+}
+
+// TestReload: the record changes while its endpoint is slow. Who has the next record waits until the exchange is over.
+func TestReload(t *testing.T) {
+	s := newSite(t, nil)
+	c := s.custodian("c1")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s.on(func() bool { close(arrived); <-release; return true }, nil)
+	go c.Source.Fetch(context.Background(), c.d, source.Ask{})
+	<-arrived
+	s.on(nil, nil)
+	old := c.Source.(*Source)
+	c.start("c1")
+	c.refused(source.ErrDown, "may still be answered")
+	s.late.Store(14)
+	c.refused(source.ErrDown, "may still be answered")
+	s.whole(t, 0)
+	close(release)
+	old.lineage.turn <- struct{}{} // the exchange is over
+	<-old.lineage.turn
+	c.fetch()
+	s.whole(t, 2)
+}
+
+// TestTokensThatAreHeldNoMore cannot be revoked by their lease.
+func TestTokensThatAreHeldNoMore(t *testing.T) {
+	s := newSite(t, nil)
+	if err := s.custodian("c1").Revoke(context.Background(), s.d, &source.Secret{Lease: "of-before-a-restart"}); !errors.Is(err, source.ErrCannotRevoke) {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestMovingHome is docs/procedures/moving-home.md. At no time do two custodians spend, and no use waits.

@@ -4,6 +4,7 @@ package oauth
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian/source"
@@ -11,8 +12,11 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 )
 
-// patience is for one exchange of a refresh token, whoever waits for it or does not.
-const patience = 10 * time.Second
+const (
+	patience = 10 * time.Second // for one exchange of a refresh token, whoever waits for it or does not
+	fence    = 15 * time.Second // how long a mark in State keeps others from spending what may be spent just now
+	parting  = 2 * time.Second  // that Close waits for an exchange
+)
 
 // Source is the token endpoint of one credential. The methods of source.Source are safe for concurrent use; refresh tokens are spent
 // one after another.
@@ -65,6 +69,8 @@ func (s *Source) Revoke(ctx context.Context, d ledger.Durable, old *source.Secre
 		return source.ErrNotDurable
 	case !s.at.Revokes():
 		return source.ErrCannotRevoke
+	case old.Value.Empty():
+		return fmt.Errorf("%w: it takes the token itself, which is held no more", source.ErrCannotRevoke)
 	}
 	r, err := s.at.Root(d)
 	if err != nil {
@@ -83,9 +89,13 @@ func (s *Source) until(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// Close ends its connections. It waits for an exchange of a refresh token, ten seconds at most: the answer holds the only copy of the next one.
+// Close ends its connections. It waits two seconds for an exchange of a refresh token, which ends in any case and stores what it brings: a
+// source with the same State waits for that.
 func (s *Source) Close() {
 	s.close()
-	s.lineage.turn <- struct{}{}
-	<-s.lineage.turn
+	select {
+	case s.lineage.turn <- struct{}{}:
+		<-s.lineage.turn
+	case <-time.After(parting):
+	}
 }

@@ -314,7 +314,7 @@ func TestConformance(t *testing.T) {
 				malformed = append(malformed, `{"ok":true,"access_token":"demo-access-token-1","token_type":"Bearer","refresh_token":7}`, `{"ok":true,"access_token":"demo-access-token-1","token_type":"Bearer","refresh_token":"\u0007"}`)
 			}
 			sourcetest.Run(t, sourcetest.Harness{
-				New:    brisk,
+				New:    New,
 				Record: func(origin string) statement.Credential { return record(origin, tt.words) },
 				Double: func(origin string) sourcetest.Double {
 					e := newDouble(tt.words)
@@ -329,13 +329,4 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
-}
-
-// brisk is New, whose exchanges give up sooner.
-func brisk(cfg source.Config) (source.Source, error) {
-	s, err := New(cfg)
-	if err == nil {
-		s.(*Source).lineage.limit = 2 * time.Second
-	}
-	return s, err
 }

@@ -142,9 +142,6 @@ func New(cfg Config) (*Pool, error) {
 		DynamicRecordSizingDisabled: true,
 	}
 	if cfg.Certificate != nil {
-		p.tls.Certificates = []tls.Certificate{*cfg.Certificate}
-	}
-	if cfg.Certificate != nil {
 		p.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cfg.Certificate, nil }
 	}
 	if d.CA != "" {

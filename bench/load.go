@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,10 +19,12 @@ import (
 // Target is one way to the upstream.
 type Target struct {
 	Name string
-	Addr string      // host:port
+	Addr string      // host:port, or the path of a socket
 	TLS  *tls.Config // nil for plain HTTP
-	Key  string      // what the client sends as bearer token
 	PIDs []int       // the processes between client and upstream, whose CPU and memory are counted
+
+	Key    string  // what the client sends as bearer token
+	Prover *prover // makes what it sends instead, if not nil
 }
 
 // Call is one kind of request.
@@ -47,30 +50,73 @@ func body(user string, size int, stream bool) []byte {
 	return append(append([]byte(head), bytes.Repeat([]byte("word "), max(size-len(head)-len(tail), 0)/5)...), tail...)
 }
 
+// path of every request.
+const path = "/v1/chat/completions"
+
 // client is one keep-alive connection that makes one request at a time.
 type client struct {
 	target  *Target
 	conn    net.Conn
 	r       *bufio.Reader
-	request []byte
+	body    []byte
+	request []byte // with the body
 }
 
 func (t *Target) dial(c Call) (*client, error) {
-	conn, err := net.DialTimeout("tcp", t.Addr, 5*time.Second)
+	conn, err := net.DialTimeout(network(t.Addr), t.Addr, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	if t.TLS != nil {
 		conn = tls.Client(conn, t.TLS)
 	}
-	head := fmt.Sprintf("POST /v1/chat/completions HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", t.Addr, t.Key, len(c.Body))
-	return &client{target: t, conn: conn, r: bufio.NewReaderSize(conn, 8<<10), request: append([]byte(head), c.Body...)}, nil
+	cl := &client{target: t, conn: conn, r: bufio.NewReaderSize(conn, 8<<10), body: c.Body}
+	if err := cl.prepare(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return cl, nil
+}
+
+// network of an address: sockets have a path.
+func network(addr string) string {
+	if filepath.IsAbs(addr) {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// prepare writes the request, with what proves it.
+func (c *client) prepare() error {
+	t := c.target
+	proof := "Content-Type: application/json\r\n"
+	if t.Key != "" {
+		proof += "Authorization: Bearer " + t.Key + "\r\n"
+	}
+	if t.Prover != nil {
+		var err error
+		if proof, err = t.Prover.prove(c.body); err != nil {
+			return err
+		}
+	}
+	to := t.Addr
+	if filepath.IsAbs(to) {
+		to = "localhost"
+	}
+	c.request = fmt.Appendf(c.request[:0], "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n", path, to, proof, len(c.body))
+	c.request = append(c.request, c.body...)
+	return nil
 }
 
 var errStatus = errors.New("status")
 
 // do makes one request. first is the time to the first byte of the body.
 func (c *client) do() (first, total time.Duration, err error) {
+	if p := c.target.Prover; p != nil && p.signer != nil { // each is another
+		if err := c.prepare(); err != nil {
+			return 0, 0, err
+		}
+	}
 	start := time.Now()
 	c.conn.SetDeadline(start.Add(20 * time.Second))
 	if _, err := c.conn.Write(c.request); err != nil {
@@ -79,6 +125,9 @@ func (c *client) do() (first, total time.Duration, err error) {
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		return 0, 0, err
+	}
+	if c.target.Prover != nil {
+		c.target.Prover.learn(resp.Header)
 	}
 	var one [1]byte
 	if _, err := io.ReadFull(resp.Body, one[:]); err != nil {

@@ -24,12 +24,16 @@ func (b *bench) measureAll(ctx context.Context) error {
 		return err
 	}
 	if b.only != "" {
-		return b.one(targets)
+		proving, err := b.proving()
+		if err != nil {
+			return err
+		}
+		return b.one(append(targets, proving...))
 	}
 	b.printf("Measured %s on %s/%s, %d CPUs (%s), kernel %s; %d turns of %s.\n\n", time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), cpuModel(), kernel(), b.rounds, b.each)
 	b.atRest()
-	for _, section := range []func(context.Context, []*Target) error{b.throughput, b.latency, b.weight} {
+	for _, section := range []func(context.Context, []*Target) error{b.throughput, b.levels, b.latency, b.weight} {
 		if err := section(ctx, targets); err != nil {
 			return err
 		}

@@ -146,22 +146,29 @@ func children(pid int) []int {
 	return all
 }
 
-// start starts a process and waits until addr takes connections.
+// start starts a process and waits until addr, a port or a socket, takes connections.
 func (b *bench) start(addr, path string, args ...string) (int, error) {
+	name := filepath.Base(path)
+	log, err := os.Create(filepath.Join(b.base, name+".log"))
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
 	cmd := exec.Command(path, args...)
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
 	b.others = append(b.others, cmd)
 	for range 250 {
-		if c, err := net.Dial("tcp", addr); err == nil {
+		if c, err := net.Dial(network(addr), addr); err == nil {
 			c.Close()
 			return cmd.Process.Pid, nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return 0, fmt.Errorf("%s does not listen on %s", filepath.Base(path), addr)
+	said, _ := os.ReadFile(log.Name())
+	return 0, fmt.Errorf("%s does not listen on %s; it says: %s", name, addr, said[max(0, len(said)-1000):])
 }
 
 func freeAddr() (string, error) {

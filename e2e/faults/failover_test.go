@@ -195,14 +195,24 @@ func gap(t testing.TB, f *feed.Follower, fault func()) (oldest time.Duration) {
 // that was published is lost or entered twice, and an old holder is silent. The gaps are printed.
 func TestFailover(t *testing.T) {
 	e, all := pair(t)
-	heard := make(chan string, 100)
-	f, err := feed.Follow(t.Context(), feed.Config{
-		URLs: []string{all[0].url, all[1].url}, Dir: t.TempDir(), Pin: e.Pin, Process: "c1", Sign: e.Endorse("c1"), Skew: time.Minute,
+	heard, dir := make(chan string, 100), t.TempDir()
+	// Nobody cosigns here, so the follower has its first set from the folder.
+	first, stop := context.WithCancel(t.Context())
+	f, err := feed.Follow(first, feed.Config{Folder: e.Dir.Signed(), Dir: dir, Pin: e.Pin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first set", func() bool { return f.Set() != nil })
+	stop()
+	f.Wait()
+	f, err = feed.Follow(t.Context(), feed.Config{
+		URLs: []string{all[0].url, all[1].url}, Dir: dir, Pin: e.Pin, Process: "c1", Sign: e.Endorse("c1"), Skew: time.Minute,
 		OnRecord: func(r *statement.Record) error { heard <- r.Kind; return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(f.Wait) // it writes to dir until its context has ended
 	until(t, "the first heartbeat", func() bool { return f.Age() != feed.Unknown })
 	for range 2 { // the two keys
 		<-heard

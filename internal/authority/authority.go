@@ -45,6 +45,7 @@ type Authority struct {
 	holder string // of the lease: the id and this run
 	pin    statement.Pin
 	estate string // the signed store's folder, only read
+	tiles  string // the published log
 	store  *store.Store
 	key    atomic.Pointer[feedKey]
 	scim   map[string]secret.Value // bearer tokens of the SCIM clients, by signal issuer
@@ -64,8 +65,11 @@ type Authority struct {
 	entered  map[id]bool
 	received map[id]*feed.Frame // records of the journal that are not published yet
 	shared   feed.Files         // the set of the journal
+	promise  string             // the receipt of this run's entry of the set in force; empty when another run made it
 	refused  map[id]bool        // record files that do not verify under the set in force
 	stamp    string             // of the signed store when it was last read
+
+	publications map[id]*feed.Publication // of the journal, by lock
 
 	mu        sync.Mutex  // guards what follows
 	lease     store.Lease // the zero Lease while another authority is known to hold it
@@ -105,7 +109,7 @@ const patience = 5 * time.Second
 // open begins over a store that is open. Nothing is published before attach.
 func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log *slog.Logger, m *metrics.Registry) (*Authority, error) {
 	a := &Authority{
-		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, store: db, limit: cfg.Followers, clock: time.Now, log: log,
+		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, tiles: cfg.TilesDir, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
 		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
 	}
@@ -133,6 +137,9 @@ func (a *Authority) catchUp() error {
 		if l.Kind == store.Entered {
 			a.entered[l.ID] = true
 			return nil
+		}
+		if l.Kind == store.Proven {
+			return a.proven(l)
 		}
 		frame, err := feed.ParseFrame(l.Body)
 		if err != nil {
@@ -283,8 +290,9 @@ func (a *Authority) pick(name string, frame *feed.Frame) error {
 // edition is a verified set as followers get it.
 type edition struct {
 	*statement.Set
-	line []byte // its frame
-	sum  string // of its files, as in heartbeats
+	frame feed.Frame
+	line  []byte // the frame
+	sum   string // of its files, as in heartbeats
 }
 
 // load verifies a store's newest set; nil when it is the one in force.
@@ -310,7 +318,8 @@ func (a *Authority) load(from statement.Store) (*edition, error) {
 		a.refuse(err)
 		return nil, err
 	}
-	e := &edition{set, (&feed.Frame{Set: trace.Read}).Encode(), trace.Read.Sum()}
+	e := &edition{Set: set, frame: feed.Frame{Set: trace.Read}, sum: trace.Read.Sum()}
+	e.line = e.frame.Encode()
 	if len(e.line) > feed.MaxFrame {
 		return nil, fmt.Errorf("the set is too large to be published: %d bytes as a frame, limit %d", len(e.line), feed.MaxFrame)
 	}
@@ -325,6 +334,7 @@ func (a *Authority) refuse(err error) {
 
 // putInForce makes a set the one that records are judged by, after it is entered where this authority publishes.
 func (a *Authority) putInForce(e *edition) error {
+	a.promise = ""
 	if a.epoch() != 0 {
 		if err := a.enterSet(e); err != nil {
 			return err
@@ -351,11 +361,14 @@ func (a *Authority) putInForce(e *edition) error {
 
 // enterSet gives a set its entry and its place in the journal.
 func (a *Authority) enterSet(e *edition) error {
-	publish := &entry.Entry{Type: entry.Publish, Estate: hex.EncodeToString(e.LockHash[:]), Reason: fmt.Sprintf("lock version %d", e.Lock.Version)}
-	if _, err := a.enter(e.LockHash, publish, nil, false); err != nil {
+	receipt, err := a.enter(e.LockHash, publishes(e.Set), nil, false)
+	if err != nil {
 		return err
 	}
-	return a.write(store.Line{Kind: store.Published, ID: e.LockHash, Body: e.line})
+	if receipt != "" {
+		a.promise = receipt
+	}
+	return a.write(store.Line{Kind: store.Published, ID: e.LockHash, Body: (&feed.Frame{Set: e.frame.Set}).Encode()})
 }
 
 // attach gives the authority its ledger.

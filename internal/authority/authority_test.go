@@ -118,6 +118,7 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 	if err := r.begin(); err != nil {
 		t.Fatal(err)
 	}
+	r.prove(t)
 	srv := httptest.NewServer(r.Handler())
 	t.Cleanup(srv.Close)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -157,6 +158,20 @@ func (r *rig) stream(t testing.TB, header string) *http.Response {
 	}
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
+}
+
+// prove shows the set in force, as the authority does once its log is cosigned.
+func (r *rig) prove(t testing.TB) {
+	t.Helper()
+	r.mu.Lock()
+	set := r.set
+	r.mu.Unlock()
+	p := new(feed.Publication)
+	p.Entry, p.Checkpoint = r.Published(t, "a1", set.LockHash, "w1")
+	if err := p.Check(set.Set, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	r.show(set, p)
 }
 
 // heard is what a follower's callbacks were given.
@@ -502,7 +517,7 @@ func TestSlowFollowerIsDropped(t *testing.T) {
 	}
 	join("slow")
 	quick := join("quick")
-	for range queue + 1 {
+	for range backlog + 1 {
 		if err := r.beat(); err != nil {
 			t.Fatal(err)
 		}

@@ -149,6 +149,7 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, cfg *Config,
 	a.judge(rt, log)
 	look := time.NewTicker(poll)
 	defer look.Stop()
+	unproven := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,6 +164,7 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, cfg *Config,
 			rt.Reloaded(errors.Join(cert.Load(fresh.TLS), a.readKeys(cfg)))
 		case <-look.C:
 			a.look(false)
+			unproven = a.proving(unproven)
 		}
 		a.judge(rt, log)
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// queue is how many frames a follower may be behind before it loses its stream: half a minute of heartbeats.
-	queue = 128
+	// backlog is how many frames a follower may be behind before it loses its stream: half a minute of heartbeats.
+	backlog = 128
 	// writeTimeout bounds one write to a follower.
 	writeTimeout = 5 * time.Second
 )
@@ -26,6 +26,7 @@ type follower struct {
 	lines   chan []byte
 	process string // of the charter: handovers to it are its own
 	key     statement.ServiceKey
+	bare    bool // it held no set when it came
 	cancel  context.CancelFunc
 }
 
@@ -36,12 +37,17 @@ func (a *Authority) broadcast(line []byte, custodian string) {
 		if custodian != "" && custodian != f.process {
 			continue
 		}
-		select {
-		case f.lines <- line:
-		default:
-			a.count.dropped.Inc()
-			a.drop(f)
-		}
+		a.queue(f, line)
+	}
+}
+
+// queue gives a follower a line. Callers hold mu.
+func (a *Authority) queue(f *follower, line []byte) {
+	select {
+	case f.lines <- line:
+	default:
+		a.count.dropped.Inc()
+		a.drop(f)
 	}
 }
 
@@ -147,7 +153,7 @@ func (a *Authority) join(ask *feed.Ask, key statement.ServiceKey, cancel context
 	if !a.room(ask.Process) {
 		return nil, nil, errBusy
 	}
-	f := &follower{lines: make(chan []byte, queue), process: ask.Process, key: key, cancel: cancel}
+	f := &follower{lines: make(chan []byte, backlog), process: ask.Process, key: key, bare: ask.Lock == "", cancel: cancel}
 	var first [][]byte
 	if ask.Lock != hex.EncodeToString(a.set.LockHash[:]) {
 		first = append(first, a.set.line)

@@ -53,8 +53,9 @@ var (
 type Frame struct {
 	Heartbeat *statement.Envelope `json:"heartbeat,omitempty"`
 	Set       Files               `json:"set,omitempty"`
-	Record    []byte              `json:"record,omitempty"` // the exact bytes of the record's file: a DSSE envelope
-	Sealed    []byte              `json:"sealed,omitempty"` // the age ciphertext that a handover record names
+	Published *Publication        `json:"published,omitempty"` // of the set's lock, once it is cosigned
+	Record    []byte              `json:"record,omitempty"`    // the exact bytes of the record's file: a DSSE envelope
+	Sealed    []byte              `json:"sealed,omitempty"`    // the age ciphertext that a handover record names
 }
 
 // Encode returns the frame as one line.
@@ -99,7 +100,7 @@ func ParseFrame(line []byte) (*Frame, error) {
 		}
 	}
 	beat, set, record := f.Heartbeat != nil, len(f.Set) > 0, len(f.Record) > 0
-	if beat && (set || record) || set && record || len(f.Sealed) > 0 && !record {
+	if beat && (set || record) || set && record || len(f.Sealed) > 0 && !record || f.Published != nil && !set {
 		return nil, fmt.Errorf("%w: more than one member", ErrFrame)
 	}
 	if size > MaxSet || len(f.Record) > MaxRecord || len(f.Sealed) > MaxSealed {

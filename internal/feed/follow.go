@@ -92,7 +92,7 @@ type Follower struct {
 	numbers map[string][]int64
 	pending []*Frame // kept records that could not be verified at the start, for want of a good set
 	dir     string   // Config.Dir, once the start is over
-	waiting Files    // a set whose charter waits for the notice of its recovery
+	waiting *Frame   // a set whose charter waits for the notice of its recovery
 	again   time.Time
 	status  Status
 	queue   []func() error // writes, in order
@@ -365,7 +365,7 @@ func (f *Follower) read(context.Context) error {
 	}
 	if set := f.Set(); set == nil || set.Lock.Version != newest {
 		f.mu.Lock()
-		err := f.takeSet(folder)
+		err := f.takeSet(folder, nil)
 		f.mu.Unlock()
 		look("lock "+strconv.FormatInt(newest, 10), err)
 	}
@@ -405,13 +405,13 @@ func (f *Follower) take(frame *Frame, channel string) error {
 		return f.takeRecord(frame, channel)
 	case len(frame.Set) > 0:
 		f.seenSet = frame.Set.Sum()
-		return f.renew(frame.Set)
+		return f.renew(frame)
 	}
 	return nil
 }
 
 // renew takes a set, and asks again for the records that were refused under the one before.
-func (f *Follower) renew(set Files) error {
+func (f *Follower) renew(set *Frame) error {
 	before := f.refused.Len()
 	if err := f.offer(set); err != nil {
 		return err
@@ -467,8 +467,8 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 }
 
 // offer takes a set. One that waits for the notice of a recovery is taken again after a while.
-func (f *Follower) offer(set Files) error {
-	err := f.takeSet(set)
+func (f *Follower) offer(set *Frame) error {
+	err := f.takeSet(set.Set, set.Published)
 	var e *statement.Error
 	if f.waiting = nil; errors.As(err, &e) && e.Rule == "notice" {
 		f.waiting, f.again = set, f.cfg.Clock().Add(catchUp)
@@ -476,8 +476,9 @@ func (f *Follower) offer(set Files) error {
 	return err
 }
 
-// takeSet verifies a set, puts it in force and keeps it. The set in force again is no error.
-func (f *Follower) takeSet(store statement.Store) error {
+// takeSet verifies a set, puts it in force and keeps it. The set in force again is no error. A follower that starts from its pin alone, where
+// there are witnesses, wants to see the first one in an authority's cosigned log; from a folder it cannot.
+func (f *Follower) takeSet(store statement.Store, published *Publication) error {
 	prev := f.Set()
 	trace := &Trace{From: store, Read: Files{}}
 	set, err := statement.Load(trace, f.cfg.Pin, prev, f.cfg.Clock())
@@ -488,6 +489,12 @@ func (f *Follower) takeSet(store statement.Store) error {
 		return nil
 	case prev != nil && set.Lock.Version <= prev.Lock.Version:
 		return fmt.Errorf("another set with lock version %d is in force: %w", prev.Lock.Version, statement.ErrRefused)
+	case prev == nil && f.cfg.Pin.LastLock.Version == 0 && len(set.ServiceKeys("witness", f.cfg.Clock())) > 0:
+		if err := published.Check(set, f.cfg.Clock()); err != nil && len(f.cfg.URLs) > 0 {
+			return fmt.Errorf("lock version %d: %w", set.Lock.Version, err)
+		} else if err != nil {
+			f.cfg.Log.Warn("the first set comes from a folder, where nothing shows that it was published", "lock", set.Lock.Version)
+		}
 	}
 	if f.cfg.OnSet != nil {
 		if err := f.cfg.OnSet(set, trace.Read); err != nil {

@@ -143,7 +143,16 @@ func (s *stage) announce(t *testing.T, f *Frame) {
 		t.Fatal(err)
 	}
 	hash := sha256.Sum256(f.Set[fmt.Sprintf("lock/%d/manifest.json", version)])
+	f.Published = s.publication(t, hash)
 	s.beat.Lock, s.beat.LockHash, s.beat.SetSum = version, hex.EncodeToString(hash[:]), f.Set.Sum()
+}
+
+// publication shows that the authority's log has a lock.
+func (s *stage) publication(t *testing.T, lock [sha256.Size]byte) *Publication {
+	t.Helper()
+	p := new(Publication)
+	p.Entry, p.Checkpoint = s.Published(t, "a1", lock, "w1")
+	return p
 }
 
 // revocation is a record by ada that closes the research workload.

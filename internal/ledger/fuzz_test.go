@@ -39,7 +39,7 @@ func FuzzSegment(f *testing.F) {
 func FuzzCheckpointText(f *testing.F) {
 	f.Add(string(checkpointText("reeve/test/c1", tlog.Tree{N: 12, Hash: firstChain("x")})))
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := parseCheckpoint("reeve/test/c1", text); err == nil && string(checkpointText("reeve/test/c1", c)) != text {
+		if c, err := ParseCheckpoint("reeve/test/c1", text); err == nil && string(checkpointText("reeve/test/c1", c)) != text {
 			t.Fatalf("%q", text)
 		}
 	})

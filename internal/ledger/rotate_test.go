@@ -59,7 +59,7 @@ func (m *memory) Cosign(_ context.Context, old int64, raw []byte, proof []tlog.H
 	m.n++
 	text, _, _ := strings.Cut(string(raw), "\n\n")
 	origin, _, _ := strings.Cut(text, "\n")
-	t, err := parseCheckpoint(origin, text+"\n")
+	t, err := ParseCheckpoint(origin, text+"\n")
 	if err != nil {
 		return nil, err
 	}

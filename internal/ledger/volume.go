@@ -167,15 +167,15 @@ func (v *volume) readCheckpoint(path string) (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, v.damaged("checkpoint %s: %v", path, err)
 	}
-	t, err := parseCheckpoint(v.origin, n.Text)
+	t, err := ParseCheckpoint(v.origin, n.Text)
 	if err != nil {
 		return checkpoint{}, v.damaged("checkpoint %s: %v", path, err)
 	}
 	return checkpoint{t, raw}, nil
 }
 
-// parseCheckpoint reads the text of a checkpoint (C2SP tlog-checkpoint): origin, size, root.
-func parseCheckpoint(origin, text string) (tlog.Tree, error) {
+// ParseCheckpoint reads the text of a checkpoint (C2SP tlog-checkpoint): origin, size, root.
+func ParseCheckpoint(origin, text string) (tlog.Tree, error) {
 	line := strings.Split(text, "\n")
 	if len(line) != 4 {
 		return tlog.Tree{}, errors.New("not a checkpoint")

@@ -37,10 +37,11 @@ func (s *Store) Close() error { return s.db.Close() }
 // Kind says what a line of the journal is.
 type Kind string
 
-// The kinds of line. A newer Published supersedes the older ones.
+// The kinds of line. A newer Published, and a newer Proven, supersedes the older ones.
 const (
 	Received  Kind = "received"  // a record that came by POST; the body is its frame
 	Published Kind = "published" // a statement set; the body is its frame
+	Proven    Kind = "proven"    // that the log has a lock; the body is its feed.Publication
 	Entered   Kind = "entered"   // the ledger has an entry of the record or set; no body
 )
 
@@ -65,7 +66,7 @@ func (s *Store) Append(ctx context.Context, epoch int64, l Line) error {
 		}
 		done, err := tx.ExecContext(ctx, `INSERT INTO journal (seq, kind, id, body) VALUES ($1, $2, $3, $4) ON CONFLICT (kind, id) DO NOTHING`,
 			last+1, string(l.Kind), l.ID[:], l.Body)
-		if err != nil || l.Kind != Published {
+		if err != nil || l.Kind != Published && l.Kind != Proven {
 			return err
 		}
 		if n, err := done.RowsAffected(); err != nil || n == 0 {

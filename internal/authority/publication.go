@@ -1,0 +1,120 @@
+package authority
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/authority/store"
+	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/verify"
+)
+
+// prove shows the lock in force to those who start from their pin alone, once a cosigned checkpoint holds its entry. What was shown once is in
+// the journal, for every later run and every other authority; whoever finds nothing there enters the lock in its own log.
+func (a *Authority) prove() error {
+	a.admit.Lock()
+	defer a.admit.Unlock()
+	a.mu.Lock()
+	set, leads := a.set, a.leading
+	a.mu.Unlock()
+	if set == nil || !leads || set.frame.Published != nil || len(set.ServiceKeys("witness", a.clock())) == 0 {
+		return nil
+	}
+	p := a.publications[set.LockHash]
+	if p.Check(set.Set, a.clock()) != nil {
+		var err error
+		if p, err = a.collect(set.Set); p == nil {
+			return err
+		}
+		body, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		if err := a.write(store.Line{Kind: store.Proven, ID: set.LockHash, Body: body}); err != nil {
+			return err
+		}
+	}
+	a.show(set, p)
+	return nil
+}
+
+// collect makes the publication of a set's lock; nil while no cosigned checkpoint holds it.
+func (a *Authority) collect(set *statement.Set) (*feed.Publication, error) {
+	if a.promise == "" {
+		d, err := a.ledger.Append(publishes(set), nil)
+		if err != nil {
+			return nil, fmt.Errorf("entering the lock that is in force: %w", err)
+		}
+		a.promise = d.Receipt()
+	}
+	trust := verify.Trust{Estate: set.Charter.Estate, Need: set.Charter.Witnesses.Need}
+	for _, k := range set.Charter.ServiceKeys {
+		name, _, _ := strings.Cut(k.Key, "+")
+		switch k.Use {
+		case "log":
+			trust.Logs = append(trust.Logs, verify.Log{Process: k.Process, Origin: name, Key: k.Key})
+		case "witness":
+			trust.Witnesses = append(trust.Witnesses, verify.Witness{Name: name, Key: k.Key})
+		}
+	}
+	b, err := trust.Collect(os.DirFS(a.tiles), a.promise)
+	if errors.Is(err, verify.ErrUndecided) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &feed.Publication{Entry: []byte(b.Leaf.Entry), Proof: b.Leaf.Proof, Checkpoint: []byte(b.Checkpoint)}
+	return p, p.Check(set, a.clock())
+}
+
+// publishes is the entry of a lock.
+func publishes(set *statement.Set) *entry.Entry {
+	return &entry.Entry{Type: entry.Publish, Estate: hex.EncodeToString(set.LockHash[:]), Reason: fmt.Sprintf("lock version %d", set.Lock.Version)}
+}
+
+// show adds a publication to the set in force, and sends both to those who wait for it.
+func (a *Authority) show(e *edition, p *feed.Publication) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.set != e {
+		return
+	}
+	shown := *e
+	shown.frame.Published = p
+	shown.line = shown.frame.Encode()
+	a.set = &shown
+	for f := range a.followers {
+		if f.bare {
+			a.queue(f, shown.line)
+		}
+	}
+}
+
+// proven reads a publication from the journal.
+func (a *Authority) proven(l store.Line) error {
+	p := new(feed.Publication)
+	if err := json.Unmarshal(l.Body, p); err != nil {
+		return fmt.Errorf("line %d of the authority's database: %w", l.Seq, err)
+	}
+	a.publications = map[id]*feed.Publication{l.ID: p}
+	return nil
+}
+
+// proving calls prove, and tells once what stands in its way.
+func (a *Authority) proving(said string) string {
+	reason := ""
+	if err := a.prove(); err != nil {
+		reason = err.Error()
+	}
+	if reason != said && reason != "" {
+		a.log.Error("the lock in force cannot be shown to processes that start anew", "error", reason)
+	}
+	return reason
+}

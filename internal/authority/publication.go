@@ -1,12 +1,14 @@
 package authority
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/authority/store"
@@ -16,32 +18,32 @@ import (
 )
 
 // prove shows the lock in force to those who start from their pin alone, once a cosigned checkpoint holds its entry. What was shown once is in
-// the journal, for every later run and every other authority; whoever finds nothing there enters the lock in its own log.
-func (a *Authority) prove() error {
+// the journal, for every later run and every other authority; whoever finds nothing there enters the lock in its own log. It reports whether nothing
+// is left to do.
+func (a *Authority) prove() (done bool, err error) {
 	a.admit.Lock()
 	defer a.admit.Unlock()
 	a.mu.Lock()
 	set, leads := a.set, a.leading
 	a.mu.Unlock()
 	if set == nil || !leads || set.frame.Published != nil || len(set.ServiceKeys("witness", a.clock())) == 0 {
-		return nil
+		return true, nil
 	}
 	p := a.publications[set.LockHash]
 	if p.Check(set.Set, a.clock()) != nil {
-		var err error
-		if p, err = a.collect(set.Set); p == nil {
-			return err
+		if p, err = a.collect(set.Set); p == nil || err != nil {
+			return false, err
 		}
 		body, err := json.Marshal(p)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := a.write(store.Line{Kind: store.Proven, ID: set.LockHash, Body: body}); err != nil {
-			return err
+			return false, err
 		}
 	}
 	a.show(set, p)
-	return nil
+	return true, nil
 }
 
 // collect makes the publication of a set's lock; nil while no cosigned checkpoint holds it.
@@ -107,14 +109,31 @@ func (a *Authority) proven(l store.Line) error {
 	return nil
 }
 
-// proving calls prove, and tells once what stands in its way.
-func (a *Authority) proving(said string) string {
-	reason := ""
-	if err := a.prove(); err != nil {
-		reason = err.Error()
+// promptly is the first pause between two attempts to prove a new lock; each is twice as long, up to a second.
+const promptly = 20 * time.Millisecond
+
+// proving proves each lock as soon as it can until ctx ends, and has the log published for it: whoever starts anew waits.
+func (a *Authority) proving(ctx context.Context, publish func(context.Context) error) {
+	said := ""
+	for pause := promptly; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		done, err := a.prove()
+		if pause = min(2*pause, time.Second); done {
+			pause = promptly
+		} else if err == nil {
+			err = publish(ctx)
+		}
+		reason := ""
+		if err != nil && ctx.Err() == nil {
+			reason = err.Error()
+		}
+		if reason != said && reason != "" {
+			a.log.Error("the lock in force cannot be shown to processes that start anew", "error", reason)
+		}
+		said = reason
 	}
-	if reason != said && reason != "" {
-		a.log.Error("the lock in force cannot be shown to processes that start anew", "error", reason)
-	}
-	return reason
 }

@@ -145,11 +145,12 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, cfg *Config,
 	go a.tell(streams)
 	led := make(chan struct{})
 	go func() { defer close(led); a.lead(streams) }()
-	defer func() { stop(); <-led }()
+	proved := make(chan struct{})
+	go func() { defer close(proved); a.proving(streams, log.Publish) }()
+	defer func() { stop(); <-led; <-proved }()
 	a.judge(rt, log)
 	look := time.NewTicker(poll)
 	defer look.Stop()
-	unproven := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,7 +165,6 @@ func (a *Authority) serve(ctx context.Context, rt *process.Runtime, cfg *Config,
 			rt.Reloaded(errors.Join(cert.Load(fresh.TLS), a.readKeys(cfg)))
 		case <-look.C:
 			a.look(false)
-			unproven = a.proving(unproven)
 		}
 		a.judge(rt, log)
 	}

@@ -102,6 +102,9 @@ func (l *Log) publishing() {
 	}
 }
 
+// Publish publishes what is durable now and has it cosigned, for who cannot wait for the next interval.
+func (l *Log) Publish(ctx context.Context) error { return l.publish(ctx) }
+
 // publish writes tiles for every durable entry, signs a checkpoint and has it cosigned. A witness that is away is no error.
 func (l *Log) publish(ctx context.Context) (err error) {
 	p := &l.pub

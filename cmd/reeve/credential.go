@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,44 +70,6 @@ func newCredentialPutCmd() *cobra.Command {
 		},
 	}
 	signer.optional(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func newCredentialListCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "Every credential with its owner, destination and the version that was handed over",
-		Example: "  reeve credential list --json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, set, err := openSet(cmd)
-			if err != nil {
-				return err
-			}
-			list, err := handover.List(estateDir(d), set, time.Now())
-			if err != nil {
-				return failed(err)
-			}
-			if asJSON {
-				return printJSON(cmd, list)
-			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(t, "CREDENTIAL\tUNIT\tCLASS\tOWNER\tVERSION\tSEALED TO\tGOES TO")
-			for _, h := range list {
-				owner, version := h.Owner, fmt.Sprint(h.Version)
-				if owner == "" {
-					owner = "ORPHANED"
-				}
-				if h.Version == 0 {
-					version = "none"
-				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.Credential, h.Unit, h.Class, owner, version, strings.Join(h.Custodians, ","), h.Origin)
-			}
-			return t.Flush()
-		},
-	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -87,7 +87,7 @@ func newPeopleLeaveCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			env, err := estateDir(d).Revoke(set, statement.Target{Kind: "person", ID: args[0]}, false, reason, time.Now(), signers...)
+			env, err := estateDir(d).Revoke(set, statement.Revocation{Target: statement.Target{Kind: "person", ID: args[0]}, Reason: reason}, time.Now(), signers...)
 			if err != nil {
 				return failed(err)
 			}

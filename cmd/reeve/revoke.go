@@ -49,7 +49,7 @@ func newRevokeCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			env, err := estateDir(d).Revoke(set, target, open, reason, time.Now(), signers...)
+			env, err := estateDir(d).Revoke(set, statement.Revocation{Target: target, Open: open, Reason: reason}, time.Now(), signers...)
 			if err != nil {
 				return failed(err)
 			}

@@ -216,7 +216,7 @@ func TestRevoke(t *testing.T) {
 	cred, all := statement.Target{Kind: "credential", ID: "research-openai"}, statement.Target{Kind: "everything"}
 	revoke := func(target statement.Target, open bool, by ...*estate.Signer) (*statement.Revocation, error) {
 		t.Helper()
-		env, err := e.Dir.Revoke(e.Set, target, open, "test", e.Now, by...)
+		env, err := e.Dir.Revoke(e.Set, statement.Revocation{Target: target, Open: open, Reason: "test"}, e.Now, by...)
 		if err != nil {
 			return nil, err
 		}
@@ -299,7 +299,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%q finds %s", s, got)
 		}
 	}
-	if _, err := e.Dir.Revoke(e.Set, statement.Target{Kind: "key", ID: record.SHA256}, false, "test", e.Now, e.Ada); err != nil {
+	if _, err := e.Dir.Revoke(e.Set, statement.Revocation{Target: statement.Target{Kind: "key", ID: record.SHA256}, Reason: "test"}, e.Now, e.Ada); err != nil {
 		t.Fatal(err)
 	}
 	states := func(now time.Time) string {

@@ -266,14 +266,14 @@ func (d Dir) Closed(set *statement.Set, now time.Time) (map[statement.Target]*st
 	return newest, nil
 }
 
-// Revoke signs a revocation with the next number of its first signer, verifies it as a custodian would, and writes it into the
-// store. With open it reopens. A record that needs another person's signature is put aside: the error is an *Awaiting.
-func (d Dir) Revoke(set *statement.Set, target statement.Target, open bool, reason string, now time.Time, by ...*Signer) (*statement.Envelope, error) {
+// Revoke signs a revocation, of which target, reason, and open or end are given, with the next number of its first signer, verifies it as
+// a custodian would, and writes it into the store. A record that needs another person's signature is put aside: the error is an *Awaiting.
+func (d Dir) Revoke(set *statement.Set, r statement.Revocation, now time.Time, by ...*Signer) (*statement.Envelope, error) {
 	records, err := ReadRecords(d.Drafts(), "revocation") // those that wait have their number too
 	if err != nil {
 		return nil, err
 	}
-	r := statement.Revocation{Estate: set.Charter.Estate, Signer: by[0].Person, Number: 1, Target: target, Open: open, Reason: reason, Time: now.UTC().Truncate(time.Microsecond)}
+	r.Estate, r.Signer, r.Number, r.Time = set.Charter.Estate, by[0].Person, 1, now.UTC().Truncate(time.Microsecond)
 	for _, env := range records {
 		var old statement.Revocation
 		if err := json.Unmarshal(env.Payload, &old); err != nil {
@@ -282,7 +282,7 @@ func (d Dir) Revoke(set *statement.Set, target statement.Target, open bool, reas
 		if old.Signer == r.Signer {
 			r.Number = max(r.Number, old.Number+1)
 		}
-		if old.Target == target && !r.Time.After(old.Time) { // this machine's clock is behind: what comes last must win
+		if old.Target == r.Target && !r.Time.After(old.Time) { // this machine's clock is behind: what comes last must win
 			r.Time = old.Time.Add(time.Microsecond)
 		}
 	}

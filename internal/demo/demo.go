@@ -49,8 +49,9 @@ func RandomKey(string) secret.Value {
 	return secret.New([]byte("demo-upstream-key-" + strings.ToLower(rand.Text()+rand.Text())))
 }
 
-// Create makes the estate in d, a new directory, writes what the processes and the user need, and finishes d. mint makes the
-// upstream's key for each credential; it is wiped once it is sealed.
+// Create makes the estate in d, a new directory, writes what the processes and the user need, and finishes d. The upstream gives the
+// custodian short-lived tokens in exchange for signed ones, and no key of it is anywhere. With mint, which makes a key for each credential,
+// they are handed over instead; each is wiped once it is sealed.
 func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Value, edits ...func(*estate.Plan)) error {
 	ca, err := upstream.OpenCA(d.Join(host.Upstream, "demo-ca"))
 	if err != nil {
@@ -68,11 +69,17 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 	if err != nil {
 		return err
 	}
+	var federations map[string]*statement.Federation
+	if mint == nil {
+		if federations, err = federate(d, public.Recipient, now); err != nil {
+			return err
+		}
+	}
 	plan := estate.Demo{
 		Estate: ID, Policy: signers[0], Operations: signers[1], Lifecycle: signers[2],
 		ServiceKeys: public.ServiceKeys, Recipient: public.Recipient, Gateway: public.Gateway, Custodian: public.Custodian,
 		GatewayURL: "http://" + host.Local(d.Run.Ports.Gateway), Authority: "http://" + host.Local(d.Run.Ports.Authority), Origin: "https://" + host.Local(d.Run.Ports.Upstream),
-		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), AgentKeys: agent, Until: now.Add(attested),
+		Networks: []string{"127.0.0.1/32"}, CA: string(ca.PEM), AgentKeys: agent, Until: now.Add(attested), Federations: federations,
 	}.Plan()
 	for _, edit := range edits {
 		edit(plan)
@@ -83,6 +90,9 @@ func Create(d *host.Dir, now time.Time, mint func(credential string) secret.Valu
 		return fmt.Errorf("signing the demo estate: %w", err)
 	}
 	if err := handOver(d, dir, set, signers[2], now, mint); err != nil {
+		return err
+	}
+	if err := trust(d, set); err != nil {
 		return err
 	}
 	if err := issue(d, set, signers[0], now); err != nil {
@@ -137,11 +147,14 @@ func makePeople(d *host.Dir) ([]*estate.Signer, error) {
 
 func keyFile(d *host.Dir, person string) string { return d.Join("people", person+".key") }
 
-// handOver makes a key for each credential, tells the upstream its hash and seals it to the custodian.
+// handOver makes a key for each credential that is handed over, tells the upstream its hash and seals it to the custodian.
 func handOver(d *host.Dir, dir estate.Dir, set *statement.Set, owner *estate.Signer, now time.Time, mint func(string) secret.Value) error {
 	var accepted []upstream.Key
 	for _, u := range set.Charter.Units {
 		for _, c := range set.Custody[u.ID].Credentials {
+			if c.Source != "sealed" {
+				continue
+			}
 			value := mint(c.ID)
 			accepted = append(accepted, upstream.HashKey(c.ID, c.Dialect, value.Reveal()))
 			_, err := handover.Put(dir, set, c.ID, value, owner, now)

@@ -18,16 +18,22 @@ func Renew(d *host.Dir, now time.Time) (bool, error) {
 	dir := estate.Dir(d.Join("estate"))
 	pin := d.Pin()
 	set, err := statement.Load(dir.Store(), pin, nil, now.Add(margin))
-	if err == nil && keysLast(dir, set, now.Add(margin)) && secretsLast(dir, set, now.Add(margin)) {
+	if err == nil && keysLast(dir, set, now.Add(margin)) && secretsLast(dir, set, now.Add(margin)) && federationsLast(set, now.Add(margin)) {
 		return false, nil
 	}
 	signers, err := openPeople(d)
 	if err != nil {
 		return false, err
 	}
-	if set == nil {
+	if set == nil || !federationsLast(set, now.Add(margin)) {
+		if err := rekey(d, now); err != nil {
+			return false, err
+		}
 		if set, err = resign(dir, pin, signers, now); err != nil {
 			return false, fmt.Errorf("signing the demo estate anew: %w", err)
+		}
+		if err := trust(d, set); err != nil {
+			return false, err
 		}
 	}
 	if !secretsLast(dir, set, now.Add(margin)) {
@@ -114,7 +120,7 @@ func keysLast(dir estate.Dir, set *statement.Set, t time.Time) bool {
 	return true
 }
 
-// secretsLast reports whether every credential's secret was handed over so lately that it may be used at t.
+// secretsLast reports whether every secret that is handed over was so lately that it may be used at t.
 func secretsLast(dir estate.Dir, set *statement.Set, t time.Time) bool {
 	records, err := estate.ReadRecords(dir.Store(), "handover")
 	if err != nil {
@@ -129,7 +135,7 @@ func secretsLast(dir estate.Dir, set *statement.Set, t time.Time) bool {
 	}
 	for _, u := range set.Charter.Units {
 		for _, c := range set.Custody[u.ID].Credentials {
-			if t.Sub(made[c.ID]) > time.Duration(c.MaxLifetime) {
+			if c.Source == "sealed" && t.Sub(made[c.ID]) > time.Duration(c.MaxLifetime) {
 				return false
 			}
 		}

@@ -44,6 +44,8 @@ type Demo struct {
 	CA          string                 // PEM
 	AgentKeys   string                 // JWKS of research-agent's own key, with which it signs tokens; empty for none
 	Until       time.Time              // attestations run until here
+	// Federations are the units whose credentials the upstream gives for a signed token. Those of others are handed over.
+	Federations map[string]*statement.Federation
 }
 
 // Plan is the demo's content.
@@ -100,6 +102,9 @@ func (o Demo) Plan() *Plan {
 				c.Inject = statement.Inject{As: "header", Name: "x-api-key"}
 				c.Destination.Methods = []string{"GET", "POST"}
 			}
+			if cu.Federation = o.Federations[u]; cu.Federation != nil {
+				o.federate(&c, u)
+			}
 			cu.Credentials = append(cu.Credentials, c)
 		}
 		p.Custody[u] = cu
@@ -108,6 +113,18 @@ func (o Demo) Plan() *Plan {
 	}
 	o.vouch(&p.Charter, "research-agent")
 	return p
+}
+
+// federate has a credential come from the upstream's token endpoint, as its provider's template says.
+func (o Demo) federate(c *statement.Credential, unit string) {
+	c.Template, c.Source, c.Inject, c.MaxLifetime = c.Dialect, "federation", statement.Inject{}, statement.Duration(time.Hour)
+	c.Destination.Methods, c.Destination.Paths = nil, nil
+	c.From = statement.From{URL: o.Origin + "/oauth/token", Networks: o.Networks, CA: o.CA, Parameters: map[string]string{
+		"identity_provider_id": "demo-provider-" + unit, "service_account_id": "demo-account-" + unit}}
+	if c.Dialect == "anthropic" {
+		c.From.URL = o.Origin + "/v1/oauth/token"
+		c.From.Parameters = map[string]string{"federation_rule_id": "demo-rule-" + unit, "organization_id": "demo-organization", "service_account_id": "demo-account-" + unit}
+	}
 }
 
 // vouch lets a workload prove who it is by a key of its own: the charter has it as an issuer.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,11 @@ func signed(t *testing.T, key *ecdsa.PrivateKey, kid string, claims map[string]a
 
 // TestExchange: the documented request is answered with a token that works, until it ends; everything else is refused.
 func TestExchange(t *testing.T) {
-	r := newRig(t)
+	now := time.Now()
+	var later atomic.Int64 // seconds
+	r := newRig(t, func(c *Config) {
+		c.Now = func() time.Time { return now.Add(time.Duration(later.Load()) * time.Second) }
+	})
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -59,9 +64,6 @@ func TestExchange(t *testing.T) {
 	if err := WriteTrust(r.state, []Trust{oi, an}); err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	clock := now
-	r.server.now = func() time.Time { return clock }
 	claims := func(edit func(map[string]any)) map[string]any {
 		c := map[string]any{"iss": trust.Issuer, "aud": []string{"upstream"}, "sub": trust.Subject, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(), "jti": "1"}
 		if edit != nil {
@@ -115,7 +117,7 @@ func TestExchange(t *testing.T) {
 		path      string
 		life      time.Duration
 	}{{false, "/v1/chat/completions", 5 * time.Minute}, {true, "/v1/messages", 10 * time.Minute}} {
-		clock = now
+		later.Store(0)
 		resp, got := ask(c.anthropic, body(c.anthropic, signed(t, key, "k1", claims(nil))))
 		life, _ := got["expires_in"].(float64)
 		token, _ := got["access_token"].(string)
@@ -133,7 +135,7 @@ func TestExchange(t *testing.T) {
 				t.Errorf("%s, %s: %d", c.path, name, status)
 			}
 		}
-		clock = now.Add(c.life + time.Second)
+		later.Store(int64(c.life/time.Second) + 1)
 		if status := call(token); status != 401 {
 			t.Errorf("%s with a token past its end: %d", c.path, status)
 		}
@@ -142,7 +144,7 @@ func TestExchange(t *testing.T) {
 		t.Errorf("a key in the place of a token: %d", status)
 	}
 
-	clock = now
+	later.Store(0)
 	good := signed(t, key, "k1", claims(nil))
 	type refused struct {
 		name, body string

@@ -39,7 +39,7 @@ type rig struct {
 	state  string
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, edit ...func(*Config)) *rig {
 	t.Helper()
 	state := t.TempDir()
 	keys := []Key{HashKey("research-openai", "openai", []byte(openAIKey)),
@@ -48,7 +48,11 @@ func newRig(t *testing.T) *rig {
 	if err := WriteKeys(state, keys); err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{State: state})
+	cfg := Config{State: state}
+	for _, f := range edit {
+		f(&cfg)
+	}
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

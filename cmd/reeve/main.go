@@ -91,6 +91,7 @@ func commands() []*cobra.Command {
 		newExecCmd(),
 		newExtendCmd(),
 		newFreezeCmd(),
+		newFederationCmd(),
 		newHostCmd(),
 		newInitCmd(),
 		newKeyCmd(),

@@ -19,6 +19,7 @@ import (
 
 func newUpCmd() *cobra.Command {
 	var port int
+	var sealed bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start everything on this machine; in a new directory, a demo",
@@ -33,9 +34,10 @@ func newUpCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			return failed(up.Run(ctx, up.Options{Dir: dirFlag(cmd), Bin: bin, Port: port, Out: cmd.OutOrStdout(), Now: time.Now}))
+			return failed(up.Run(ctx, up.Options{Dir: dirFlag(cmd), Bin: bin, Port: port, Sealed: sealed, Out: cmd.OutOrStdout(), Now: time.Now}))
 		},
 	}
+	cmd.Flags().BoolVar(&sealed, "sealed", false, "make a demo whose keys of the upstream are handed over and stay, instead of tokens that are exchanged")
 	cmd.Flags().IntVar(&port, "port", host.DefaultPort, "first port of a new directory's processes; 0 takes any free ones")
 	return cmd
 }

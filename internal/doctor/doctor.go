@@ -428,9 +428,16 @@ func (x *examination) secret() {
 			continue
 		}
 		life := time.Duration(x.credential.MaxLifetime)
+		fetched := x.credential.Source != "sealed"
 		switch {
+		case c.Error != "" && fetched:
+			x.add("secret", Fails, c.Error, "its lifecycle owner, "+x.credential.Owner+", sees to the source "+x.credential.Source+" and what it has been told")
 		case c.Error != "":
 			x.add("secret", Fails, c.Error, put)
+		case fetched && len(c.Versions) == 0:
+			x.ok("secret", "none is held; the first use gets one from the source %s", x.credential.Source)
+		case fetched:
+			x.ok("secret", "from the source %s, %s", x.credential.Source, expiry(c.Versions[0].Expires))
 		case c.Version == 0:
 			x.add("secret", Fails, "nothing was handed over yet", put)
 		case life > 0 && x.Now.Sub(c.Created) > life:
@@ -441,4 +448,12 @@ func (x *examination) secret() {
 		return
 	}
 	x.add("secret", Fails, "the custodian does not serve "+x.credential.ID, "the lifecycle owner of "+x.unit.ID+" enrols it in custody.yaml")
+}
+
+// expiry says when a secret ends.
+func expiry(t time.Time) string {
+	if t.IsZero() {
+		return "without an end"
+	}
+	return "until " + t.UTC().Format(time.DateTime)
 }

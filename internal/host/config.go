@@ -50,6 +50,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 				{Key: "gateways", Value: []yaml.MapSlice{{{Key: "id", Value: e.IDs.Gateway}, {Key: "uid", Value: gatewayUID}}}}}},
 			yaml.MapItem{Key: "admin", Value: d.Socket(Custodian, "admin")},
 			yaml.MapItem{Key: "identity", Value: yaml.MapSlice{{Key: "file", Value: d.Join(Custodian, "identity.age")}}},
+			yaml.MapItem{Key: "federation_dir", Value: d.Join("federation")},
 			yaml.MapItem{Key: "log_key", Value: d.Join(Custodian, "log.key")},
 			yaml.MapItem{Key: "witnesses", Value: witnesses}),
 		Authority: append(d.common(Authority, e.IDs.Authority, believed),

@@ -188,7 +188,9 @@ func (d *Dir) clear() error {
 }
 
 // folders are those that an estate's directory has.
-func folders(demo bool) []string { return append(Start(demo), "estate", "people", "tiles") }
+func folders(demo bool) []string {
+	return append(Start(demo), "estate", "people", "tiles", "federation")
+}
 
 // unfinished reports whether a creation stopped half-way: it leaves this mark until it is complete.
 func (d *Dir) unfinished() bool {

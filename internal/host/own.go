@@ -56,6 +56,7 @@ func (d *Dir) giveAway() error {
 		{d.State, 0, 0, 0o711}, {d.Join("people"), 0, 0, 0o700}, {d.Join("tiles"), 0, 0, 0o711},
 		{d.Join("estate"), 0, uids[Authority], 0o750 | setgid},
 	}
+	shares = append(shares, share{d.Join("federation"), uids[Custodian], uids[Custodian], 0o755}) // for everybody to publish
 	for _, p := range Start(d.Run.Demo) {
 		shares = append(shares, share{d.Join(p), uids[p], uids[p], 0o700})
 	}

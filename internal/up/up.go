@@ -31,6 +31,8 @@ type Options struct {
 	Port int    // first port of a new directory; 0 for any free ones
 	Out  io.Writer
 	Now  func() time.Time
+	// Sealed has a new demo's keys of the upstream handed over, instead of tokens exchanged.
+	Sealed bool
 	// Command, if set, may change how a process is started.
 	Command func(Spec) Spec
 	// Then, if set, runs once all is ready, with the processes' pids by name; when it returns, everything is stopped.
@@ -139,7 +141,10 @@ func create(o Options) (*host.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, demo.Create(d, o.Now(), demo.RandomKey)
+	if o.Sealed {
+		return d, demo.Create(d, o.Now(), demo.RandomKey)
+	}
+	return d, demo.Create(d, o.Now(), nil)
 }
 
 // binaries are the programs of the processes.

@@ -34,6 +34,7 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/relay"
+	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/witness"
 	"github.com/reevehq/reeve/internal/workload/issuer"
@@ -211,8 +212,11 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	h.issuers = issuer.NewBook(issuer.Config{Log: rt.Log})
 	h.Custodian = custodian.New(custodian.Parts{
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
-		Source: func(c source.Config) (source.Source, error) { c.Estate = cfg.EstateTrust.Estate; return newSource(c) },
-		Clock:  time.Now, Log: rt.Log, Metrics: rt.Metrics,
+		Source: func(c source.Config) (source.Source, error) {
+			c.Estate, c.Sign = cfg.EstateTrust.Estate, func(ctx context.Context, t source.Token) (secret.Value, error) { return units.Sign(ctx, c.Unit, t) }
+			return newSource(c)
+		},
+		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
 	})
 	return h, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/custodian/source/federation"
 	"github.com/reevehq/reeve/internal/custodian/source/githubapp"
 	"github.com/reevehq/reeve/internal/custodian/source/oauth"
 )
@@ -15,6 +16,8 @@ func newSource(c source.Config) (source.Source, error) {
 		return oauth.New(c)
 	case "github-app":
 		return githubapp.New(c)
+	case "federation":
+		return federation.New(c)
 	default:
 		return nil, fmt.Errorf("this version knows no source %q", kind)
 	}

@@ -26,7 +26,7 @@ func openUnits(cfg *Config, dir state.Dir, secrets *sealed.Store) (*unitkey.Book
 	if cfg.FederationHelper != "" {
 		helper = &unitkey.Helper{Socket: cfg.FederationHelper}
 	}
-	return unitkey.Open(keys, cfg.ID, secrets.Unseal, helper, time.Now)
+	return unitkey.Open(keys, cfg.ID, secrets, helper, time.Now)
 }
 
 // ownUnits tells people when the keys of a unit's federation come to their end.

@@ -302,6 +302,14 @@ func (s *Store) keep(dir state.Dir, name string, plain []byte) error {
 	return err
 }
 
+// Rewrap writes what was opened again, encrypted to the newest identity, when there are older ones: those may be gone at the next start.
+func (s *Store) Rewrap(dir state.Dir, name string, plain []byte) error {
+	if len(s.key.Load().Older) == 0 {
+		return nil
+	}
+	return s.keep(dir, name, plain)
+}
+
 // safe reports whether a name can be one directory's.
 func safe(name string) bool {
 	return name != "" && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")

@@ -35,11 +35,17 @@ type key interface {
 	sealed() bool // it cannot be taken out of where it is
 }
 
+// Seal opens what was encrypted to the custodian, and encrypts it anew when the custodian's identity changes: a *sealed.Store.
+type Seal interface {
+	Unseal([]byte) ([]byte, error)
+	Rewrap(dir state.Dir, name string, plain []byte) error
+}
+
 // Book is the keys of all units. Safe for concurrent use.
 type Book struct {
 	dir       state.Dir // <unit>/*.age: PKCS #8, encrypted to the custodian
 	custodian string
-	unseal    func([]byte) ([]byte, error)
+	seal      Seal
 	helper    *Helper // nil for none
 	clock     func() time.Time
 
@@ -48,9 +54,9 @@ type Book struct {
 	units map[string]*statement.Federation
 }
 
-// Open reads the keys. unseal decrypts what was encrypted to the custodian. What cannot be opened is told and left out.
-func Open(dir state.Dir, custodian string, unseal func([]byte) ([]byte, error), helper *Helper, clock func() time.Time) (*Book, error) {
-	b := &Book{dir: dir, custodian: custodian, unseal: unseal, helper: helper, clock: clock, units: map[string]*statement.Federation{}}
+// Open reads the keys. What cannot be opened is told and left out.
+func Open(dir state.Dir, custodian string, seal Seal, helper *Helper, clock func() time.Time) (*Book, error) {
+	b := &Book{dir: dir, custodian: custodian, seal: seal, helper: helper, clock: clock, units: map[string]*statement.Federation{}}
 	return b, b.Reread()
 }
 
@@ -84,7 +90,7 @@ func (b *Book) read(path string) (key, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := b.unseal(text)
+	der, err := b.seal.Unseal(text)
 	if err != nil {
 		return nil, errors.New("it was not encrypted to this custodian's identity")
 	}
@@ -92,6 +98,9 @@ func (b *Book) read(path string) (key, error) {
 	private, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, errors.New("it is not PKCS #8")
+	}
+	if err := b.seal.Rewrap(state.Dir(filepath.Dir(path)), filepath.Base(path), der); err != nil {
+		return nil, err
 	}
 	return fileKey(private)
 }

@@ -41,6 +41,8 @@ type site struct {
 	book     *Book
 	custody  *statement.CustodyStatement
 	now      time.Time
+
+	rewrapped []string
 }
 
 func newSite(t *testing.T, helper *Helper) *site {
@@ -50,15 +52,23 @@ func newSite(t *testing.T, helper *Helper) *site {
 	must(t, err)
 	s := &site{t: t, dir: dir, identity: x, now: now, custody: &statement.CustodyStatement{Unit: "research",
 		Federation: &statement.Federation{Issuer: "https://id.example/research", TrustDomain: "acme.example"}}}
-	s.book, err = Open(dir, "c1", func(b []byte) ([]byte, error) {
-		r, err := age.Decrypt(bytes.NewReader(b), x)
-		if err != nil {
-			return nil, err
-		}
-		return io.ReadAll(r)
-	}, helper, func() time.Time { return s.now })
+	s.book, err = Open(dir, "c1", s, helper, func() time.Time { return s.now })
 	must(t, err)
 	return s
+}
+
+// Unseal and Rewrap are a sealed.Store's.
+func (s *site) Unseal(b []byte) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(b), s.identity)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}
+
+func (s *site) Rewrap(dir state.Dir, name string, plain []byte) error {
+	s.rewrapped = append(s.rewrapped, string(dir)+"/"+name)
+	return nil
 }
 
 // make makes a key as reeve federation key does, without naming it in the statement.
@@ -220,6 +230,9 @@ func TestFiles(t *testing.T) {
 	s.pin(k)
 	paths, err := filepath.Glob(s.dir.Path("research/*.age"))
 	must(t, err)
+	if diff := cmp.Diff(paths, s.rewrapped); diff != "" {
+		t.Errorf("a key that was opened is kept for the newest identity: %s", diff)
+	}
 	sealed, err := os.ReadFile(paths[0])
 	must(t, err)
 	if bytes.Contains(sealed, []byte("PRIVATE")) || len(paths) != 1 {

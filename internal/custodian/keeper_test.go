@@ -96,7 +96,7 @@ func newMint(t testing.TB, change func(*statement.Credential)) (*world, *mint) {
 	}, minted(change))
 	m.w = w
 	w.wire.answer = func(_ context.Context, r *egress.Request) (*egress.Response, error) {
-		if !m.knows(strings.TrimPrefix(string(r.Secret.Value), "Bearer ")) {
+		if !m.knows(strings.TrimPrefix(string(r.Secrets[0].Value), "Bearer ")) {
 			return reply(401, `{"error":{"code":"invalid_api_key"}}`), nil
 		}
 		return reply(200, `{"ok":true}`), nil

@@ -193,7 +193,7 @@ func (c *Custodian) hold(ctx context.Context, u *use) *refusal {
 		return refuseUnheld(u.Credential, err)
 	}
 	u.secret = held
-	if life := time.Duration(u.credential.MaxLifetime); life > 0 && held.Expires.IsZero() && u.start.Sub(held.Issued) > life {
+	if life := time.Duration(u.credential.MaxLifetime); life > 0 && (held.Version > 0 || held.Expires.IsZero()) && u.start.Sub(held.Issued) > life {
 		return refuseOldSecret(u.Credential, life)
 	}
 	return nil

@@ -7,6 +7,7 @@ package custodian
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,8 @@ type Parts struct {
 	Replay    *replay.Guard
 	// IssuerKeys are the published keys of an issuer of the charter, by its id, or nil; kid is what a token asks for.
 	IssuerKeys func(issuer, kid string) *jwks.Set
-	Dial       func(statement.Destination) (Connections, error)
+	// Dial makes the connections to a destination, with a client certificate or none.
+	Dial func(statement.Destination, *tls.Certificate) (Connections, error)
 	// Source makes the source that a record names; nil for one whose secrets an owner hands over.
 	Source  func(source.Config) (source.Source, error)
 	Clock   func() time.Time
@@ -142,9 +144,10 @@ func (c *Custodian) intend(u *use) (err error) {
 
 // send is the one send of an intent: fetch, look once more, inject, send. There is no retry and no redirect.
 func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.Patterns, *hop.Refusal) {
-	secret, patterns, err := u.secret.Fetch(u.intent)
+	secret, parts, err := u.secret.Fetch(u.intent)
+	var to Connections
 	if err == nil {
-		err = u.credential.pin.Check(&secret)
+		to, err = c.connections(u.credential, parts.Certificate)
 	}
 	if err != nil {
 		c.Log.Error("a secret cannot be used", "credential", u.Credential, "error", err)
@@ -155,7 +158,7 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	}
 	req := &egress.Request{Method: u.open.Method, Header: u.header, Body: u.body}
 	u.credential.pin.Inject(req, u.target, &secret, c.Clock())
-	resp, err := u.credential.connections().Send(ctx, req)
+	resp, err := to.Send(ctx, req)
 	req.Wipe()
 	if err == nil && resp.Sent && u.open.Free != nil {
 		u.open.Free()
@@ -164,7 +167,7 @@ func (c *Custodian) send(ctx context.Context, u *use) (*egress.Response, *guard.
 	if err != nil {
 		return nil, nil, c.unanswered(ctx, u, err)
 	}
-	return resp, patterns, nil
+	return resp, parts.Patterns, nil
 }
 
 // still looks once more at what may have closed since admit, and whether the news is fresh: writing the intent may have taken long. The use is registered by now: a closing that is not seen here

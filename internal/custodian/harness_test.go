@@ -3,6 +3,7 @@ package custodian
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -310,7 +311,7 @@ func newWorldWith(t testing.TB, change func(*Parts), opts ...estatetest.Option) 
 	w.parts = Parts{
 		ID: "c1", Ledger: w.ledger, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: w.notified, Isolation: &isolation.Judge{}, Replay: replay.New(1000),
 		News:  func() time.Duration { return time.Duration(w.age.Load()) },
-		Dial:  func(statement.Destination) (Connections, error) { return w.wire, nil },
+		Dial:  func(statement.Destination, *tls.Certificate) (Connections, error) { return w.wire, nil },
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },
 		Log:   slog.New(slog.NewJSONHandler(w.logs, nil)), Metrics: &metrics.Registry{},
 	}
@@ -325,7 +326,7 @@ func newWorldWith(t testing.TB, change func(*Parts), opts ...estatetest.Option) 
 		must(t, w.Take(&statement.Record{Kind: "workload-key", Envelope: env}))
 	}
 	w.Rekey()
-	if cr, _, _ := w.estate.Set.Credential("research-openai"); cr.Source == "sealed" && w.estate.Set.Serves("c1", cr.ID) {
+	if cr, _, _ := w.estate.Set.Credential("research-openai"); cr.Source == "sealed" && cr.Inject.As != "tls" && cr.Inject.As != "sigv4" && w.estate.Set.Serves("c1", cr.ID) {
 		w.handover("research-openai", 1, demoKey)
 	}
 	w.handover("research-anthropic", 1, "demo-upstream-key-of-research-0002")

@@ -37,7 +37,7 @@ func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error)
 		Record: cr.Credential, Tenant: cr.unit.Tenant, Unit: cr.unit.ID, Dir: dir, Uses: uses,
 		Root:        func() *sealed.Held { return c.Secrets.Get(id) },
 		Fingerprint: c.Secrets.Fingerprint,
-		Check:       cr.pin.Check,
+		Open:        cr.pin.Open,
 		May:         func() error { return c.may(id) },
 		Entry:       func(t entry.Type) *entry.Entry { return (&use{view: c.view.Load(), age: c.News()}).entry(t) },
 		Append:      func(e *entry.Entry) (ledger.Durable, error) { return c.Ledger.Append(e, nil) },

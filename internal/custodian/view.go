@@ -1,6 +1,7 @@
 package custodian
 
 import (
+	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"reflect"
@@ -48,12 +49,46 @@ type credential struct {
 type link struct {
 	mu   sync.Mutex
 	pool Connections
+	own  map[*tls.Certificate]*ownPool // of each version of a secret that is a client certificate
 }
 
-func (cr *credential) connections() Connections {
-	cr.link.mu.Lock()
-	defer cr.link.mu.Unlock()
-	return cr.link.pool
+// ownPool is the connections that one client certificate was shown for.
+type ownPool struct {
+	Connections
+	used time.Time
+}
+
+// unused is how long the connections of a client certificate are kept without a use. Then it was replaced, or nobody needs it.
+const unused = time.Minute
+
+// connections are those of the credential, or with a client certificate its own.
+func (c *Custodian) connections(cr *credential, certificate *tls.Certificate) (Connections, error) {
+	l := cr.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if certificate == nil {
+		return l.pool, nil
+	}
+	own, now := l.own[certificate], c.Clock()
+	if own == nil {
+		pool, err := c.Dial(cr.Destination, certificate)
+		if err != nil {
+			return nil, err
+		}
+		if l.own == nil {
+			l.own = map[*tls.Certificate]*ownPool{}
+		}
+		own = &ownPool{Connections: pool}
+		l.own[certificate] = own
+	}
+	own.used = now
+	for other, p := range l.own {
+		if now.Sub(p.used) > unused {
+			p.Retire()
+			delete(l.own, other)
+		}
+	}
+	return own.Connections, nil
 }
 
 // redial gives the credential new connections and ends the old ones. A credential that cannot be used has none.
@@ -61,7 +96,7 @@ func (c *Custodian) redial(cr *credential, end func(Connections)) {
 	if cr.link == nil {
 		return
 	}
-	fresh, err := c.Dial(cr.Destination)
+	fresh, err := c.Dial(cr.Destination, nil)
 	if err != nil { // that its destination can be dialled was found when it was compiled
 		return
 	}
@@ -69,6 +104,10 @@ func (c *Custodian) redial(cr *credential, end func(Connections)) {
 	defer cr.link.mu.Unlock()
 	end(cr.link.pool)
 	cr.link.pool = fresh
+	for _, p := range cr.link.own {
+		end(p.Connections)
+	}
+	clear(cr.link.own)
 }
 
 // compile makes a set usable. A credential whose record cannot be used refuses its own uses, not the set: what the same set
@@ -121,7 +160,7 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential, 
 		cr.pin, cr.Credential = p, p.Credential
 		if cr.link = old.link(cr); cr.link == nil {
 			var pool Connections
-			if pool, err = c.Dial(cr.Destination); err == nil {
+			if pool, err = c.Dial(cr.Destination, nil); err == nil {
 				cr.link = &link{pool: pool}
 			}
 		}

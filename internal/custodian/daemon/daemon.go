@@ -221,8 +221,8 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 	return h, nil
 }
 
-func dial(d statement.Destination) (custodian.Connections, error) {
-	return egress.New(egress.Config{Destination: d})
+func dial(d statement.Destination, certificate *tls.Certificate) (custodian.Connections, error) {
+	return egress.New(egress.Config{Destination: d, Certificate: certificate})
 }
 
 func (h *host) handle(ctx context.Context, peer hop.Peer, open *hop.Open, w *hop.Writer) {

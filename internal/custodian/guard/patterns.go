@@ -47,6 +47,11 @@ type form struct {
 func New(secrets ...secret.Value) (*Patterns, error) {
 	p := &Patterns{}
 	for i, v := range secrets {
+		for _, c := range v.Reveal() {
+			if c < ' ' || c > '~' {
+				return nil, fmt.Errorf("%w: it has a byte that is not printable ASCII", ErrSecret)
+			}
+		}
 		one, err := compile(v)
 		if err != nil {
 			return nil, err
@@ -59,15 +64,13 @@ func New(secrets ...secret.Value) (*Patterns, error) {
 	return p, nil
 }
 
+// Key is New for the bytes of a key, which are no text. They are found as they are, in hex and in base64: in PEM too.
+func Key(v secret.Value) (*Patterns, error) { return compile(v) }
+
 func compile(v secret.Value) (*Patterns, error) {
 	s := v.Reveal()
 	if len(s) < MinSecret || len(s) > MaxSecret {
 		return nil, fmt.Errorf("%w: it has %d bytes; %d to %d are needed", ErrSecret, len(s), MinSecret, MaxSecret)
-	}
-	for _, c := range s {
-		if c < ' ' || c > '~' {
-			return nil, fmt.Errorf("%w: it has a byte that is not printable ASCII", ErrSecret)
-		}
 	}
 	var exact, hexed, base [256]byte
 	for i := range exact {

@@ -152,7 +152,15 @@ func (k *Keeper) ready(s *slot, got *source.Secret) (*Held, error) {
 	if got.Issued.IsZero() {
 		got.Issued = now
 	}
+	if got.Value.Empty() {
+		return nil, fmt.Errorf("%w: it is empty", ErrUnfit)
+	}
+	parts, err := k.open(got)
+	if err != nil {
+		return nil, err
+	}
 	h := &Held{Credential: k.Record.ID, Workload: s.workload, Lease: got.Lease, Issued: got.Issued, Expires: got.Expires}
+	h.cut(parts)
 	life := lifetime(h.Issued, h.Expires)
 	if most := time.Duration(k.Record.MaxLifetime); most > 0 && life > most+leeway {
 		return nil, fmt.Errorf("%w: it lives for %s, and the custody record allows %s; ask for less (from.lifetime), or have its owner allow more (max_lifetime)", ErrUnfit, life.Round(time.Second), most)
@@ -160,21 +168,13 @@ func (k *Keeper) ready(s *slot, got *source.Secret) (*Held, error) {
 	if !h.Expires.IsZero() && !now.Before(h.Expires) {
 		return nil, fmt.Errorf("%w: it has expired already; compare the clocks", ErrUnfit)
 	}
-	if got.Value.Empty() {
-		return nil, fmt.Errorf("%w: it is empty", ErrUnfit)
-	}
-	if err := k.Check(got); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
-	}
 	h.Fingerprint = k.Fingerprint(got.Value.Reveal())
 	if old := s.held.Load(); old != nil && old.Fingerprint == h.Fingerprint && old.Lease == h.Lease { // renewed
 		h.material = old.material
+		parts.Patterns.Wipe()
 		h.last = !h.Expires.IsZero() && h.Expires.Sub(now) < old.Expires.Sub(old.Issued)/2
 	} else {
-		var err error
-		if h.material, err = newMaterial(k.Record.Inject, got, nil); err != nil {
-			return nil, err
-		}
+		h.material = newMaterial(parts, got, nil)
 	}
 	h.until, h.end = now.Add(cached), now.Add(endless)
 	if !h.Expires.IsZero() {

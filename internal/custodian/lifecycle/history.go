@@ -170,13 +170,19 @@ func (k *Keeper) take() error {
 // Put brings a secret that was handed over into force. The one before overlaps for as long as uses go on that began with it.
 func (k *Keeper) Put(root *sealed.Held) error {
 	h := &Held{Credential: k.Record.ID, Version: root.Version, Lease: root.Lease, Fingerprint: root.Fingerprint, Issued: root.Created}
-	err := root.Inspect(func(v secret.Value) (err error) {
-		h.material, err = newMaterial(k.Record.Inject, &source.Secret{Value: v, Lease: root.Lease}, root)
+	err := root.Inspect(func(v secret.Value) error {
+		s := &source.Secret{Value: v, Lease: root.Lease}
+		parts, err := k.open(s)
+		if err == nil {
+			h.material = newMaterial(parts, s, root)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	h.cut(h.parts)
+	h.end = h.Expires
 	return k.put(&k.shared, h)
 }
 

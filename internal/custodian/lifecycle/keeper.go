@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/state"
@@ -38,8 +39,8 @@ type Config struct {
 	Dir  state.Dir // of the credential
 	// Fingerprint is keyed.
 	Fingerprint func([]byte) string
-	// Check reports whether a secret can be injected as the record says.
-	Check func(*source.Secret) error
+	// Open makes a secret ready to be used as the record says, or says why it cannot be.
+	Open func(*source.Secret) (*pin.Parts, error)
 	// May is nil when the credential could be used now: not closed, news fresh, ledger cosigned, its owner live. Nothing is fetched otherwise.
 	May func() error
 	// Entry begins an entry.
@@ -104,7 +105,9 @@ func New(c Config) (*Keeper, error) {
 		return nil, err
 	}
 	if c.Source == nil {
-		return k, k.take()
+		if k.shared.err = k.take(); k.shared.err != nil { // the next that is handed over may be better
+			k.Log.Error("what was handed over cannot be used", "credential", k.Record.ID, "error", k.shared.err)
+		}
 	}
 	return k, nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/admin"
+	"github.com/reevehq/reeve/internal/custodian/guard"
+	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/source/sourcetest"
@@ -147,6 +149,16 @@ type bench struct {
 	*Keeper
 }
 
+// open makes a secret ready as a record of bearer tokens does.
+func open(s *source.Secret) (*pin.Parts, error) {
+	secrets := []secret.Value{s.Value}
+	if !s.Session.Empty() {
+		secrets = append(secrets, s.Session)
+	}
+	patterns, err := guard.New(secrets...)
+	return &pin.Parts{Patterns: patterns}, err
+}
+
 func newBench(t *testing.T, change func(*bench)) *bench {
 	t.Helper()
 	b := &bench{t: t, durable: sourcetest.Durable(t)}
@@ -161,7 +173,7 @@ func newBench(t *testing.T, change func(*bench)) *bench {
 		Tenant: "acme", Unit: "research", Source: b.provider, Dir: dir, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Root:        func() *sealed.Held { return nil },
 		Fingerprint: func(b []byte) string { return fmt.Sprintf("fp-%d-%s", len(b), b[len(b)-2:]) },
-		Check:       func(*source.Secret) error { return nil },
+		Open:        open,
 		May: func() error {
 			if err := b.shut.Load(); err != nil {
 				return *err
@@ -393,8 +405,10 @@ func TestFailures(t *testing.T) {
 		"two lines": {func(b *bench) {
 			b.change = func(s *source.Secret) { s.Value = secret.New([]byte("demo-key\nof two lines")) }
 		}, ErrUnfit, "unfit"},
-		"bad session":   {func(b *bench) { b.change = func(s *source.Secret) { s.Session = secret.New([]byte("a\nb")) } }, ErrUnfit, "unfit"},
-		"not to inject": {func(b *bench) { b.cfg.Check = func(*source.Secret) error { return errors.New("demo") } }, ErrUnfit, "unfit"},
+		"bad session": {func(b *bench) { b.change = func(s *source.Secret) { s.Session = secret.New([]byte("a\nb")) } }, ErrUnfit, "unfit"},
+		"not to inject": {func(b *bench) {
+			b.cfg.Open = func(*source.Secret) (*pin.Parts, error) { return nil, errors.New("demo") }
+		}, ErrUnfit, "unfit"},
 		"no lease":      {func(b *bench) { b.change = func(s *source.Secret) { s.Lease = "" } }, ErrUnfit, "unfit"},
 		"telling lease": {func(b *bench) { b.change = func(s *source.Secret) { s.Lease = "x" + string(s.Value.Reveal()) } }, ErrUnfit, "unfit"},
 		"expired":       {func(b *bench) { b.change = func(s *source.Secret) { s.Expires = s.Issued.Add(-time.Second) } }, ErrUnfit, "unfit"},

@@ -11,11 +11,10 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian/guard"
+	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/ledger"
-	"github.com/reevehq/reeve/internal/secret"
-	"github.com/reevehq/reeve/internal/statement"
 )
 
 // The states of a version, as entries have them. Pending is a credential without any.
@@ -62,14 +61,14 @@ type Held struct {
 
 // material is what a version, however often renewed, is made of. It is wiped when the last use of it has gone.
 type material struct {
-	secret   source.Secret // empty with from
-	patterns *guard.Patterns
-	from     *sealed.Held // what was handed over
+	parts  *pin.Parts
+	secret source.Secret // empty with from
+	from   *sealed.Held  // what was handed over
 }
 
-// Fetch returns the secret, and the forms in which it may not come back, against evidence that the intent to use it is on disk. It is not
-// kept for longer than h is.
-func (h *Held) Fetch(d ledger.Durable) (s source.Secret, p *guard.Patterns, err error) {
+// Fetch returns the secret, and what its record makes of it, against evidence that the intent to use it is on disk. It is not kept for longer
+// than h is.
+func (h *Held) Fetch(d ledger.Durable) (s source.Secret, p *pin.Parts, err error) {
 	if !d.Valid() {
 		return s, nil, source.ErrNotDurable
 	}
@@ -77,11 +76,18 @@ func (h *Held) Fetch(d ledger.Durable) (s source.Secret, p *guard.Patterns, err 
 		return s, nil, ErrOver
 	}
 	if h.from == nil {
-		return h.secret, h.patterns, nil
+		return h.secret, h.parts, nil
 	}
 	s.Lease, s.Issued = h.Lease, h.Issued
 	s.Value, err = h.from.Fetch(d)
-	return s, h.patterns, err
+	return s, h.parts, err
+}
+
+// cut ends the version with its certificate.
+func (h *Held) cut(parts *pin.Parts) {
+	if c := parts.Certificate; c != nil && (h.Expires.IsZero() || c.Leaf.NotAfter.Before(h.Expires)) {
+		h.Expires = c.Leaf.NotAfter
+	}
 }
 
 // Leave ends a use that a Keeper began.
@@ -108,8 +114,8 @@ func lifetime(issued, expires time.Time) time.Duration {
 // maxLease bounds the name of a lease, in bytes.
 const maxLease = 256
 
-// newMaterial makes a secret ready, or says why it cannot be used. The error holds nothing of it.
-func newMaterial(in statement.Inject, s *source.Secret, from *sealed.Held) (*material, error) {
+// open makes a secret ready, or says why it cannot be used. The error holds nothing of it.
+func (k *Keeper) open(s *source.Secret) (*pin.Parts, error) {
 	for _, b := range []byte(s.Lease) {
 		if b < ' ' || b > '~' {
 			return nil, fmt.Errorf("%w: the name of its lease is not printable", ErrUnfit)
@@ -118,28 +124,21 @@ func newMaterial(in statement.Inject, s *source.Secret, from *sealed.Held) (*mat
 	if s.Lease == "" || len(s.Lease) > maxLease || bytes.Contains([]byte(s.Lease), s.Value.Reveal()) {
 		return nil, fmt.Errorf("%w: its lease has no proper name", ErrUnfit)
 	}
-	patterns, err := guard.New(outgoing(in, s)...)
+	parts, err := k.Open(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
 	}
-	m := &material{patterns: patterns, from: from}
+	return parts, nil
+}
+
+func newMaterial(parts *pin.Parts, s *source.Secret, from *sealed.Held) *material {
+	m := &material{parts: parts, from: from}
 	if from == nil {
 		m.secret = *s
 		runtime.AddCleanup(m, wipe, *s)
 	}
-	runtime.AddCleanup(m, (*guard.Patterns).Wipe, patterns)
-	return m, nil
-}
-
-// outgoing are the parts of a secret that are sent, and so could come back. A key that signs stays here.
-func outgoing(in statement.Inject, s *source.Secret) (parts []secret.Value) {
-	if in.As != "tls" && in.As != "sigv4" {
-		parts = append(parts, s.Value)
-	}
-	if !s.Session.Empty() {
-		parts = append(parts, s.Session)
-	}
-	return parts
+	runtime.AddCleanup(m, (*guard.Patterns).Wipe, parts.Patterns)
+	return m
 }
 
 func wipe(s source.Secret) {

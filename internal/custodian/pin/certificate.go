@@ -14,9 +14,9 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 )
 
-// Certificate is the client certificate that a secret consists of, for records that inject as tls: a private key in PEM (PKCS #8, PKCS #1 or
+// certificate is the client certificate that a secret consists of, for records that inject as tls: a private key in PEM (PKCS #8, PKCS #1 or
 // SEC 1) and its certificates, the key's own first, in Public or behind the key. The error holds nothing of it.
-func (p *Pin) Certificate(s *source.Secret) (*tls.Certificate, error) {
+func (p *Pin) certificate(s *source.Secret) (*tls.Certificate, error) {
 	no := func(what string) (*tls.Certificate, error) {
 		return nil, refuse("credential %s: %s; a private key and its certificates are needed, in PEM, in one text", p.Credential.ID, what)
 	}

@@ -9,6 +9,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -16,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -73,27 +77,36 @@ func TestCertificate(t *testing.T) {
 		"with issuers": {pkcs8(ec), ecChain + issue(t, ed) + issue(t, rs), 3},
 	} {
 		s := &source.Secret{Value: secret.New([]byte(tt.key)), Public: tt.public}
-		got, err := p.Certificate(s)
-		if err != nil || p.Check(s) != nil {
+		got, err := p.Open(s)
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if len(got.Certificate) != tt.certs || time.Until(got.Leaf.NotAfter) > time.Hour || !s.Value.Equal([]byte(tt.key)) {
-			t.Errorf("%s: %d certificates until %v", name, len(got.Certificate), got.Leaf.NotAfter)
+		if c := got.Certificate; len(c.Certificate) != tt.certs || time.Until(c.Leaf.NotAfter) > time.Hour || !s.Value.Equal([]byte(tt.key)) {
+			t.Errorf("%s: %d certificates until %v", name, len(c.Certificate), c.Leaf.NotAfter)
 		}
-		// What is guarded stands in every form of the key.
-		g := p.Guarded(s)
-		if len(g) != 1 || g[0].Len() < 32 {
-			t.Errorf("%s: guards %d", name, len(g))
-			continue
+		// The key would not come back in any of its forms: PEM as it is or wrapped otherwise, DER in hex.
+		if got.Patterns.Header([]hop.Field{{Name: "X", Value: ecChain}}) != nil {
+			t.Errorf("%s: the certificate would not come back", name)
 		}
 		for text := []byte(tt.key); ; {
 			block, rest := pem.Decode(text)
 			if block == nil {
 				break
 			}
-			if text = rest; block.Type != "CERTIFICATE" && !bytes.Contains(block.Bytes, g[0].Reveal()) {
-				t.Errorf("%s: what is guarded does not stand in the key", name)
+			if text = rest; block.Type == "CERTIFICATE" {
+				continue
+			}
+			for form, v := range map[string]string{"PEM": tt.key, "base64": base64.StdEncoding.EncodeToString(block.Bytes), "hex": hex.EncodeToString(block.Bytes), "DER": string(block.Bytes)} {
+				for split := range 3 { // over pieces
+					var out bytes.Buffer
+					stream := got.Patterns.Stream(&out, "application/octet-stream")
+					_, err1 := stream.Write([]byte(v[:len(v)*split/3]))
+					_, err2 := stream.Write([]byte(v[len(v)*split/3:]))
+					if err := errors.Join(err1, err2, stream.Flush()); !errors.Is(err, guard.ErrReflected) {
+						t.Errorf("%s, %s: it would come back: %v", name, form, err)
+					}
+				}
 			}
 		}
 	}
@@ -108,7 +121,7 @@ func TestCertificate(t *testing.T) {
 		"no PEM":             {"demo-tail-of-a-key", ecChain},
 		"a public key":       {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" + pkcs8(ec), ecChain},
 	} {
-		_, err := p.Certificate(&source.Secret{Value: secret.New([]byte(tt.key)), Public: tt.public})
+		_, err := p.Open(&source.Secret{Value: secret.New([]byte(tt.key)), Public: tt.public})
 		if !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "demo-tail") || strings.Contains(err.Error(), "BEGIN") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -3,12 +3,14 @@ package pin
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian/egress"
+	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/sigv4"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
@@ -52,28 +54,44 @@ func plainName(s string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
-// Check reports whether a secret can be used as the record says. The error does not hold it.
-func (p *Pin) Check(s *source.Secret) error {
-	id := p.Credential.ID
+// Parts are a secret made ready, as the record uses it.
+type Parts struct {
+	Patterns    *guard.Patterns  // of what may not come back in an answer
+	Certificate *tls.Certificate // for tls, what is shown to the upstream; its Leaf is set
+}
+
+// Open makes a secret ready, or says why it cannot be used as the record says. The error holds nothing of it.
+func (p *Pin) Open(s *source.Secret) (parts *Parts, err error) {
+	parts = &Parts{}
 	switch p.Credential.Inject.As {
 	case "tls":
-		_, err := p.Certificate(s)
-		return err
-	case "sigv4":
-		name, key := accessKey(s)
-		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || len(name) < 8 || len(name) > 128 || len(key) < 16 || !carried(key, false) || !carried(s.Session.Reveal(), false) {
-			return refuse("credential %s: what was given is not an AWS access key; hand it over as ACCESS_KEY_ID:SECRET_ACCESS_KEY", id)
+		if parts.Certificate, err = p.certificate(s); err == nil {
+			parts.Patterns, err = guard.Key(scalar(parts.Certificate.PrivateKey))
 		}
-		return nil
+	case "sigv4":
+		id, key := accessKey(s)
+		if strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || len(id) < 8 || len(id) > 128 || len(key) < 16 || !carried(key, false) || !carried(s.Session.Reveal(), false) {
+			return nil, refuse("credential %s: what was given is not an AWS access key; hand it over as ACCESS_KEY_ID:SECRET_ACCESS_KEY", p.Credential.ID)
+		}
+		secrets := []secret.Value{secret.New(key)}
+		if !s.Session.Empty() {
+			secrets = append(secrets, s.Session)
+		}
+		parts.Patterns, err = guard.New(secrets...)
+	default:
+		b := s.Value.Reveal()
+		if len(b) == 0 {
+			return nil, refuse("credential %s: the secret is empty", p.Credential.ID)
+		}
+		if !carried(b, p.Credential.Inject.As == "header") {
+			return nil, refuse("credential %s: the secret has a space, line break or other byte that cannot be sent; hand it over again without it", p.Credential.ID)
+		}
+		parts.Patterns, err = guard.New(s.Value)
 	}
-	b := s.Value.Reveal()
-	if len(b) == 0 {
-		return refuse("credential %s: the secret is empty", id)
+	if err != nil {
+		return nil, err
 	}
-	if !carried(b, p.Credential.Inject.As == "header") {
-		return refuse("credential %s: the secret has a space, line break or other byte that cannot be sent; hand it over again without it", id)
-	}
-	return nil
+	return parts, nil
 }
 
 // carried reports whether b is printable ASCII, with blanks at most inside a header value such as "Basic …".
@@ -84,25 +102,6 @@ func carried(b []byte, blanks bool) bool {
 		}
 	}
 	return true
-}
-
-// Guarded are the bytes of a secret that may not come back in an answer.
-func (p *Pin) Guarded(s *source.Secret) (list []secret.Value) {
-	switch p.Credential.Inject.As {
-	case "tls":
-		if c, err := p.Certificate(s); err == nil {
-			list = append(list, scalar(c.PrivateKey))
-		}
-	case "sigv4":
-		_, key := accessKey(s)
-		list = append(list, secret.New(key))
-	default:
-		list = append(list, s.Value)
-	}
-	if !s.Session.Empty() {
-		list = append(list, s.Session)
-	}
-	return list
 }
 
 // Inject puts the secret into a request that is otherwise complete, its target excepted. What it adds may hold the secret: the caller calls

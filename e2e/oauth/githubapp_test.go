@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/pem"
 	"io"
 	"net/http"
@@ -36,8 +35,6 @@ func TestAppTokenByAnotherLibrary(t *testing.T) {
 		io.WriteString(w, `{"token":"ghs_demo0123456789abcdef","expires_at":"`+time.Now().Add(time.Hour).UTC().Format(time.RFC3339)+`"}`)
 	}))
 	defer server.Close()
-	root, err := json.Marshal(map[string]string{"private_key": text})
-	must(t, err)
 	s, err := githubapp.New(source.Config{
 		Record: statement.Credential{
 			ID: "research-github", Source: "github-app", Inject: statement.Inject{As: "bearer"},
@@ -46,7 +43,7 @@ func TestAppTokenByAnotherLibrary(t *testing.T) {
 				CA:         string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 				Parameters: map[string]string{"app": "Iv23demoClientID"}},
 		},
-		Root: func(ledger.Durable) (secret.Value, error) { return secret.New(root), nil }, Clock: time.Now,
+		Root: func(ledger.Durable) (secret.Value, error) { return secret.New([]byte(text)), nil }, Clock: time.Now,
 	})
 	must(t, err)
 	defer s.Close()

@@ -11,7 +11,7 @@ import (
 func githubApp() Kind {
 	return Kind{ // https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
 		Name: "github-app", Doc: "a GitHub App gives installation access tokens of one hour",
-		Root:     "the app's private key: one line of JSON with private_key, in PEM",
+		Root:     "the app's private key as GitHub gives it, in PEM",
 		Standing: true,
 		Parameters: []Parameter{
 			{Name: "app", Required: true, Doc: "the app's client id, or its app id"},

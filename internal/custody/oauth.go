@@ -10,7 +10,8 @@ import (
 func oauth() Kind {
 	return Kind{
 		Name: "oauth", Doc: "an OAuth 2 token endpoint gives access tokens for a client's own secret or key, or for a refresh token",
-		Root:     "the client secret, or one line of JSON with client_secret, private_key, certificate, refresh_token and home, as far as each is needed",
+		Root: "the client secret, or PEM: the private key, with its certificate if TLS shows that; for a refresh token one object of JSON " +
+			"with refresh_token, home, and one of client_secret, private_key, certificate beside it",
 		Standing: true,
 		Parameters: []Parameter{
 			{Name: "grant", Required: true, Values: []string{"client_credentials", "refresh_token"}, Doc: "RFC 6749, section 4.4 or 6"},

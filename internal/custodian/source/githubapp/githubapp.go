@@ -111,14 +111,7 @@ func (s *Source) app(d ledger.Durable, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var root struct {
-		Key source.Text `json:"private_key"`
-	}
-	defer func() { root.Key.Wipe() }()
-	if json.Unmarshal(v.Reveal(), &root) != nil || root.Key.Empty() { // its error may quote
-		return nil, fmt.Errorf("%w: what was handed over is not one object of JSON with private_key", source.ErrNoRoot)
-	}
-	key, err := jwt.Key(root.Key.Reveal())
+	key, err := jwt.Key(v.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", source.ErrNoRoot, err)
 	}

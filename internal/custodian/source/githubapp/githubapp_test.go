@@ -140,11 +140,7 @@ func newKey(t *testing.T) (*rsa.PrivateKey, string) {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}) // as GitHub gives it
-	b, err := json.Marshal(map[string]string{"private_key": string(text)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, string(b)
+	return key, strings.TrimSpace(string(text))
 }
 
 func record(url string, words map[string]string) statement.Credential {
@@ -211,8 +207,7 @@ func TestRefusals(t *testing.T) {
 		{"too much asked", good, 422, [2]string{}, source.ErrRefused, "from.parameters.repositories"},
 		{"too many requests", good, 403, [2]string{"X-RateLimit-Remaining", "0"}, source.ErrDown, "too many"},
 		{"too many at once", good, 403, [2]string{"Retry-After", "60"}, source.ErrDown, "too many"},
-		{"not an object", "demo-private-key-0001", 0, [2]string{}, source.ErrNoRoot, "private_key"},
-		{"no key", `{"private_key":"demo-private-key"}`, 0, [2]string{}, source.ErrNoRoot, "PEM"},
+		{"no key", "demo-private-key-0001", 0, [2]string{}, source.ErrNoRoot, "PEM"},
 		{"in the past", good, 201, [2]string{}, source.ErrMalformed, "expires_at"},
 	} {
 		h := &hub{key: &key.PublicKey, alive: map[string]bool{}}

@@ -365,7 +365,7 @@ func TestTokensThatAreHeldNoMore(t *testing.T) {
 	}
 }
 
-// TestMovingHome is docs/procedures/moving-home.md. At no time do two custodians spend, and no use waits.
+// TestMovingHome is docs/procedures/refresh-token.md, "Moving home". At no time do two custodians spend, and no use waits.
 func TestMovingHome(t *testing.T) {
 	s := newSite(t, nil)
 	one, two := s.custodian("c1"), s.custodian("c2")
@@ -493,8 +493,10 @@ func TestCertificate(t *testing.T) {
 	if err := c.Revoke(context.Background(), s.d, got); err != nil || s.takes(string(got.Value.Reveal())) {
 		t.Errorf("revoked: %v", err)
 	}
+	s.root = cert + text // as files are put together
+	c.fetch()
 	_, other := keyPair(t)
-	for _, root := range []string{object(map[string]string{"private_key": other, "certificate": cert}), object(map[string]string{"private_key": text})} {
+	for _, root := range []string{object(map[string]string{"private_key": other, "certificate": cert}), object(map[string]string{"private_key": text}), text, cert} {
 		s.root = root
 		c.refused(source.ErrNoRoot, "certificate")
 	}

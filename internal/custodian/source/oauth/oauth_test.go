@@ -296,7 +296,7 @@ func TestConformance(t *testing.T) {
 		{"basic", clientSecret, map[string]string{"grant": "client_credentials", "revocation": "/oauth/revoke"}},
 		{"asking for less", clientSecret, asked},
 		{"post", object(map[string]string{"client_secret": clientSecret}), map[string]string{"grant": "client_credentials", "authentication": "client_secret_post"}},
-		{"private key", object(map[string]string{"private_key": text}), map[string]string{"grant": "client_credentials", "authentication": "private_key_jwt", "key_id": "k1", "revocation": "/oauth/revoke"}},
+		{"private key", strings.TrimSpace(text), map[string]string{"grant": "client_credentials", "authentication": "private_key_jwt", "key_id": "k1", "revocation": "/oauth/revoke"}},
 		{"refresh token", refresh, map[string]string{"grant": "refresh_token", "revocation": "/oauth/revoke"}},
 		{"refresh token of Slack", refresh, map[string]string{"grant": "refresh_token", "provider": "slack", "revocation": "/api/auth.revoke"}},
 	} {

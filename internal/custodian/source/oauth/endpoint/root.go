@@ -14,7 +14,8 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 )
 
-// Root is what the owner handed over: a client secret as it is, or one object of JSON.
+// Root is what the owner handed over: one object of JSON, or what shows the client as it is. That is a client secret, or PEM of a private key
+// alone or with its certificate.
 type Root struct {
 	Secret  source.Text `json:"client_secret"`
 	Key     source.Text `json:"private_key"` // PEM
@@ -38,7 +39,15 @@ func (e *Endpoint) Root(d ledger.Durable) (*Root, error) {
 	}
 	r := new(Root)
 	if b := v.Reveal(); len(b) > 0 && b[0] != '{' {
-		r.Secret.Value = secret.New(bytes.Clone(b))
+		whole := source.Text{Value: secret.New(bytes.Clone(b))}
+		switch e.method {
+		case "tls_client_auth":
+			r.Key, r.Cert = whole, whole
+		case "private_key_jwt":
+			r.Key = whole
+		default:
+			r.Secret = whole
+		}
 	} else if json.Unmarshal(b, r) != nil { // its error may quote
 		r.Wipe()
 		return nil, fmt.Errorf("%w: what was handed over for %s is not one object of JSON whose members are strings", source.ErrNoRoot, e.cfg.Record.ID)

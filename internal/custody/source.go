@@ -56,6 +56,7 @@ func Kinds() []Kind {
 		oauth(),
 		githubApp(),
 		vault(),
+		openAIKey(),
 		federation(),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/source/vault/api"
 	"github.com/reevehq/reeve/internal/custodian/source/vault/session"
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/secret"
 )
 
 // leased gets a secret of its own with each read: database, aws and other engines. A secret ends with the login that got it, if not before,
@@ -82,7 +84,8 @@ func (s *leased) Renew(ctx context.Context, d ledger.Durable, old *source.Secret
 	if err != nil {
 		return nil, err
 	}
-	next := *old
+	next := *old // with bytes of its own, which may be wiped on their own
+	next.Value, next.Session = secret.New(slices.Clone(old.Value.Reveal())), secret.New(slices.Clone(old.Session.Reveal()))
 	next.Expires = login.Until(asked, life)
 	return &next, nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 )
 
-// parting is how long giving logins back may take.
-const parting = 3 * time.Second
+// parting is how long giving logins back may take: what closes a source does not wait for a server that hangs.
+const parting = time.Second
 
 // Session is one server, login after login. Safe for concurrent use.
 type Session struct {

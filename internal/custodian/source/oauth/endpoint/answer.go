@@ -38,36 +38,29 @@ func (a *Answer) Wipe() { clear(a.body) }
 // judge returns why an answer is no success, or nil.
 func (e *Endpoint) judge(a *source.Answer) error {
 	err := a.Err()
-	if err == nil && !e.departs.OK {
-		return e.success(a)
+	switch {
+	case err == nil && a.Status != 200:
+		return e.Says(fmt.Errorf("%w: status %d", source.ErrMalformed, a.Status))
+	case err == nil && !e.departs.OK:
+		return nil
+	case errors.Is(err, source.ErrDown):
+		return e.Says(err)
 	}
 	var f [2]scan.Field
-	if scan.Top(a.Body, f[:], "ok", "error") != nil {
-		if err == nil {
-			err = fmt.Errorf("%w: not one object of JSON", source.ErrMalformed)
+	var word []byte
+	if scan.Top(a.Body, f[:], "ok", "error") == nil {
+		if err == nil && string(a.Body[f[0].Start:f[0].End]) == "true" {
+			return nil
 		}
-		return e.Says(err)
+		word, _ = f[1].Text(a.Body)
 	}
-	if err == nil && string(a.Body[f[0].Start:f[0].End]) == "true" {
-		return e.success(a)
-	}
-	text, bad := f[1].Text(a.Body)
 	switch {
-	case bad != nil && err == nil:
-		return e.Says(fmt.Errorf("%w: neither a success nor an error", source.ErrMalformed))
-	case bad != nil || errors.Is(err, source.ErrDown):
-		return e.Says(err)
+	case err == nil && len(word) == 0:
+		err = fmt.Errorf("%w: neither a success nor an error", source.ErrMalformed)
 	case err == nil:
 		err = source.ErrRefused
 	}
-	return e.refusal(err, string(text))
-}
-
-func (e *Endpoint) success(a *source.Answer) error {
-	if a.Status != 200 {
-		return e.Says(fmt.Errorf("%w: status %d", source.ErrMalformed, a.Status))
-	}
-	return nil
+	return e.refusal(err, string(word))
 }
 
 // refusal says what an error word means (RFC 6749, section 5.2; RFC 8707, section 2; RFC 7009, section 2.2.1). Of a word that is none
@@ -82,7 +75,6 @@ func (e *Endpoint) refusal(err error, word string) error {
 	default:
 		word = same
 	}
-	why := ""
 	switch word {
 	case "temporarily_unavailable", "server_error":
 		return e.Says(fmt.Errorf("%w: %s", source.ErrDown, word))
@@ -90,20 +82,24 @@ func (e *Endpoint) refusal(err error, word string) error {
 		return e.Says(fmt.Errorf("%w: no token of this type", source.ErrCannotRevoke))
 	case "invalid_grant":
 		return e.Says(fmt.Errorf("%w: invalid_grant: %w", err, ErrGrant))
-	case "invalid_client":
-		why = "it does not take the client's secret, key or certificate; hand over the one that it has now: reeve credential put"
-	case "unauthorized_client", "unsupported_grant_type":
-		why = "the client may not use from.parameters.grant there; have its administrator permit it"
-	case "invalid_scope":
-		why = "from.parameters.scope asks for what the client may not have"
-	case "invalid_target":
-		why = "it takes no token for from.parameters.resource"
-	case "invalid_request":
-		why = "a parameter is missing there or one too many; see the provider's documentation and from.parameters"
-	default:
-		return e.Says(err)
 	}
-	return e.Says(fmt.Errorf("%w: %s: %s", err, word, why))
+	if why := meaning(word); why != "" {
+		return e.Says(fmt.Errorf("%w: %s: %s", err, word, why))
+	}
+	return e.Says(err)
+}
+
+// meaning is what a word says to the owner, and what he does; empty for a word that is not one of theirs.
+func meaning(word string) string {
+	const may = "the client may not use from.parameters.grant there; have its administrator permit it"
+	return map[string]string{
+		"invalid_client":         "it does not take the client's secret, key or certificate; hand over the one that it has now: reeve credential put",
+		"unauthorized_client":    may,
+		"unsupported_grant_type": may,
+		"invalid_scope":          "from.parameters.scope asks for what the client may not have",
+		"invalid_target":         "it takes no token for from.parameters.resource",
+		"invalid_request":        "a parameter is missing there or one too many; see the provider's documentation and from.parameters",
+	}[word]
 }
 
 // read finds the members of a success.

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/reevehq/reeve/internal/custodian/egress"
@@ -21,7 +20,6 @@ type Endpoint struct {
 	cfg      source.Config
 	method   string // by which the client authenticates
 	audience string // of its assertions
-	host     string // for errors
 	departs  custody.TokenEndpoint
 }
 
@@ -30,16 +28,12 @@ func New(cfg source.Config) (*Endpoint, error) {
 	if err := custody.Check(cfg.Record); err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(cfg.Record.From.URL)
-	if err != nil {
-		return nil, fmt.Errorf("from.url: %w", err)
-	}
 	probe, err := source.NewClient(cfg.Record.From, cfg.Resolve)
 	if err != nil {
 		return nil, err
 	}
 	probe.Close()
-	e := &Endpoint{cfg: cfg, host: u.Host}
+	e := &Endpoint{cfg: cfg}
 	e.method, e.audience = e.param("authentication"), e.param("assertion_audience")
 	if e.method == "" {
 		e.method = "client_secret_basic"
@@ -155,5 +149,5 @@ func (e *Endpoint) authenticate(r *Root, f *form, header *egress.Secret) error {
 
 // Says names the endpoint and the credential behind an error.
 func (e *Endpoint) Says(err error) error {
-	return fmt.Errorf("%w (%s, for %s)", err, e.host, e.cfg.Record.ID)
+	return fmt.Errorf("%w (%s, for %s)", err, e.cfg.Record.From.URL, e.cfg.Record.ID)
 }

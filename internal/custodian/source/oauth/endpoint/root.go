@@ -61,20 +61,21 @@ func (e *Endpoint) Root(d ledger.Durable) (*Root, error) {
 
 // complete holds what was handed over to what the record needs.
 func (e *Endpoint) complete(r *Root) error {
+	secret := e.method == "client_secret_basic" || e.method == "client_secret_post"
+	key := e.method == "private_key_jwt" || e.method == "tls_client_auth"
 	lacks := ""
 	switch {
 	case e.Rotates() && !Visible(r.Refresh.Reveal()):
 		lacks = "refresh_token"
 	case e.Rotates() && r.Home == "":
 		lacks = "home"
-	case (e.method == "client_secret_basic" || e.method == "client_secret_post") && r.Secret.Empty():
+	case secret && r.Secret.Empty():
 		lacks = "client_secret"
-	case (e.method == "private_key_jwt" || e.method == "tls_client_auth") && r.Key.Empty():
+	case key && r.Key.Empty():
 		lacks = "private_key"
 	case e.method == "tls_client_auth" && r.Cert.Empty():
 		lacks = "certificate"
-	}
-	if lacks == "" {
+	default:
 		return nil
 	}
 	return fmt.Errorf("%w: what was handed over for %s lacks %s", source.ErrNoRoot, e.cfg.Record.ID, lacks)

@@ -1,16 +1,22 @@
 package custodian
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/closing"
+	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/lifecycle"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
@@ -38,6 +44,10 @@ func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error)
 		Root:        func() *sealed.Held { return c.Secrets.Get(id) },
 		Fingerprint: c.Secrets.Fingerprint,
 		Open:        cr.pin.Open,
+		Version:     func(n int64) (*sealed.Held, error) { return c.Secrets.Version(id, n) },
+		Destroy:     func(n int64) error { return c.Secrets.Destroy(id, n) },
+		Probe:       func() statement.Probe { return c.probes(id) },
+		Try:         func(ctx context.Context, s source.Secret) (lifecycle.Answer, error) { return c.probe(ctx, id, s) },
 		May:         func() error { return c.may(id) },
 		Entry:       func(t entry.Type) *entry.Entry { return (&use{view: c.view.Load(), age: c.News()}).entry(t) },
 		Append:      func(e *entry.Entry) (ledger.Durable, error) { return c.Ledger.Append(e, nil) },
@@ -54,7 +64,7 @@ func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error)
 // same reports whether a keeper's secrets are what the record asks for.
 func same(k *lifecycle.Config, cr *credential) bool {
 	of := func(r *statement.Credential, tenant, unit string) []any {
-		return []any{tenant, unit, r.Source, r.From, r.Inject, r.MaxLifetime}
+		return []any{tenant, unit, r.Source, r.From, r.Inject, r.MaxLifetime, r.Destination.Origin}
 	}
 	return reflect.DeepEqual(of(&k.Record, k.Tenant, k.Unit), of(&cr.Credential, cr.unit.Tenant, cr.unit.ID))
 }
@@ -78,6 +88,54 @@ func (c *Custodian) source(cr *credential) (source.Source, error) {
 			return secret.Value{}, source.ErrNoRoot
 		},
 	})
+}
+
+// probes is the probe that the record in force names.
+func (c *Custodian) probes(id string) (p statement.Probe) {
+	if v := c.view.Load(); v != nil && v.credentials[id] != nil {
+		p = v.credentials[id].Probe
+	}
+	return p
+}
+
+// maxProbe bounds what of a probe's answer is looked at, in bytes.
+const maxProbe = 64 << 10
+
+// probe makes the one harmless request that the record names, with a secret that was revoked. Nothing of its answer goes anywhere.
+func (c *Custodian) probe(ctx context.Context, id string, s source.Secret) (a lifecycle.Answer, err error) {
+	v := c.view.Load()
+	if v == nil || v.credentials[id] == nil || v.credentials[id].link == nil {
+		return a, errors.New("its custody record is gone, or cannot be used")
+	}
+	cr := v.credentials[id]
+	header := []hop.Field{{Name: "Accept", Value: "application/json"}, {Name: "Accept-Encoding", Value: "identity"}}
+	if cr.Dialect == "anthropic" {
+		header = append(header, hop.Field{Name: "anthropic-version", Value: "2023-06-01"})
+	}
+	if cr.Probe.Body != "" {
+		header = append(header, hop.Field{Name: "Content-Type", Value: "application/json"})
+	}
+	parts, err := cr.pin.Open(&s)
+	if err != nil {
+		return a, err
+	}
+	to, err := c.connections(cr, parts.Certificate)
+	if err != nil {
+		return a, err
+	}
+	req := &egress.Request{Method: cr.Probe.Method, Header: header, Body: []byte(cr.Probe.Body)}
+	cr.pin.Inject(req, cr.Probe.Path, &s, c.Clock())
+	resp, err := to.Send(ctx, req)
+	req.Wipe()
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProbe))
+	defer clear(body)
+	a.Status = resp.Status
+	a.Refused = err == nil && resp.Status == cr.Probe.Status && bytes.Contains(body, []byte(cr.Probe.Holds))
+	return a, err
 }
 
 // may reports why nothing is fetched for a credential now: it is closed or orphaned, the news is stale or the ledger uncosigned.
@@ -130,5 +188,18 @@ func (c *Custodian) Show(a *admin.Credential, now time.Time) {
 	}
 	if cr.err != nil {
 		a.Error = cr.err.Error()
+	}
+}
+
+// mark names in the entry of a closing the version that it freezes, or in that of an opening the one that may be used again.
+func (c *Custodian) mark(e *entry.Entry, closes bool) {
+	v := c.view.Load()
+	if v == nil || v.credentials[e.Credential] == nil || v.credentials[e.Credential].keeper == nil {
+		return
+	}
+	if e.CredFP, e.Lease = v.credentials[e.Credential].keeper.Active(); e.Lease != "" {
+		if e.State = lifecycle.Active; closes {
+			e.State = lifecycle.Frozen
+		}
 	}
 }

@@ -322,3 +322,86 @@ func BenchmarkRotation(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 	b.ReportMetric(float64(m.n), "versions")
 }
+
+// TestEndSealed: a signed revocation that asks for the end freezes at once, is proven by two probes, and destroys the ciphertext for good.
+func TestEndSealed(t *testing.T) {
+	w := newWorld(t, estatetest.Edit(func(p *estate.Plan) {
+		p.Custody["research"].Credentials[0].Probe = statement.Probe{Method: "GET", Path: "/v1/models", Status: 401, Holds: "invalid_api_key"}
+	}))
+	first, sealed1 := w.sealedTo(w.estate.Identity.Recipient(), "research-openai", 1, demoKey, w.estate.Cora)
+	w.handover("research-openai", 2, "demo-upstream-key-of-research-2222")
+	w.do(w.chat())
+	alive := map[string]bool{demoKey: true, "demo-upstream-key-of-research-2222": true}
+	var mu sync.Mutex
+	var probes []string
+	w.wire.answer = func(_ context.Context, r *egress.Request) (*egress.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := strings.TrimPrefix(string(r.Secrets[0].Value), "Bearer ")
+		if r.Method == "GET" {
+			probes = append(probes, string(r.Target))
+		}
+		if !alive[key] {
+			return reply(401, `{"error":{"code":"invalid_api_key"}}`), nil
+		}
+		return reply(200, `{}`), nil
+	}
+	rev := w.revocation("cora", 1, "credential", "research-openai", false)
+	rev.End = true
+	must(t, w.record("revocation", rev, w.estate.Cora))
+	if a := w.do(w.chat()); a.refusal == nil || a.refusal.Code != "frozen" {
+		t.Fatalf("%+v", a.refusal)
+	}
+	show := func() (s string) {
+		a := admin.Credential{ID: "research-openai"}
+		w.Show(&a, w.Clock())
+		for _, v := range a.Versions {
+			s += v.Lease + ":" + v.State + " "
+		}
+		return s
+	}
+	turn := func() {
+		w.Keep()
+		w.now.Add(int64(61 * time.Second))
+	}
+	eventually(t, "the source is told", func() bool { turn(); return show() == "v2:revoked-unproven v1:revoked-unproven " })
+	mu.Lock()
+	alive = nil // their owner deletes both at the provider
+	mu.Unlock()
+	eventually(t, "proven", func() bool { turn(); return show() == "v2:destroyed v1:destroyed " })
+	for _, want := range []string{"revoked", "cannot_revoke", "probed_twice", "proven"} {
+		n := 0
+		for _, e := range w.ledger.of(entry.Version) {
+			if e.Reason == want && e.CredFP != "" && e.Record != "" && e.Credential == "research-openai" && e.Tenant == "acme" {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d entries say %s", n, want)
+		}
+	}
+	if p := w.ledger.of(entry.Probe); len(p) < 4 || p[0].Method != "GET" || p[0].PathHash != digest(nil, "/v1/models") || probes[0] != "/v1/models" {
+		t.Errorf("%d probes, %+v, %s", len(p), p[0], probes)
+	}
+	a := admin.Credential{ID: "research-openai"}
+	w.Show(&a, w.Clock())
+	if e := a.Ending; e == nil || e.Proven.IsZero() || e.Open || !e.Frozen.Before(e.LastUse) || a.State != "pending" || a.Closed == "" {
+		t.Errorf("%+v", a)
+	}
+	if w.Secrets.Get("research-openai") != nil {
+		t.Error("the secret is still held")
+	}
+	must(t, w.Receive(first, sealed1)) // records come again
+	if w.Secrets.Get("research-openai") != nil {
+		t.Error("a version that was destroyed came back")
+	}
+	w.handover("research-openai", 3, "demo-upstream-key-of-research-3333")
+	open := w.revocation("cora", 2, "credential", "research-openai", true)
+	must(t, w.record("revocation", open, w.estate.Cora, w.estate.Bea))
+	mu.Lock()
+	alive = map[string]bool{"demo-upstream-key-of-research-3333": true}
+	mu.Unlock()
+	if a := w.do(w.chat()); a.refusal != nil || a.status != 200 {
+		t.Errorf("%+v, %d", a.refusal, a.status)
+	}
+}

@@ -170,7 +170,11 @@ func (c *Custodian) revoke(v *view, from *statement.Record) error {
 	if r.Open {
 		change.Type = entry.Unfreeze
 	}
-	return c.apply(change)
+	err = c.apply(change)
+	if cr := v.credentials[r.Target.ID]; r.End && err == nil && cr != nil && cr.keeper != nil { // frozen by now
+		cr.keeper.End(from.SHA256, r.Time)
+	}
+	return err
 }
 
 // signal closes what a provider of the charter says. It opens nothing.
@@ -292,6 +296,7 @@ func (c *Custodian) tell(cl *closed.Change) error {
 		e.Unit = id
 	case closing.Credential:
 		e.Credential = id
+		c.mark(e, cl.Type != entry.Unfreeze)
 	case closing.Gateway:
 		e.Gateway = id
 	case closing.Tenant:

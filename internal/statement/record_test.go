@@ -382,3 +382,31 @@ func TestAuthorityClosesTokens(t *testing.T) {
 		}
 	}
 }
+
+// Only the accountable owner ends a credential at its source, only a credential, and only with what closes it.
+func TestRevocationThatEnds(t *testing.T) {
+	e := estatetest.New(t)
+	for _, c := range []struct {
+		name string
+		r    statement.Revocation
+		by   []*estate.Signer
+		ok   bool
+	}{
+		{"its owner", statement.Revocation{Signer: "cora", Target: statement.Target{Kind: "credential", ID: "research-openai"}}, []*estate.Signer{e.Cora}, true},
+		{"two others", statement.Revocation{Signer: "ada", Target: statement.Target{Kind: "credential", ID: "research-openai"}}, []*estate.Signer{e.Ada, e.Bea}, false},
+		{"opening", statement.Revocation{Signer: "cora", Open: true, Target: statement.Target{Kind: "credential", ID: "research-openai"}}, []*estate.Signer{e.Cora, e.Bea}, false},
+		{"a workload", statement.Revocation{Signer: "ada", Target: statement.Target{Kind: "workload", ID: "research-agent"}}, []*estate.Signer{e.Ada}, false},
+	} {
+		for _, end := range []bool{true, false} {
+			r := c.r
+			r.Estate, r.Number, r.Reason, r.Time, r.End = e.Set.Charter.Estate, 1, "test", e.Now, end
+			env, err := estate.Seal("revocation", r, c.by...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.Set.OpenRevocation(env, e.Now); (err == nil) != (c.ok || !end) || err == nil && got.End != end {
+				t.Errorf("%s, end %v: %v", c.name, end, err)
+			}
+		}
+	}
+}

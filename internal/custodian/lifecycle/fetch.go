@@ -47,12 +47,12 @@ func pause(fails int) time.Duration {
 
 // fetch brings a version into a slot: a longer life for the one that is there, or else a new one.
 func (k *Keeper) fetch(ctx context.Context, s *slot) error {
-	if err := k.May(); err != nil {
-		return err
-	}
 	k.sweep(ctx)
 	k.calls.RLock()
 	defer k.calls.RUnlock()
+	if err := k.May(); err != nil { // once an ending has the lock, this refuses
+		return err
+	}
 	old := s.held.Load()
 	if r, ok := k.Source.(source.Renewer); ok && old != nil && !old.last {
 		if err := k.get(ctx, s, "renew", func(d ledger.Durable) (*source.Secret, error) { return r.Renew(ctx, d, &old.secret) }); err == nil {
@@ -67,6 +67,9 @@ func (k *Keeper) fetch(ctx context.Context, s *slot) error {
 // get is one call that brings a secret. Its intent is durable before it, and what binds the secret to a lease, an end and a fingerprint is durable
 // before the secret is used.
 func (k *Keeper) get(ctx context.Context, s *slot, how string, call func(ledger.Durable) (*source.Secret, error)) error {
+	k.mu.Lock()
+	before := k.ending
+	k.mu.Unlock()
 	d, done, err := k.intend(how, s.workload)
 	if err != nil {
 		return err
@@ -85,7 +88,7 @@ func (k *Keeper) get(ctx context.Context, s *slot, how string, call func(ledger.
 		e := k.outcome(d, s.workload, how+"ed")
 		e.CredFP, e.Lease, e.State, e.Expires = h.Fingerprint, h.Lease, Active, seconds(h.Expires)
 		if _, err = k.Append(e); err == nil {
-			return k.put(s, h)
+			return k.put(s, h, before)
 		}
 		err = fmt.Errorf("writing to the ledger what binds the secret: %w", err)
 	} else {
@@ -206,9 +209,12 @@ func seconds(t time.Time) int64 {
 // sweep has the source delete what it made and no entry names: at the start, and after failures.
 func (k *Keeper) sweep(ctx context.Context) {
 	sw, ok := k.Source.(source.Sweeper)
+	if !ok || k.May() != nil {
+		return
+	}
 	k.mu.Lock()
-	due := ok && k.unswept
-	k.unswept = k.unswept && !due
+	due := k.unswept
+	k.unswept = false
 	k.mu.Unlock()
 	if !due {
 		return

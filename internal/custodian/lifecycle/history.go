@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/secret"
 )
 
@@ -27,9 +29,15 @@ type version struct {
 	State       string    `json:"state"`
 	Issued      time.Time `json:"issued"`
 	Expires     time.Time `json:"expires,omitzero"`
-	Origin      string    `json:"origin"`         // of which source
-	Over        time.Time `json:"over,omitzero"`  // since when nothing is to be done about it any more
-	Tried       time.Time `json:"tried,omitzero"` // when its source was asked to end it
+	Origin      string    `json:"origin"`           // of which source
+	Over        time.Time `json:"over,omitzero"`    // since when nothing is to be done about it any more
+	Tried       time.Time `json:"tried,omitzero"`   // when its source was asked to end it
+	Ending      string    `json:"ending,omitempty"` // the record that ends it
+	Probes      int       `json:"probes,omitempty"`
+	Probed      time.Time `json:"probed,omitzero"`
+	Refused     int       `json:"refused,omitempty"` // probes in a row that were refused
+	Dead        time.Time `json:"dead,omitzero"`     // the first of them
+	Proven      time.Time `json:"proven,omitzero"`   // the second
 	held        *Held     // nil once nothing here can use it
 }
 
@@ -55,10 +63,18 @@ func (k *Keeper) load() error {
 	if err != nil || b == nil {
 		return err
 	}
-	if err := json.Unmarshal(b, &k.versions); err != nil {
+	var f book
+	if err := json.Unmarshal(b, &f); err != nil {
 		return fmt.Errorf("reading %s: %w", k.Dir.Path(file), err)
 	}
+	k.versions, k.ending = f.Versions, f.Ending
 	return nil
+}
+
+// book is the file.
+type book struct {
+	Versions []*version `json:"versions"`
+	Ending   *ending    `json:"ending,omitempty"`
 }
 
 // save needs mu. What is long over is forgotten: the ledger has it.
@@ -70,18 +86,28 @@ func (k *Keeper) save() error {
 		}
 		return over > history && !v.Over.IsZero()
 	})
-	b, err := json.Marshal(k.versions)
+	b, err := json.Marshal(book{k.versions, k.ending})
 	if err == nil {
 		err = k.Dir.Replace(file, b)
 	}
 	return err
 }
 
-// put puts a version that is bound into force. The one before overlaps.
-func (k *Keeper) put(s *slot, h *Held) error {
+// keepFile is save where nothing waits for it. It needs mu.
+func (k *Keeper) keepFile() {
+	if err := k.save(); err != nil {
+		k.Log.Error("which versions there are is not kept", "credential", k.Record.ID, "error", err)
+	}
+}
+
+// put puts a version that is bound into force; the one before overlaps. One whose call began before an ending is ended with the others.
+func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	v := k.version(h.Lease, h.Workload)
+	if v != nil && v.Ending != "" {
+		return nil // it was handed over before, and ended
+	}
 	if v == nil {
 		v = &version{Lease: h.Lease, Workload: h.Workload, Origin: k.origin}
 		k.versions = slices.Insert(k.versions, 0, v)
@@ -89,6 +115,10 @@ func (k *Keeper) put(s *slot, h *Held) error {
 		k.Uses.count(v.held, k.Clock())
 	}
 	v.Fingerprint, v.State, v.Issued, v.Expires, v.Over, v.held = h.Fingerprint, Active, h.Issued, h.Expires, time.Time{}, h
+	if k.ending != before {
+		k.freeze(v)
+		return errors.Join(ErrOver, k.save())
+	}
 	if err := k.save(); err != nil {
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
@@ -130,6 +160,7 @@ func (k *Keeper) become(v *version, state, reason string) {
 func (k *Keeper) tell(v *version, reason string) *entry.Entry {
 	e := k.entry(entry.Version, v.Workload)
 	e.CredFP, e.Lease, e.State, e.Expires, e.Reason = v.Fingerprint, v.Lease, v.State, seconds(v.Expires), reason
+	e.Record = v.Ending
 	return e
 }
 
@@ -138,7 +169,7 @@ func (k *Keeper) leases() (list []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, v := range k.versions {
-		if v.Over.IsZero() {
+		if v.Over.IsZero() && v.State != Unproven {
 			list = append(list, v.Lease)
 		}
 	}
@@ -183,7 +214,10 @@ func (k *Keeper) Put(root *sealed.Held) error {
 	}
 	h.cut(h.parts)
 	h.end = h.Expires
-	return k.put(&k.shared, h)
+	k.mu.Lock()
+	before := k.ending
+	k.mu.Unlock()
+	return k.put(&k.shared, h, before)
 }
 
 // pass lets versions go that nothing uses any more. It needs mu.
@@ -210,9 +244,7 @@ func (k *Keeper) pass(now time.Time) {
 		}
 	}
 	if changed {
-		if err := k.save(); err != nil {
-			k.Log.Error("which versions there are is not kept", "credential", k.Record.ID, "error", err)
-		}
+		k.keepFile()
 	}
 }
 
@@ -234,6 +266,7 @@ func (k *Keeper) discard(v *version) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
+	case v.State != Overlapping: // an ending has it
 	case err == nil:
 		k.become(v, Unproven, "rotated")
 		v.Over, v.held = k.Clock(), nil
@@ -242,9 +275,7 @@ func (k *Keeper) discard(v *version) {
 	default:
 		k.Log.Warn("a secret that was rotated still lives at its provider", "credential", k.Record.ID, "lease", v.Lease, "error", err)
 	}
-	if err := k.save(); err != nil {
-		k.Log.Error("which versions there are is not kept", "credential", k.Record.ID, "error", err)
-	}
+	k.keepFile()
 }
 
 // revoke asks the source to end a version. Of one from before a restart it has the lease only.
@@ -258,16 +289,21 @@ func (k *Keeper) revoke(ctx context.Context, v *version) error {
 	held := v.held // keeps the bytes
 	k.mu.Unlock()
 	defer runtime.KeepAlive(held)
-	d, done, err := k.intend("revoke", v.Workload)
+	return k.call("revoke", v.Workload, func(d ledger.Durable) error { return k.Source.Revoke(ctx, d, &s) })
+}
+
+// call makes a call to the source that brings nothing, between its entries.
+func (k *Keeper) call(how, workload string, do func(ledger.Durable) error) error {
+	d, done, err := k.intend(how, workload)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := k.Source.Revoke(ctx, d, &s); err != nil {
-		k.failed(d, v.Workload, err)
+	if err := do(d); err != nil {
+		k.failed(d, workload, err)
 		return err
 	}
-	k.Note(k.outcome(d, v.Workload, "revoked"))
+	k.Note(k.outcome(d, workload, strings.TrimSuffix(how, "e")+"ed"))
 	return nil
 }
 
@@ -329,5 +365,14 @@ func (k *Keeper) Show(a *admin.Credential, now time.Time) {
 			a.Next = s.due
 		}
 	}
+	a.Ending = k.showEnding()
 	a.LastUse, a.Uses = k.Uses.last, k.Uses.show(now)
+}
+
+// Active names the version in force that everybody uses; nothing when there is none.
+func (k *Keeper) Active() (fingerprint, lease string) {
+	if h := k.shared.held.Load(); h != nil {
+		return h.Fingerprint, h.Lease
+	}
+	return "", ""
 }

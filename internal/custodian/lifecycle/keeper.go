@@ -41,6 +41,12 @@ type Config struct {
 	Fingerprint func([]byte) string
 	// Open makes a secret ready to be used as the record says, or says why it cannot be.
 	Open func(*source.Secret) (*pin.Parts, error)
+	// Version is a secret that was handed over, and Destroy forgets it; both by its number.
+	Version func(int64) (*sealed.Held, error)
+	Destroy func(int64) error
+	// Probe is the one of the record in force, and Try makes it with a secret.
+	Probe func() statement.Probe
+	Try   func(context.Context, source.Secret) (Answer, error)
 	// May is nil when the credential could be used now: not closed, news fresh, ledger cosigned, its owner live. Nothing is fetched otherwise.
 	May func() error
 	// Entry begins an entry.
@@ -66,6 +72,7 @@ type Keeper struct {
 
 	mu       sync.Mutex // spans changes of what follows, of the slots, and of the file
 	versions []*version // newest first
+	ending   *ending    // the last that was asked for
 	unswept  bool       // something may be left at the provider that no entry names
 	sweeping bool
 	closed   bool
@@ -262,6 +269,7 @@ func (k *Keeper) Keep() {
 	}
 	k.pass(now)
 	k.clean(now)
+	k.proceed(now)
 }
 
 // keep needs mu.

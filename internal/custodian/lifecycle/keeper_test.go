@@ -35,7 +35,7 @@ type provider struct {
 	fail    error
 	hang    bool
 	change  func(*source.Secret)
-	revoke  error
+	wont    error
 	fetches atomic.Int64
 	flying  atomic.Int64
 	most    atomic.Int64
@@ -81,10 +81,10 @@ func (p *provider) Revoke(_ context.Context, d ledger.Durable, old *source.Secre
 	if !d.Valid() {
 		return source.ErrNotDurable
 	}
-	if p.revoke == nil {
+	if p.wont == nil {
 		delete(p.alive, old.Lease)
 	}
-	return p.revoke
+	return p.wont
 }
 
 func (p *provider) Close() {}
@@ -146,6 +146,9 @@ type bench struct {
 	entries []entry.Entry
 	full    func(*entry.Entry) error // refuses an append
 	shut    atomic.Pointer[error]
+	probe   statement.Probe
+	probed  []string
+	refuses func(value string) (Answer, error)
 	*Keeper
 }
 
@@ -174,6 +177,11 @@ func newBench(t *testing.T, change func(*bench)) *bench {
 		Root:        func() *sealed.Held { return nil },
 		Fingerprint: func(b []byte) string { return fmt.Sprintf("fp-%d-%s", len(b), b[len(b)-2:]) },
 		Open:        open,
+		Probe:       func() statement.Probe { return b.probe },
+		Try: func(_ context.Context, s source.Secret) (Answer, error) {
+			b.probed = append(b.probed, string(s.Value.Reveal()))
+			return b.refuses(string(s.Value.Reveal()))
+		},
 		May: func() error {
 			if err := b.shut.Load(); err != nil {
 				return *err

@@ -130,7 +130,7 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version {
+	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version || s.destroyed(h) {
 		return nil, nil
 	}
 	held, err := s.open(h, ciphertext)
@@ -167,6 +167,15 @@ func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
 
 // Lease is how entries name a version that was handed over.
 func Lease(version int64) string { return "v" + strconv.FormatInt(version, 10) }
+
+// Number is the version that Lease named; 0 for another's name.
+func Number(lease string) int64 {
+	n, err := strconv.ParseInt(strings.TrimPrefix(lease, "v"), 10, 64)
+	if err != nil || Lease(n) != lease {
+		return 0
+	}
+	return n
+}
 
 // decrypt opens at most most bytes and one more.
 func (s *Store) decrypt(ciphertext []byte, most int) ([]byte, error) {
@@ -217,6 +226,24 @@ func (s *Store) load(credential string) (*Held, error) {
 	if version == 0 || err != nil {
 		return nil, err
 	}
+	return s.version(dir, credential, version)
+}
+
+// Version opens any version of a credential that was not destroyed.
+func (s *Store) Version(credential string, version int64) (*Held, error) {
+	dir, err := s.Dir(credential)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.version(dir, credential, version)
+	if h == nil && err == nil {
+		err = fmt.Errorf("%w: %s version %d is not there any more", ErrCiphertext, credential, version)
+	}
+	return h, err
+}
+
+// version opens a version; nil when it was destroyed.
+func (s *Store) version(dir state.Dir, credential string, version int64) (*Held, error) {
 	name := strconv.FormatInt(version, 10)
 	record, err := dir.Read(name + ".json")
 	if err != nil {
@@ -230,10 +257,43 @@ func (s *Store) load(credential string) (*Held, error) {
 		return nil, fmt.Errorf("%w: %s names %s version %d for %s", ErrCiphertext, dir.Path(name+".json"), h.Credential, h.Version, h.Custodian)
 	}
 	ciphertext, err := dir.Read(name + ".age")
-	if err != nil {
+	if err != nil || ciphertext != nil && len(ciphertext) == 0 {
 		return nil, err
 	}
 	return s.open(&h, ciphertext)
+}
+
+// Destroy forgets a version's ciphertext. Its record stays, so that it does not come back.
+func (s *Store) Destroy(credential string, version int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir, err := s.Dir(credential)
+	if err != nil {
+		return err
+	}
+	if err := dir.Replace(strconv.FormatInt(version, 10)+".age", nil); err != nil {
+		return err
+	}
+	if held := s.Get(credential); held != nil && held.Version == version {
+		next := maps.Clone(*s.held.Load())
+		delete(next, credential)
+		s.held.Store(&next)
+	}
+	return nil
+}
+
+// destroyed reports whether the version, or one after it, was. It needs mu.
+func (s *Store) destroyed(h *statement.Handover) bool {
+	dir, err := s.Dir(h.Credential)
+	if err != nil {
+		return false
+	}
+	last, err := newest(dir)
+	if err != nil || h.Version > last {
+		return false
+	}
+	text, err := dir.Read(strconv.FormatInt(last, 10) + ".age")
+	return err == nil && text != nil && len(text) == 0
 }
 
 func newest(dir state.Dir) (int64, error) {

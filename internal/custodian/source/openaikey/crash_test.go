@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/custodian/guard"
 	"github.com/reevehq/reeve/internal/custodian/lifecycle"
+	"github.com/reevehq/reeve/internal/custodian/pin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/source/sourcetest"
@@ -107,7 +109,11 @@ func TestCrashChild(t *testing.T) {
 	}
 	k, err := lifecycle.New(lifecycle.Config{
 		Record: cfg.Record, Tenant: cfg.Tenant, Unit: cfg.Unit, Source: open(t, cfg), Dir: dir, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-		Root: func() *sealed.Held { return nil }, Fingerprint: func(b []byte) string { return "fp" }, Check: func(*source.Secret) error { return nil },
+		Root: func() *sealed.Held { return nil }, Fingerprint: func(b []byte) string { return "fp" },
+		Open: func(s *source.Secret) (*pin.Parts, error) {
+			patterns, err := guard.New(s.Value)
+			return &pin.Parts{Patterns: patterns}, err
+		},
 		May: func() error { return nil }, Entry: func(t entry.Type) *entry.Entry { return &entry.Entry{Type: t} }, Note: func(*entry.Entry) {},
 		Append: func(e *entry.Entry) (ledger.Durable, error) {
 			switch {

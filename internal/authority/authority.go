@@ -54,6 +54,8 @@ type Authority struct {
 	log    *slog.Logger
 	count  *counters
 
+	posts, signals, changes pace // of records, of security event tokens, and of what SCIM clients change
+
 	tokens   *token.Endpoint // nil without a token key
 	tokenKey atomic.Pointer[token.Key]
 	refusals refusals
@@ -81,7 +83,6 @@ type Authority struct {
 	sums      feed.Records      // of the records that heartbeats count
 	issue     issuing           // what tokens are judged by
 	number    int64             // of the newest heartbeat
-	posts     time.Time         // when all records that were posted have had their pace
 	followers map[*follower]bool
 	nonces    map[string]map[string]time.Time // of requests for the stream, by process: when they came
 	refusal   string                          // why what lies in the signed store is not published; empty when it is

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -59,9 +60,6 @@ func (a *Authority) Handler() http.Handler {
 	for pattern, handle := range a.routes() {
 		mux.HandleFunc(pattern, handle)
 	}
-	for pattern, handle := range a.signalRoutes() {
-		mux.HandleFunc(pattern, handle)
-	}
 	return serve.Access(a.log, mux)
 }
 
@@ -74,6 +72,7 @@ func (a *Authority) routes() map[string]http.HandlerFunc {
 		"GET /v1/status":       func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.Status()) },
 		"GET /v1/openapi.json": describeAPI,
 	}
+	maps.Copy(all, a.signalRoutes())
 	if a.tokens != nil {
 		maps.Copy(all, a.tokens.Routes())
 	}
@@ -113,31 +112,37 @@ func (a *Authority) takeHandover(w http.ResponseWriter, r *http.Request) {
 	a.post(w, frame)
 }
 
-// Records that are posted cost signatures' checks each, under the lock that publishing needs: so many may come at once, and one in each
-// pace after that.
+// What is posted costs signatures' checks, most of it under the lock that publishing needs: of each kind so many may come at once, and one in
+// each step after that.
 const (
-	postPace  = 20 * time.Millisecond
-	postBurst = 100
+	paceStep  = 20 * time.Millisecond
+	paceBurst = 100
 )
 
-var errPace = errors.New("more records come than are taken: try again in a second")
+var errPace = errors.New("more come than are taken: try again in a second")
 
-// paced reports whether one more record may be taken at now.
-func (a *Authority) paced(now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.posts.Before(now) {
-		a.posts = now
+// pace bounds how often something is done.
+type pace struct {
+	mu   sync.Mutex
+	next time.Time // when all that was done has had its step
+}
+
+// allows reports whether it may be done once more at now.
+func (p *pace) allows(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next.Before(now) {
+		p.next = now
 	}
-	if a.posts.Sub(now) > postBurst*postPace {
+	if p.next.Sub(now) > paceBurst*paceStep {
 		return false
 	}
-	a.posts = a.posts.Add(postPace)
+	p.next = p.next.Add(paceStep)
 	return true
 }
 
 func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
-	if !a.paced(time.Now()) {
+	if !a.posts.allows(time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		fault(w, http.StatusServiceUnavailable, "record not taken", errPace)
 		return

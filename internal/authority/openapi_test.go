@@ -152,6 +152,9 @@ func (p *prober) ask(base, method, path, content, body string) *http.Response {
 	}
 	p.Cleanup(func() { resp.Body.Close() })
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if path, _, _ = strings.Cut(path, "?"); strings.HasPrefix(path, "/scim/v2/Users/") {
+		path = "/scim/v2/Users/{id}"
+	}
 	what := fmt.Sprintf("%s %s %d %s", method, path, resp.StatusCode, media)
 	described, ok := p.doc.Paths[path][strings.ToLower(method)].Responses[fmt.Sprint(resp.StatusCode)]
 	described = p.doc.resolve(described)
@@ -165,7 +168,7 @@ func (p *prober) ask(base, method, path, content, body string) *http.Response {
 		}
 	}
 	p.seen[what] = true
-	if media != "application/json" {
+	if media != "application/json" && media != "application/scim+json" {
 		return resp
 	}
 	b, err := io.ReadAll(resp.Body)
@@ -212,10 +215,13 @@ func TestDescription(t *testing.T) {
 	const client = "https://agents.example/support"
 	e := estatetest.New(t, estatetest.Service("token", "a1"), estatetest.Edit(func(p *estate.Plan) {
 		p.Charter.Authority.Issuer = issuer
+		p.Charter.Signals = []statement.Signal{{ID: "idp", Issuer: "https://idp.example", Audience: "reeve", JWKS: string(set), Algorithms: []string{"EdDSA"},
+			Events: []string{"session-revoked"}, SCIM: true, Subjects: []statement.SignalSubject{{Subject: "u-1", Kind: "workload", ID: "research-agent"}}}}
 		p.Charter.Issuers = []statement.Issuer{{ID: "own", Issuer: client, JWKS: string(set), Algorithms: []string{"EdDSA"}}}
 		p.Charter.Workloads[1].Identities = append(p.Charter.Workloads[1].Identities, statement.Identity{Issuer: "own", Audience: issuer, Subject: client})
 	}))
 	r := newRig(t, e, t.TempDir())
+	r.scim = map[string]secret.Value{"idp": secret.New([]byte("a-token-of-the-scim-client"))}
 	bare := newRig(t, estatetest.New(t, estatetest.Service("token", "a1")), t.TempDir()) // its charter names no issuer
 
 	p := &prober{TB: t, doc: new(document), seen: map[string]bool{}}
@@ -265,14 +271,12 @@ func TestDescription(t *testing.T) {
 	bad := (&feed.Frame{Record: r.record(t, "handover", statement.Handover{Credential: "x"}, r.Cora)}).Encode()
 	p.ask(r.url, "POST", "/v1/handovers", js, string(bad))
 
-	// Tokens.
-	jwt := func() string {
-		now := time.Now()
-		payload, err := json.Marshal(map[string]any{"iss": client, "sub": client, "aud": issuer, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": rand.Text()})
+	sign := func(typ string, claims map[string]any) string {
+		payload, err := json.Marshal(claims)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: own}, (&jose.SignerOptions{}).WithHeader("kid", "k"))
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: own}, (&jose.SignerOptions{}).WithType(jose.ContentType(typ)).WithHeader("kid", "k"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,6 +289,42 @@ func TestDescription(t *testing.T) {
 			t.Fatal(err)
 		}
 		return text
+	}
+
+	// What identity providers push.
+	const secevent, scim = "application/secevent+jwt", "application/scim+json"
+	p.ask(r.url, "POST", "/v1/signals", secevent, sign("secevent+jwt", map[string]any{"iss": "https://idp.example", "aud": "reeve", "jti": "1", "iat": r.Now.Unix(),
+		"events": map[string]any{"https://schemas.openid.net/secevent/ssf/event-type/verification": map[string]any{}}}))
+	p.ask(r.url, "POST", "/v1/signals", secevent, "no token")
+	p.ask(r.url, "POST", "/v1/signals", secevent, strings.Repeat("x", feed.MaxRecord))
+	for _, path := range []string{"ServiceProviderConfig", "Users", "Users?filter=userName%20eq%20%22u-1%22", "Users/u-1", "Users/u-9"} {
+		p.ask(r.url, "GET", "/scim/v2/"+path, "", "")
+	}
+	p.header = http.Header{"Authorization": {"Bearer a-token-of-the-scim-client"}}
+	for _, path := range []string{"ServiceProviderConfig", "Users", "Users?filter=userName%20eq%20%22u-1%22", "Users/u-1", "Users/u-9"} {
+		p.ask(r.url, "GET", "/scim/v2/"+path, "", "")
+	}
+	const on, off = `{"active":true,"Operations":[{"op":"replace","path":"active","value":true}]}`, `{"active":false,"Operations":[{"op":"replace","path":"active","value":false}]}`
+	for _, method := range []string{"PATCH", "PUT", "DELETE"} {
+		for _, body := range []string{on, off, on, "["} {
+			p.ask(r.url, method, "/scim/v2/Users/u-1", scim, body)
+		}
+		p.ask(r.url, method, "/scim/v2/Users/u-9", scim, off)
+		p.header = nil
+		p.ask(r.url, method, "/scim/v2/Users/u-1", scim, off)
+		p.header = http.Header{"Authorization": {"Bearer a-token-of-the-scim-client"}}
+		r.changes.next = time.Now().Add(time.Hour)
+		p.ask(r.url, method, "/scim/v2/Users/u-1", scim, off)
+		r.changes.next = time.Time{}
+	}
+	p.header = nil
+	r.signals.next = time.Now().Add(time.Hour)
+	p.ask(r.url, "POST", "/v1/signals", secevent, "no token")
+
+	// Tokens.
+	jwt := func() string {
+		now := time.Now()
+		return sign("JWT", map[string]any{"iss": client, "sub": client, "aud": issuer, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": rand.Text()})
 	}
 	auth := func() []string {
 		return []string{"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", jwt()}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/secret"
@@ -124,6 +125,11 @@ func (a *Authority) scimUser(do func(http.ResponseWriter, *http.Request, *statem
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := a.scimClient(w, r)
 		if s == nil {
+			return
+		}
+		if r.Method != http.MethodGet && !a.changes.allows(time.Now()) {
+			w.Header().Set("Retry-After", "1")
+			scimFault(w, http.StatusServiceUnavailable, errPace.Error())
 			return
 		}
 		u, ok := a.find(s, r.PathValue("id"))

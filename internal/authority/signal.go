@@ -9,13 +9,14 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
 // signalRoutes are the two protocols by which identity providers say that somebody is to be closed: push delivery of security event
-// tokens (RFC 8935) and SCIM 2.0 (RFC 7644). They describe themselves.
+// tokens (RFC 8935) and SCIM 2.0 (RFC 7644).
 func (a *Authority) signalRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"POST /v1/signals":                   a.takeSignal,
@@ -62,8 +63,13 @@ func (a *Authority) takeSignal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	set := a.Set()
+	err := errPace
 	if set == nil {
-		fault(w, http.StatusServiceUnavailable, "signal not taken", ErrNoSet)
+		err = ErrNoSet
+	}
+	if set == nil || !a.signals.allows(time.Now()) {
+		w.Header().Set("Retry-After", "1")
+		fault(w, http.StatusServiceUnavailable, "signal not taken", err)
 		return
 	}
 	compact := strings.TrimSpace(string(b))

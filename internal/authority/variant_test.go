@@ -2,6 +2,8 @@ package authority
 
 import (
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,16 +42,43 @@ func TestVariants(t *testing.T) {
 	}
 }
 
-// TestPostsArePaced: who posts without end is told to wait before anything is verified.
+// TestPostsArePaced: who posts without end is told to wait before anything is verified, and holds up no other kind.
 func TestPostsArePaced(t *testing.T) {
-	r := newRig(t, estatetest.New(t), t.TempDir())
+	var p pace
 	now, taken := time.Now(), 0
-	for range 10 * postBurst {
-		if r.paced(now) {
+	for range 10 * paceBurst {
+		if p.allows(now) {
 			taken++
 		}
 	}
-	if taken < postBurst || taken > postBurst+1 || r.paced(now) || !r.paced(now.Add(time.Second)) {
-		t.Errorf("%d of %d at once", taken, 10*postBurst)
+	if taken < paceBurst || taken > paceBurst+1 || p.allows(now) || !p.allows(now.Add(time.Second)) {
+		t.Errorf("%d of %d at once", taken, 10*paceBurst)
+	}
+	r, _ := signalRig(t)
+	spent := map[string]*pace{"POST /v1/records": &r.posts, "POST /v1/signals": &r.signals, "DELETE /scim/v2/Users/u-2": &r.changes}
+	for name := range spent {
+		for other, p := range spent {
+			p.next = time.Time{}
+			if other == name {
+				p.next = time.Now().Add(time.Hour)
+			}
+		}
+		for other := range spent {
+			method, path, _ := strings.Cut(other, " ")
+			req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/secevent+jwt")
+			req.Header.Set("Authorization", "Bearer a-token-of-the-scim-client")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got, want := resp.StatusCode == 503, other == name; got != want {
+				t.Errorf("%s while %s is at its pace: %s", other, name, resp.Status)
+			}
+		}
 	}
 }

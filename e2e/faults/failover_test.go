@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,9 +39,8 @@ type replica struct {
 }
 
 // pair starts an estate with two authorities over one PostgreSQL.
-func pair(t testing.TB) (*estatetest.Estate, []*replica) {
+func pair(t testing.TB, server *postgrestest.Server) (*estatetest.Estate, []*replica) {
 	t.Helper()
-	server := postgrestest.Start(t)
 	e := estatetest.New(t, estatetest.Service("log", "a2"), estatetest.Service("feed", "a2"))
 	connection := server.Database(t, "reeve")
 	var all []*replica
@@ -179,25 +179,12 @@ func leader(t testing.TB, all []*replica) (leads, stands *replica) {
 	return leads, stands
 }
 
-// gap breaks the holder and returns how old the news became before the other authority's heartbeat counted.
-func gap(t testing.TB, f *feed.Follower, fault func()) (oldest time.Duration) {
+// followPair follows both authorities. Nobody cosigns here, so it has its first set from the folder.
+func followPair(t testing.TB, e *estatetest.Estate, all []*replica) (*feed.Follower, <-chan string) {
 	t.Helper()
-	epoch := f.Status().Epoch
-	fault()
-	until(t, "a heartbeat of the next epoch", func() bool {
-		oldest = max(oldest, f.Age())
-		return f.Status().Epoch > epoch
-	})
-	return oldest
-}
-
-// TestFailover kills the authority that holds the lease, and stops one that comes back later: the other one takes over, nothing
-// that was published is lost or entered twice, and an old holder is silent. The gaps are printed.
-func TestFailover(t *testing.T) {
-	e, all := pair(t)
 	heard, dir := make(chan string, 100), t.TempDir()
-	// Nobody cosigns here, so the follower has its first set from the folder.
 	first, stop := context.WithCancel(t.Context())
+	defer stop()
 	f, err := feed.Follow(first, feed.Config{Folder: e.Dir.Signed(), Dir: dir, Pin: e.Pin})
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +201,26 @@ func TestFailover(t *testing.T) {
 	}
 	t.Cleanup(f.Wait) // it writes to dir until its context has ended
 	until(t, "the first heartbeat", func() bool { return f.Age() != feed.Unknown })
+	return f, heard
+}
+
+// gap breaks the holder and returns how old the news became before the other authority's heartbeat counted.
+func gap(t testing.TB, f *feed.Follower, fault func()) (oldest time.Duration) {
+	t.Helper()
+	epoch := f.Status().Epoch
+	fault()
+	until(t, "a heartbeat of the next epoch", func() bool {
+		oldest = max(oldest, f.Age())
+		return f.Status().Epoch > epoch
+	})
+	return oldest
+}
+
+// TestFailover kills the authority that holds the lease, and stops one that comes back later: the other one takes over, nothing
+// that was published is lost or entered twice, and an old holder is silent. The gaps are printed.
+func TestFailover(t *testing.T) {
+	e, all := pair(t, postgrestest.Start(t))
+	f, heard := followPair(t, e, all)
 	for range 2 { // the two keys
 		<-heard
 	}
@@ -261,6 +268,78 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestDatabaseAway takes PostgreSQL away from two authorities that run, and brings it back: nothing that opens is taken, a closing still reaches
+// who follows, heartbeats stop before the smallest bound is over, and everything comes back by itself, the closing in the database too.
+func TestDatabaseAway(t *testing.T) {
+	server := postgrestest.Start(t)
+	e, all := pair(t, server)
+	f, heard := followPair(t, e, all)
+	for range 2 { // the two keys
+		<-heard
+	}
+	leads, _ := leader(t, all)
+	server.Stop()
+	last := f.Status()
+	until(t, "no heartbeat counts any more", func() bool {
+		if s := f.Status(); s.Number != last.Number || s.Epoch != last.Epoch {
+			last = s
+		}
+		return f.Age() > 5*time.Second // the default bound of a credential of the high class
+	})
+	_, env, err := estate.NewKey("demo", "support-agent", e.Now, time.Hour, e.Ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, text := post(t, leads, key); status != http.StatusServiceUnavailable {
+		t.Errorf("a new key without a database: %d %s", status, text)
+	}
+	revoke(t, e, leads, 1)
+	if kind := <-heard; kind != "revocation" {
+		t.Errorf("heard %s", kind)
+	}
+	if f.Age() < 5*time.Second {
+		t.Errorf("the news is %v old, though no authority holds a lease", f.Age())
+	}
+
+	server.Resume(t)
+	until(t, "heartbeats count again", func() bool { return f.Age() != feed.Unknown && f.Age() < time.Second })
+	until(t, "both have the closing", func() bool {
+		for _, r := range all {
+			if s := r.status(); s == nil || s.Records != 3 {
+				return false
+			}
+		}
+		return true
+	})
+	leads, _ = leader(t, all)
+	if status, text := post(t, leads, key); status != http.StatusOK {
+		t.Errorf("a new key: %d %s", status, text)
+	}
+	if kind := <-heard; kind != "workload-key" {
+		t.Errorf("heard %s", kind)
+	}
+	until(t, "nothing is withheld", func() bool { return f.Status().Withheld == 0 })
+}
+
+// post sends a record.
+func post(t testing.TB, to *replica, record []byte) (int, string) {
+	t.Helper()
+	resp, err := http.Post(to.url+"/v1/records", "application/json", bytes.NewReader(record))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
 // revoke sends the number-th revocation of ada's.
 func revoke(t testing.TB, e *estatetest.Estate, to *replica, number int64) {
 	t.Helper()
@@ -274,12 +353,7 @@ func revoke(t testing.TB, e *estatetest.Estate, to *replica, number int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Post(to.url+"/v1/records", "application/json", strings.NewReader(string(b)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 {
-		t.Fatalf("%s answered %s: %s", to.id, resp.Status, text)
+	if status, text := post(t, to, b); status != http.StatusOK {
+		t.Fatalf("%s answered %d: %s", to.id, status, text)
 	}
 }

@@ -67,6 +67,7 @@ type Authority struct {
 	entered  map[id]bool
 	received map[id]*feed.Frame // records of the journal that are not published yet
 	shared   feed.Files         // the set of the journal
+	unkept   []store.Line       // what was entered, and closings that are published, while the database was away
 	promise  string             // the receipt of this run's entry of the set in force; empty when another run made it
 	refused  map[id]bool        // record files that do not verify under the set in force
 	stamp    string             // of the signed store when it was last read
@@ -76,6 +77,7 @@ type Authority struct {
 	mu        sync.Mutex  // guards what follows
 	lease     store.Lease // the zero Lease while another authority is known to hold it
 	leading   bool        // everything known is published under the lease
+	away      bool        // the database, when it was last asked for the lease
 	other     string      // who holds the lease when this one does not
 	set       *edition    // in force, published or not
 	records   map[id]*record
@@ -210,8 +212,10 @@ func (a *Authority) enter(sum id, e *entry.Entry, payload []byte, closing bool) 
 	if err != nil {
 		return "", fmt.Errorf("the ledger has no entry of it, so it is not published: %w", err)
 	}
-	if err := a.write(store.Line{Kind: store.Entered, ID: sum}); err != nil {
-		a.log.Warn("the next start will enter it again", "error", err)
+	entered := store.Line{Kind: store.Entered, ID: sum}
+	if err := a.write(entered); err != nil {
+		a.log.Warn("a start before the database has it will enter it again", "error", err)
+		a.unkept = append(a.unkept, entered)
 	}
 	a.entered[sum] = true
 	return d.Receipt(), nil
@@ -240,6 +244,7 @@ func (a *Authority) Reload(force bool) error {
 func (a *Authority) reload(force bool) error {
 	stamp := feed.Stamp(a.estate)
 	folder := force || stamp == "" || stamp != a.stamp
+	a.keepAgain()
 	err := a.catchUp()
 	stores := []statement.Store{a.shared}
 	if folder {

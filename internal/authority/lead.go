@@ -39,6 +39,7 @@ func (a *Authority) lead(ctx context.Context) {
 
 // tryLease renews the lease, or takes it when it is free and this authority may.
 func (a *Authority) tryLease(ctx context.Context, may bool) store.Lease {
+	all := ctx
 	ctx, cancel := context.WithTimeout(ctx, store.Life/2)
 	defer cancel()
 	a.mu.Lock()
@@ -54,6 +55,17 @@ func (a *Authority) tryLease(ctx context.Context, may bool) store.Lease {
 	default:
 		return l
 	}
+	away := err != nil && !errors.Is(err, store.ErrHeld) && !errors.Is(err, store.ErrLost) && all.Err() == nil
+	a.mu.Lock()
+	before := a.away
+	a.away = away
+	a.mu.Unlock()
+	switch {
+	case away && !before:
+		a.log.Error("the database is away: nothing is published once the lease has run out", "error", err)
+	case before && !away:
+		a.log.Info("the database is back")
+	}
 	switch {
 	case errors.Is(err, store.ErrHeld):
 		a.standBy(err)
@@ -61,8 +73,6 @@ func (a *Authority) tryLease(ctx context.Context, may bool) store.Lease {
 	case errors.Is(err, store.ErrLost):
 		a.lose(err)
 		return store.Lease{}
-	case err != nil && ctx.Err() == nil:
-		a.log.Error("the database is away: nothing is published once the lease has run out", "error", err)
 	}
 	return l
 }

@@ -133,10 +133,24 @@ func (a *Authority) keep(r *record, frame *feed.Frame, sum id, closing bool) (le
 	case err == nil:
 		return epoch == 0, nil
 	case closing && epoch != 0: // closing does not wait for a disk
-		a.log.Error("a revocation is published, but a restart will not have it: send it again then", "error", err)
+		a.log.Error("a revocation is published; until the database has it, no other authority does", "error", err)
+		a.unkept = append(a.unkept, store.Line{Kind: store.Received, ID: sum, Body: frame.Encode()})
 		return false, nil
 	}
 	return false, fmt.Errorf("keeping the record: %w", err)
+}
+
+// keepAgain writes to the journal what it could not take while the database was away: the closings that were published, and what was entered.
+func (a *Authority) keepAgain() {
+	for len(a.unkept) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		err := a.store.Append(ctx, 0, a.unkept[0])
+		cancel()
+		if err != nil {
+			return
+		}
+		a.unkept = a.unkept[1:]
+	}
 }
 
 // describe is the ledger entry of a record: what it is about, in the words of the estate.

@@ -24,6 +24,8 @@ type Server struct {
 	socket string
 	bin    string
 	attr   *syscall.SysProcAttr
+	cmd    *exec.Cmd // nil while it is away
+	log    bytes.Buffer
 }
 
 // Start starts a server that ends with the test. The test is skipped, or fails, where PostgreSQL is not installed.
@@ -42,20 +44,38 @@ func Start(t testing.TB) *Server {
 	}
 	data := filepath.Join(dir, "data")
 	must(t, s.command("initdb", "-D", data, "-U", "reeve", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8").Run())
-	server := s.command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50")
-	var log bytes.Buffer
-	server.Stderr = &log
-	must(t, server.Start())
 	t.Cleanup(func() {
-		server.Process.Signal(syscall.SIGQUIT) // immediate shutdown; its children end with it
-		server.Wait()
+		s.Stop()
 		if t.Failed() {
-			t.Logf("PostgreSQL said:\n%s", log.Bytes())
+			t.Logf("PostgreSQL said:\n%s", s.log.Bytes())
 		}
 	})
+	s.Resume(t)
+	return s
+}
+
+// Stop takes the server away: every connection breaks, and none is made until Resume.
+func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Signal(syscall.SIGQUIT) // immediate shutdown; its children end with it
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Resume starts the server over its data, and waits until it answers.
+func (s *Server) Resume(t testing.TB) {
+	t.Helper()
+	s.cmd = s.command("postgres", "-D", filepath.Join(s.socket, "data"), "-k", s.socket, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50")
+	s.cmd.Stderr = &s.log
+	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
+		t.Fatal(err)
+	}
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if s.command("psql", "-h", dir, "-U", "reeve", "-d", "postgres", "-c", "SELECT 1").Run() == nil {
-			return s
+		if s.command("psql", "-h", s.socket, "-U", "reeve", "-d", "postgres", "-c", "SELECT 1").Run() == nil {
+			return
 		}
 		if time.Since(start) > time.Minute {
 			t.Fatal("PostgreSQL did not start within a minute")

@@ -31,6 +31,9 @@ func Setup(c statement.Credential, id Identity) (steps []Step) {
 	}
 	if kind == "vault" {
 		kind += "-" + c.From.Parameters["login"]
+		if kind == "vault-jwt" && c.From.Parameters["token"] != "" {
+			kind += "-token"
+		}
 	}
 	if kind == "oauth" && c.From.Parameters["provider"] != "" {
 		kind = c.From.Parameters["provider"]
@@ -169,7 +172,10 @@ func setups() map[string][]Step {
 			{"", "bao auth enable -path=${auth_path} approle\nbao write auth/${auth_path}/role/<ROLE> token_policies=reeve-${credential} token_ttl=15m token_max_ttl=1h secret_id_ttl=2160h"},
 			{"Read the role id (${role} in this record) and make the secret id that is handed over:", "bao read auth/${auth_path}/role/<ROLE>/role-id\nbao write -f -field=secret_id auth/${auth_path}/role/<ROLE>/secret-id"}},
 		"vault-jwt": {policy, write,
-			{"Bind the role to the token that ${token_file} holds:", "bao auth enable -path=${auth_path} jwt\nbao write auth/${auth_path}/config oidc_discovery_url=<ISSUER of that token>\n" +
+			{"Bind the role to what the unit's custodians say of this credential:", "bao auth enable -path=${auth_path} jwt\nbao write auth/${auth_path}/config jwks_url=${jwks} bound_issuer=${issuer}\n" +
+				"bao write auth/${auth_path}/role/${role} role_type=jwt user_claim=sub bound_subject=${subject} bound_audiences=${audience} \\\n  token_policies=reeve-${credential} token_ttl=15m token_max_ttl=1h"}},
+		"vault-jwt-token": {policy, write,
+			{"Bind the role to the token that the file ${token} holds in the custodian's token_dir:", "bao auth enable -path=${auth_path} jwt\nbao write auth/${auth_path}/config oidc_discovery_url=<ISSUER of that token>\n" +
 				"bao write auth/${auth_path}/role/${role} role_type=jwt user_claim=sub bound_subject=<SUBJECT of that token> bound_audiences=<AUDIENCE of that token> \\\n  token_policies=reeve-${credential} token_ttl=15m token_max_ttl=1h"}},
 		"vault-kubernetes": {policy, write,
 			{"", "bao auth enable -path=${auth_path} kubernetes\nbao write auth/${auth_path}/role/${role} bound_service_account_names=<SERVICE_ACCOUNT> bound_service_account_namespaces=<NAMESPACE> \\\n  token_policies=reeve-${credential} token_ttl=15m token_max_ttl=1h"}},
@@ -181,11 +187,11 @@ func setups() map[string][]Step {
 func IdentityOf(unit *statement.CustodyStatement, c *statement.Credential) Identity {
 	f := unit.Federation
 	exchange, ok := custody.FindExchange(c.From.Parameters["exchange"])
-	if f == nil || c.Source != "federation" || !ok {
+	if f == nil || !(c.Source == "federation" && ok || c.Source == "vault" && custody.VaultFederates(*c)) {
 		return Identity{}
 	}
 	id := Identity{Issuer: f.Issuer, Subject: f.Subject(unit.Unit, c.ID, ""), Audience: c.From.Parameters["audience"], JWKS: f.Issuer + "/jwks.json"}
-	if c.From.PerWorkload {
+	if c.From.PerWorkload && c.Source == "federation" {
 		id.Subject = f.Subject(unit.Unit, c.ID, "*")
 	}
 	if id.Audience == "" {

@@ -21,7 +21,8 @@ func vault() Kind {
 			{Name: "login", Required: true, Values: []string{"approle", "jwt", "kubernetes"}, Doc: "how the custodian logs in"},
 			{Name: "role", Required: true, Doc: "the role of the login; for approle its role id"},
 			{Name: "auth_path", Doc: "where the auth method is mounted; as login when left out"},
-			{Name: "token_file", Doc: "for login jwt the file with the JWT; for kubernetes that of the service account when left out"},
+			{Name: "token", Doc: "for login jwt and kubernetes the file in the custodian's token_dir with the JWT; when left out, its own token in Kubernetes, and for jwt one that the unit's federation key signs"},
+			{Name: "audience", Doc: "whom the signed token for login jwt is for"},
 			{Name: "wrapped", Doc: "says that the secret id is handed over in a wrapping, and which path made it, such as auth/approle/role/reeve/secret-id"},
 			{Name: "namespace", Doc: "X-Vault-Namespace"},
 			{Name: "audit", Values: []string{"unchecked"}, Doc: "lets a login through that may not list the audit devices; otherwise it needs read and sudo on sys/audit"},
@@ -50,14 +51,22 @@ func checkVault(c statement.Credential) error {
 		return no("a kv2 engine holds one secret for all workloads; leave out from.per_workload")
 	case !kv && p["destroy"] != "":
 		return no("from.parameters.destroy is for engine kv2")
-	case p["login"] == "jwt" && p["token_file"] == "":
-		return no("login jwt needs from.parameters.token_file")
-	case p["login"] == "approle" && p["token_file"] != "":
-		return no("from.parameters.token_file is for login jwt and kubernetes")
+	case p["login"] == "approle" && p["token"] != "":
+		return no("from.parameters.token is for login jwt and kubernetes")
+	case strings.ContainsAny(p["token"], `/\`):
+		return no("from.parameters.token is the name of a file in the custodian's token_dir, not a path")
+	case VaultFederates(c) != (p["audience"] != ""):
+		return no("from.parameters.audience and login jwt without from.parameters.token go together")
 	case p["wrapped"] != "" && p["login"] != "approle":
 		return no("from.parameters.wrapped is for login approle")
 	case p["wrapped"] != "" && c.From.Home == "":
 		return no("a wrapping opens once, so from.home names the one custodian that opens it")
 	}
 	return nil
+}
+
+// VaultFederates reports whether the login of a record of source vault is by a token that the unit's federation key signs.
+func VaultFederates(c statement.Credential) bool {
+	p := c.From.Parameters
+	return p["login"] == "jwt" && p["token"] == ""
 }

@@ -39,6 +39,10 @@ type Config struct {
 	// FederationHelper is the Unix socket of a helper that keeps federation keys; docs/formats/helper.md. Empty for none.
 	FederationHelper string `yaml:"federation_helper"`
 
+	// TokenDir is where the platform puts tokens that it makes for this process, such as that of a Kubernetes service account. A custody record
+	// may name a file in it, and no other. Empty for nowhere.
+	TokenDir string `yaml:"token_dir"`
+
 	LogKey    string    `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600
 	Witnesses []Witness `yaml:"witnesses"` // those that its checkpoints are pushed to; at least one
 }
@@ -115,6 +119,9 @@ func (c *Config) confine() confine.Profile {
 	}
 	if c.FederationDir != "" {
 		p.ReadWrite = append(p.ReadWrite, c.FederationDir)
+	}
+	if c.TokenDir != "" {
+		p.ReadOnly = append(p.ReadOnly, c.TokenDir)
 	}
 	if folder, ok := c.folder(); ok {
 		p.ReadOnly = append(p.ReadOnly, folder)

@@ -91,6 +91,8 @@ type Config struct {
 	State State
 	// Sign signs a token in the name of the unit; nil where the unit has no federation.
 	Sign func(context.Context, Token) (secret.Value, error)
+	// Tokens is a folder with tokens that the platform made for this process; empty for none. A record may name a file in it, and no other.
+	Tokens string
 	// Resolve, for tests, looks a host up; nil means the system's resolver.
 	Resolve Resolver
 	Clock   func() time.Time

@@ -37,6 +37,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/source/sourcetest"
 	"github.com/reevehq/reeve/internal/custodian/source/vault"
 	"github.com/reevehq/reeve/internal/need"
+	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -337,7 +338,7 @@ func TestRealVault(t *testing.T) {
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	must(t, err)
 	public := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-	file := filepath.Join(t.TempDir(), "token")
+	tokens := t.TempDir()
 	signed := func(t *testing.T, claims map[string]any) string {
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
 		must(t, err)
@@ -348,16 +349,19 @@ func TestRealVault(t *testing.T) {
 		must(t, err)
 		token, err := o.CompactSerialize()
 		must(t, err)
-		must(t, os.WriteFile(file, []byte(token+"\n"), 0o600))
+		must(t, os.WriteFile(filepath.Join(tokens, "token"), []byte(token+"\n"), 0o600))
 		return token
 	}
 
 	t.Run("a version, by a JWT", func(t *testing.T) {
 		s.admin(t, "sys/auth/jwt", `{"type":"jwt"}`)
 		s.admin(t, "auth/jwt/config", `{"jwt_validation_pubkeys":[`+quote(public)+`],"bound_issuer":"https://issuer.example.com"}`)
-		s.admin(t, "auth/jwt/role/reeve", `{"role_type":"jwt","user_claim":"sub","bound_audiences":["vault"],"bound_subject":"custodian-c1","token_policies":["reeve"],"token_ttl":"10m"}`)
-		signed(t, map[string]any{"iss": "https://issuer.example.com", "aud": "vault", "sub": "custodian-c1"})
-		here := site(t, "", audited(record(s.url, "secret/data/openai", "engine", "kv2", "field", "key", "login", "jwt", "role", "reeve", "token_file", file, "destroy", "revoked")))
+		s.admin(t, "auth/jwt/role/reeve", `{"role_type":"jwt","user_claim":"sub","bound_audiences":["vault"],"bound_subject":"spiffe://example.com/unit/research/credential/a-credential","token_policies":["reeve"],"token_ttl":"10m"}`)
+		here := site(t, "", audited(record(s.url, "secret/data/openai", "engine", "kv2", "field", "key", "login", "jwt", "role", "reeve", "audience", "vault", "destroy", "revoked")))
+		subject := "spiffe://example.com/unit/research/credential/a-credential"
+		here.cfg.Sign = func(_ context.Context, token source.Token) (secret.Value, error) { // as the unit's key does
+			return secret.New([]byte(signed(t, map[string]any{"iss": "https://issuer.example.com", "aud": token.Audience, "sub": subject, "jti": token.ID}))), nil
+		}
 		v := here.open(t)
 		first := here.fetch(t, v)
 		s.admin(t, "secret/data/openai", `{"data":{"key":"key-of-the-second-version","other":7}}`)
@@ -371,7 +375,7 @@ func TestRealVault(t *testing.T) {
 		if status, b := s.do(t, "GET", "secret/data/openai?version=1", s.root, ""); status != 404 || !bytes.Contains(b, []byte(`"destroyed":true`)) {
 			t.Errorf("version 1 after its revocation: status %d: %s", status, b)
 		}
-		signed(t, map[string]any{"iss": "https://issuer.example.com", "aud": "vault", "sub": "somebody-else"})
+		subject = "spiffe://example.com/unit/research/credential/another"
 		if _, err := here.open(t).Fetch(ctx, here.durable, source.Ask{}); !errors.Is(err, source.ErrRefused) {
 			t.Errorf("another subject: %v", err)
 		}
@@ -393,7 +397,8 @@ func TestRealVault(t *testing.T) {
 		s.admin(t, "sys/auth/cluster-1", `{"type":"kubernetes"}`)
 		s.admin(t, "auth/cluster-1/config", `{"kubernetes_host":`+quote(cluster.URL)+`,"kubernetes_ca_cert":`+quote(certificate(cluster))+`,"token_reviewer_jwt":`+quote(token)+`,"disable_local_ca_jwt":true}`)
 		s.admin(t, "auth/cluster-1/role/reeve", `{"bound_service_account_names":["custodian"],"bound_service_account_namespaces":["reeve"],"audience":"https://kubernetes.default.svc","token_policies":["reeve"]}`)
-		here := site(t, "", audited(record(s.url, "secret/data/openai", "engine", "kv2", "field", "key", "login", "kubernetes", "auth_path", "cluster-1", "role", "reeve", "token_file", file)))
+		here := site(t, "", audited(record(s.url, "secret/data/openai", "engine", "kv2", "field", "key", "login", "kubernetes", "auth_path", "cluster-1", "role", "reeve")))
+		here.cfg.Tokens = tokens
 		if got := here.fetch(t, here.open(t)); got.Value.Empty() {
 			t.Error("no secret")
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -41,13 +42,14 @@ func approle(origin string) statement.Credential {
 	return c
 }
 
-// writeJWT returns a file with the double's JWT.
-func writeJWT(t *testing.T) string {
-	path := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(path, []byte(newDouble().jwt+"\n"), 0o600); err != nil {
+// tokens returns a folder with the double's JWT, put there as Kubernetes does: through a link to what it replaces.
+func tokens(t *testing.T) string {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "..1"), 0o700), os.WriteFile(filepath.Join(dir, "..1", "token"), []byte(newDouble().jwt+"\n"), 0o600),
+		os.Symlink("..1", filepath.Join(dir, "..data")), os.Symlink("..data/token", filepath.Join(dir, "token"))); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return dir
 }
 
 func with(d *double) sourcetest.Double {
@@ -72,11 +74,19 @@ func TestConformanceLease(t *testing.T) {
 }
 
 func TestConformanceVersion(t *testing.T) {
-	file := writeJWT(t)
 	sourcetest.Run(t, sourcetest.Harness{
-		New: vault.New, Static: true,
+		New: func(c source.Config) (source.Source, error) {
+			c.Sign = func(_ context.Context, token source.Token) (secret.Value, error) {
+				if token.Credential != "a-credential" || token.Workload != "" || token.Audience != "vault" || token.Algorithm != "ES256" || token.ID == "" || token.Expires.Sub(token.Issued) != 2*time.Minute {
+					return secret.Value{}, fmt.Errorf("%w: it is to sign %+v", source.ErrIdentity, token)
+				}
+				return secret.New([]byte(newDouble().jwt)), nil
+			}
+			return vault.New(c)
+		},
+		Static: true,
 		Record: func(origin string) statement.Credential {
-			return record(origin, "secret/data/openai", "engine", "kv2", "field", "key", "login", "jwt", "role", "reeve", "token_file", file)
+			return record(origin, "secret/data/openai", "engine", "kv2", "field", "key", "login", "jwt", "role", "reeve", "audience", "vault")
 		},
 		Double: func(string) sourcetest.Double { return with(newDouble()) },
 		Malformed: []string{
@@ -277,11 +287,11 @@ func TestRevokeStuck(t *testing.T) {
 func TestVersions(t *testing.T) {
 	d := newDouble()
 	d.namespace = "team-a/prod"
-	file := writeJWT(t)
 	s := beside(t, d, "", func(origin string) statement.Credential {
 		return record(origin, "secret/data/openai", "engine", "kv2", "field", "key", "login", "kubernetes", "auth_path", "cluster-1", "role", "reeve",
-			"token_file", file, "namespace", d.namespace, "destroy", "revoked")
+			"namespace", d.namespace, "destroy", "revoked")
 	})
+	s.cfg.Tokens = tokens(t)
 	v := s.open(t)
 	first := s.fetch(t, v)
 	if first.Lease != "1@2026-11-23T12:09:58.31833825Z" || !first.Value.Equal([]byte("key-of-the-double-1")) || !first.Expires.IsZero() {
@@ -295,12 +305,21 @@ func TestVersions(t *testing.T) {
 	if !errors.Is(err, source.ErrCannotRevoke) || !slices.Equal(d.gone, []int{1}) {
 		t.Errorf("%v, destroyed %v", err, d.gone)
 	}
-	if err := os.Remove(file); err != nil {
+	v.Close()
+	link := filepath.Join(s.cfg.Tokens, "out")
+	if err := os.Symlink(os.Args[0], link); err != nil {
 		t.Fatal(err)
 	}
-	v.Close()
-	if _, err := s.open(t).Fetch(context.Background(), s.durable, source.Ask{}); !errors.Is(err, source.ErrNoRoot) {
-		t.Errorf("without its token: %v", err)
+	calls := len(d.calls)
+	for _, name := range []string{"out", "gone", "..", "..data"} { // out of the folder, nothing, a folder
+		s.cfg.Record.From.Parameters["token"] = name
+		if _, err := s.open(t).Fetch(context.Background(), s.durable, source.Ask{}); !errors.Is(err, source.ErrNoRoot) {
+			t.Errorf("its token is %s: %v", name, err)
+		}
+	}
+	s.cfg.Tokens, s.cfg.Record.From.Parameters["token"] = "", "token"
+	if _, err := s.open(t).Fetch(context.Background(), s.durable, source.Ask{}); !errors.Is(err, source.ErrNoRoot) || len(d.calls) != calls {
+		t.Errorf("without a folder for tokens: %v, and %d calls", err, len(d.calls)-calls)
 	}
 }
 
@@ -388,8 +407,11 @@ func TestNewRefuses(t *testing.T) {
 		"a query":              func(c *statement.Credential) { c.From.URL += "?ttl=1h" },
 		"kv2 without data":     func(c *statement.Credential) { c.From.Parameters["engine"] = "kv2"; c.From.PerWorkload = false },
 		"destroying a lease":   func(c *statement.Credential) { c.From.Parameters["destroy"] = "revoked" },
-		"jwt without file":     func(c *statement.Credential) { c.From.Parameters["login"] = "jwt" },
-		"approle with file":    func(c *statement.Credential) { c.From.Parameters["token_file"] = "/etc/token" },
+		"jwt for nobody":       func(c *statement.Credential) { c.From.Parameters["login"] = "jwt" },
+		"approle with a token": func(c *statement.Credential) { c.From.Parameters["token"] = "token" },
+		"a token elsewhere": func(c *statement.Credential) {
+			c.From.Parameters["login"], c.From.Parameters["token"] = "jwt", "../state/log.key"
+		},
 		"wrapped without home": func(c *statement.Credential) { c.From.Parameters["wrapped"] = "auth/approle/role/r/secret-id" },
 		"one for each workload": func(c *statement.Credential) {
 			c.From.URL, c.From.Parameters["engine"] = "https://vault.example.com/v1/secret/data/openai", "kv2"

@@ -3,7 +3,9 @@ package session
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -15,23 +17,26 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 )
 
+// vouched is how long a token is good for that is signed for one login.
+const vouched = 2 * time.Minute
+
 // method is how the custodian logs in.
 type method struct {
 	name    string // approle, jwt or kubernetes
 	mount   string // of the auth method
 	role    string // for approle its role id
-	file    string // that holds the JWT
+	token   string // file with the JWT, in the folder of the platform's tokens; empty for one that the unit's key signs
 	wrapped string // the path that made what the owner hands over in a wrapping; empty for no wrapping
 	audited bool   // a server that writes no audit log is refused
 }
 
 func readMethod(p map[string]string) method {
-	m := method{name: p["login"], mount: p["auth_path"], role: p["role"], file: p["token_file"], wrapped: p["wrapped"], audited: p["audit"] != "unchecked"}
+	m := method{name: p["login"], mount: p["auth_path"], role: p["role"], token: p["token"], wrapped: p["wrapped"], audited: p["audit"] != "unchecked"}
 	if m.mount == "" {
 		m.mount = m.name
 	}
-	if m.file == "" && m.name == "kubernetes" {
-		m.file = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+	if m.token == "" && m.name == "kubernetes" {
+		m.token = "token" // as its platform calls it
 	}
 	return m
 }
@@ -177,8 +182,10 @@ func (s *Session) audited(ctx context.Context, l *Login) error {
 // proof returns what a login is made with, for the caller to wipe.
 func (s *Session) proof(ctx context.Context, d ledger.Durable) (secret.Value, error) {
 	switch {
-	case s.method.file != "":
-		return readJWT(s.method.file)
+	case s.method.token != "":
+		return s.readToken()
+	case s.method.name == "jwt":
+		return s.sign(ctx)
 	case s.method.wrapped != "":
 		return s.unwrapped(ctx, d)
 	}
@@ -186,11 +193,28 @@ func (s *Session) proof(ctx context.Context, d ledger.Durable) (secret.Value, er
 	return secret.New(bytes.Clone(root.Reveal())), err
 }
 
-// readJWT reads the file anew for each login: its platform replaces it before it runs out.
-func readJWT(path string) (secret.Value, error) {
-	b, err := os.ReadFile(path)
+// readToken reads the file anew for each login: its platform replaces it before it runs out. The name comes from the record, so links out of
+// the folder are not followed.
+func (s *Session) readToken() (secret.Value, error) {
+	f, err := os.OpenInRoot(s.cfg.Tokens, s.method.token)
+	if s.cfg.Tokens == "" || err != nil {
+		return secret.Value{}, fmt.Errorf("%w: the token for the login: no file %s that this process may read in its token_dir", source.ErrNoRoot, s.method.token)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, api.Longest))
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("%w: the token for the login: %w", source.ErrNoRoot, err)
 	}
 	return secret.New(bytes.TrimSpace(b)), nil
+}
+
+// sign has the unit's key vouch for the credential.
+func (s *Session) sign(ctx context.Context) (secret.Value, error) {
+	if s.cfg.Sign == nil {
+		return secret.Value{}, source.ErrIdentity
+	}
+	c, now := &s.cfg.Record, s.cfg.Clock()
+	return s.cfg.Sign(ctx, source.Token{
+		Credential: c.ID, Audience: c.From.Parameters["audience"], Algorithm: "ES256", ID: rand.Text(), Issued: now, Expires: now.Add(vouched), Sealed: c.Class == "high",
+	})
 }

@@ -2,10 +2,12 @@ package custodian
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian/isolation"
+	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/scan"
@@ -65,6 +67,9 @@ func (c *Custodian) agree(u *use) *refusal {
 	}
 	if u.credential.unit.Tenant != u.who.Tenant {
 		return refuseRoute("other_tenant")
+	}
+	if errors.Is(u.credential.err, source.ErrHome) {
+		return refuseUnheld(u.Credential, u.credential.err)
 	}
 	if u.credential.err != nil {
 		return refuseRoute("custody_record")

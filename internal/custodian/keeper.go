@@ -72,7 +72,7 @@ func same(k *lifecycle.Config, cr *credential) bool {
 // source makes the credential's source.
 func (c *Custodian) source(cr *credential) (source.Source, error) {
 	if home := cr.From.Home; home != "" && home != c.ID {
-		return nil, fmt.Errorf("the custodian %s alone fetches the secrets of %s (from.home); send its uses there", home, cr.ID)
+		return nil, fmt.Errorf("%w: for %s it is %s (from.home); send its uses there", source.ErrHome, cr.ID, home)
 	}
 	memory, err := c.Secrets.Memory(cr.ID)
 	if err != nil {

@@ -93,7 +93,7 @@ func attestAll(dir estate.Dir, now time.Time) (*statement.Charter, error) {
 			k.NotAfter = now.Add(host.ServiceLife).UTC().Truncate(time.Second)
 		}
 	}
-	b, err := yaml.MarshalWithOptions(charter, yaml.OmitZero(), yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
+	b, err := estate.Marshal(charter, "charter.yaml")
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package estate
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/reevehq/reeve/docs/schema"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -21,7 +24,21 @@ type Plan struct {
 	Operations statement.Operations
 }
 
-// Write writes the owners' files.
+// schemaDir is where editors find what the files may say.
+const schemaDir = ".schema"
+
+// Marshal writes an owners' file, with the line by which editors find its schema. name is its path below the estate.
+func Marshal(v any, name ...string) ([]byte, error) {
+	b, err := yaml.MarshalWithOptions(v, yaml.OmitZero(), yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
+	if err != nil {
+		return nil, err
+	}
+	file := strings.TrimSuffix(name[len(name)-1], ".yaml") + ".json"
+	line := "# yaml-language-server: $schema=" + strings.Repeat("../", len(name)-1) + schemaDir + "/" + file + "\n"
+	return append([]byte(line), b...), nil
+}
+
+// Write writes the owners' files, and the schemas beside them.
 func (p *Plan) Write(d Dir) error {
 	put := func(b []byte, name ...string) error {
 		file := filepath.Join(append([]string{string(d)}, name...)...)
@@ -31,11 +48,24 @@ func (p *Plan) Write(d Dir) error {
 		return os.WriteFile(file, b, 0o644)
 	}
 	write := func(v any, name ...string) error {
-		b, err := yaml.MarshalWithOptions(v, yaml.OmitZero(), yaml.UseLiteralStyleIfMultiline(true), yaml.IndentSequence(true))
+		b, err := Marshal(v, name...)
 		if err != nil {
 			return err
 		}
 		return put(b, name...)
+	}
+	schemas, err := fs.Glob(schema.Files, "*.json")
+	if err != nil {
+		return err
+	}
+	for _, name := range schemas {
+		b, err := schema.Files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := put(b, schemaDir, name); err != nil {
+			return err
+		}
 	}
 	if err := write(p.Charter, "charter.yaml"); err != nil {
 		return err

@@ -148,14 +148,9 @@ func (b *bench) levels(ctx context.Context, _ []*Target) error {
 	}
 	call := calls()[0]
 	progress("proofs, %s", call.Name)
-	sums := make([]Result, len(targets))
-	for range b.rounds {
-		for i, t := range targets {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			sums[i].merge(saturate(t, call, b.conns, b.each))
-		}
+	sums, err := b.inTurns(ctx, targets, func(t *Target) *Result { return saturate(t, call, b.conns, b.each) })
+	if err != nil {
+		return err
 	}
 	b.printf("### What a proof costs, %s, %d in flight\n\nCPU in µs a request. The client that signs is the measuring process, whose CPU is not counted and takes the others' time.\n\n", call.Name, b.conns)
 	b.printf("| | requests/s | failed | gateway | custodian | both | sidecar |\n|---|--:|--:|--:|--:|--:|--:|\n")

@@ -133,18 +133,27 @@ func median(all []float64) float64 {
 	return all[len(all)/2]
 }
 
+// inTurns measures each target in each round, so that what else the machine does meets all of them.
+func (b *bench) inTurns(ctx context.Context, targets []*Target, measure func(*Target) *Result) ([]Result, error) {
+	sums := make([]Result, len(targets))
+	for range b.rounds {
+		for i, t := range targets {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			sums[i].merge(measure(t))
+		}
+	}
+	return sums, nil
+}
+
 // throughput is at saturation.
 func (b *bench) throughput(ctx context.Context, targets []*Target) error {
 	for _, call := range calls() {
 		progress("saturation, %s", call.Name)
-		sums := make([]Result, len(targets))
-		for range b.rounds {
-			for i, t := range targets {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				sums[i].merge(saturate(t, call, b.conns, b.each))
-			}
+		sums, err := b.inTurns(ctx, targets, func(t *Target) *Result { return saturate(t, call, b.conns, b.each) })
+		if err != nil {
+			return err
 		}
 		b.printf("### Saturation, %s, %d in flight\n\n| | requests/s | ÷ one-process proxy | CPU µs a request | failed | p50 | p99 |\n|---|--:|--:|--:|--:|--:|--:|\n", call.Name, b.conns)
 		base := sums[1].PerSecond()
@@ -166,14 +175,9 @@ func (b *bench) latency(ctx context.Context, targets []*Target) error {
 				continue
 			}
 			progress("latency at %d requests/s, %s", rate, call.Name)
-			sums := make([]Result, len(targets))
-			for range b.rounds {
-				for i, t := range targets {
-					if ctx.Err() != nil {
-						return ctx.Err()
-					}
-					sums[i].merge(atRate(t, call, rate, b.each))
-				}
+			sums, err := b.inTurns(ctx, targets, func(t *Target) *Result { return atRate(t, call, rate, b.each) })
+			if err != nil {
+				return err
 			}
 			b.printf("### Added latency at %d requests/s, %s\n\n| | p50 | p99 | first byte p50 | added p50 | added p99 | first byte later, p50 | failed |\n|---|--:|--:|--:|--:|--:|--:|--:|\n", rate, call.Name)
 			p50, p99, first := quantile(sums[0].Total, 0.5), quantile(sums[0].Total, 0.99), quantile(sums[0].First, 0.5)

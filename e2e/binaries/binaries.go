@@ -2,12 +2,11 @@
 package binaries
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 )
 
 // All are the programs.
@@ -17,9 +16,9 @@ func All() []string {
 
 // Build puts programs into dir, where every user may run them. overlay, if not empty, is a file for go build -overlay.
 func Build(dir, overlay string, programs ...string) error {
-	_, self, _, ok := runtime.Caller(0)
-	if !ok {
-		return errors.New("finding the module's root")
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/reevehq/reeve").Output()
+	if err != nil {
+		return fmt.Errorf("finding the module's root: %w", err)
 	}
 	args := []string{"build", "-o", dir + "/"}
 	if overlay != "" {
@@ -29,7 +28,7 @@ func Build(dir, overlay string, programs ...string) error {
 		args = append(args, "./cmd/"+p)
 	}
 	cmd := exec.Command("go", args...)
-	cmd.Dir = filepath.Join(filepath.Dir(self), "..", "..")
+	cmd.Dir = strings.TrimSpace(string(root))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %v: %w: %s", programs, err, out)

@@ -27,7 +27,7 @@ func (w signs) Cosign(_ context.Context, _ int64, checkpoint []byte, _ []tlog.Ha
 	if err != nil {
 		return nil, err
 	}
-	if n, err = note.Open(signed, note.VerifierList()); err == nil {
+	if _, err = note.Open(signed, note.VerifierList()); err == nil {
 		return nil, fmt.Errorf("a note that nobody knows was opened")
 	}
 	return err.(*note.UnverifiedNoteError).Note.UnverifiedSigs, nil

@@ -95,9 +95,11 @@ func TestClientRefuses(t *testing.T) {
 		"error is an answer": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, nil},
 		"as long as allowed": {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxAnswer)) }, nil},
 		"identity":           {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Encoding", "identity") }, nil},
-		"302":                {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) }, ErrRefused},
-		"307":                {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, ErrRefused},
-		"304":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, ErrRefused},
+		"302":                {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, ErrRefused},
+		"307": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, ErrRefused},
+		"304": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, ErrRefused},
 		"announced too long": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(maxAnswer+1))
 		}, ErrMalformed},

@@ -137,7 +137,7 @@ func needsRoot(w *world) error {
 		return err
 	}
 	if _, err := w.fetch(s); !errors.Is(err, source.ErrNoRoot) {
-		return fmt.Errorf("Fetch before the root was handed over: %v, want ErrNoRoot", err)
+		return fmt.Errorf("calling Fetch before the root was handed over: %v, want ErrNoRoot", err)
 	}
 	if n := w.count(); n != 0 {
 		return fmt.Errorf("%d calls were made without the root", n)
@@ -371,7 +371,7 @@ func revokes(w *world) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("Revoke: %w", err)
+		return fmt.Errorf("calling Revoke: %w", err)
 	}
 	if err := w.lives(old, false); err != nil {
 		return fmt.Errorf("after Revoke: %w", err)
@@ -414,7 +414,7 @@ func revokingFailsBy(w *world, f *failure) error {
 	}
 	w.fail(0, f)
 	if err := w.revoke(s, w.durable, old); !errors.Is(err, f.want) && !errors.Is(err, source.ErrCannotRevoke) {
-		return fmt.Errorf("Revoke: %v; want one that wraps: %w", err, f.want)
+		return fmt.Errorf("calling Revoke: %v; want one that wraps: %w", err, f.want)
 	}
 	return nil
 }
@@ -434,18 +434,18 @@ func renews(w *world) error {
 	}
 	got, err := r.Renew(context.Background(), w.durable, old)
 	if err != nil {
-		return fmt.Errorf("Renew: %w", w.hear(err))
+		return fmt.Errorf("calling Renew: %w", w.hear(err))
 	}
 	w.keep(got)
 	switch {
 	case got.Lease != old.Lease || !got.Value.Equal(old.Value.Reveal()):
-		return errors.New("Renew returned another secret")
+		return errors.New("calling Renew returned another secret")
 	case got.Expires.Before(old.Expires.Add(-time.Second)):
 		return fmt.Errorf("renewed, it ends at %v, before it did at %v", got.Expires, old.Expires)
 	}
 	w.fail(0, status(503, source.ErrDown))
 	if _, err := r.Renew(context.Background(), w.durable, got); !errors.Is(w.hear(err), source.ErrDown) {
-		return fmt.Errorf("Renew when the provider is down: %v, want ErrDown", err)
+		return fmt.Errorf("calling Renew when the provider is down: %v, want ErrDown", err)
 	}
 	return nil
 }
@@ -473,14 +473,14 @@ func sweeps(w *world) error {
 	r := next.(source.Sweeper)
 	deleted, err := r.Sweep(context.Background(), w.durable, []string{kept.Lease})
 	if err != nil || len(deleted) != 1 || deleted[0] != lost.Lease {
-		return fmt.Errorf("Sweep deleted %q with error %v, want %q", deleted, w.hear(err), lost.Lease)
+		return fmt.Errorf("calling Sweep deleted %q with error %v, want %q", deleted, w.hear(err), lost.Lease)
 	}
 	if err := errors.Join(w.lives(lost, false), w.lives(kept, true)); err != nil {
 		return fmt.Errorf("after Sweep: %w", err)
 	}
 	w.fail(0, status(503, source.ErrDown))
 	if _, err := r.Sweep(context.Background(), w.durable, nil); !errors.Is(w.hear(err), source.ErrDown) {
-		return fmt.Errorf("Sweep when the provider is down: %v, want ErrDown", err)
+		return fmt.Errorf("calling Sweep when the provider is down: %v, want ErrDown", err)
 	}
 	return nil
 }
@@ -517,7 +517,7 @@ func concurrent(w *world) error {
 				mu.Unlock()
 				wg.Go(func() {
 					if err := w.revoke(s, w.durable, got); err != nil && !errors.Is(err, source.ErrCannotRevoke) {
-						fail(fmt.Errorf("Revoke: %w", err))
+						fail(fmt.Errorf("calling Revoke: %w", err))
 					}
 				})
 			}

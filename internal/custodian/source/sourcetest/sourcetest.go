@@ -155,7 +155,7 @@ func (w *world) source(edit ...func(*source.Config)) (source.Source, error) {
 	}
 	s, err := w.h.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("New: %w", w.hear(err))
+		return nil, fmt.Errorf("calling New: %w", w.hear(err))
 	}
 	w.mu.Lock()
 	w.open = append(w.open, s)
@@ -181,11 +181,11 @@ func (w *world) fetchFor(ctx context.Context, s source.Source, d ledger.Durable,
 		w.keep(got)
 	}
 	if got == nil && err == nil {
-		w.fault(errors.New("Fetch returned neither a secret nor an error"))
+		w.fault(errors.New("calling Fetch returned neither a secret nor an error"))
 		err = errors.New("nothing")
 	}
 	if got != nil && err != nil {
-		w.fault(errors.New("Fetch returned a secret and an error"))
+		w.fault(errors.New("calling Fetch returned a secret and an error"))
 	}
 	return got, w.hear(err)
 }

@@ -41,7 +41,7 @@ func (o *office) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	var in struct{ Ticket, Handle string }
 	if r.Method != "POST" || r.Header.Get("Authorization") != "Bearer "+root || json.Unmarshal(body, &in) != nil {
-		http.Error(w, `{"error":"no"}`, 401)
+		http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
 		return
 	}
 	switch r.URL.Path {
@@ -50,7 +50,7 @@ func (o *office) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(map[string]any{"ticket": o.state})
 	case "/key":
 		if in.Ticket != o.state || o.state == "" {
-			http.Error(w, `{"error":"a used ticket"}`, 403)
+			http.Error(w, `{"error":"a used ticket"}`, http.StatusForbidden)
 			return
 		}
 		o.n++

@@ -170,6 +170,19 @@ func (c *Custodian) Keep() {
 	}
 }
 
+// Rest waits for what runs at the sources, at most until ctx ends: what was begun there is on disk then. Nothing new begins.
+func (c *Custodian) Rest(ctx context.Context) {
+	v := c.view.Load()
+	if v == nil {
+		return
+	}
+	for _, cr := range v.credentials {
+		if cr.keeper != nil {
+			cr.keeper.Rest(ctx)
+		}
+	}
+}
+
 // Show fills in what an operator sees of a credential's secrets.
 func (c *Custodian) Show(a *admin.Credential, now time.Time) {
 	v := c.view.Load()

@@ -73,7 +73,7 @@ func (c *Custodian) relay(u *use, resp *egress.Response, patterns *guard.Pattern
 	if err := patterns.Header(header); err != nil {
 		return false, err
 	}
-	header = append(pin.Response(header), hop.Field{Name: "Reeve-Receipt", Value: u.intent.Receipt()})
+	header = append(pin.Response(header), hop.Field{Name: "Reeve-Receipt", Value: u.intent.Receipt()}, hop.Field{Name: "Reeve-Credential-Age", Value: u.secret.Age()})
 	if nonce := c.nonce(u); nonce != "" {
 		header = append(header, hop.Field{Name: pop.FieldNonce, Value: nonce})
 	}

@@ -151,6 +151,9 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	for end := time.Now().Add(outcomes); server.Streams() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond) // what was broken off still writes its outcome
 	}
+	resting, cancelRest := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancelRest()
+	h.Rest(resting)
 	h.Flush()
 	h.Tell()
 	return nil

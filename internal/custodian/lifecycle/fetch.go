@@ -94,7 +94,9 @@ func (k *Keeper) get(ctx context.Context, s *slot, how string, call func(ledger.
 	} else {
 		k.failed(d, s.workload, err)
 	}
-	k.Source.Revoke(ctx, d, got) // nobody will use it; what stays is swept or expires
+	if !k.knows(got.Lease) {
+		k.Source.Revoke(ctx, d, got) // nobody will use it; what stays is swept or expires
+	}
 	if h == nil {
 		wipe(*got)
 	}

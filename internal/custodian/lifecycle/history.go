@@ -79,6 +79,9 @@ type book struct {
 
 // save needs mu. What is long over is forgotten: the ledger has it.
 func (k *Keeper) save() error {
+	if k.closed {
+		return errClosed
+	}
 	over := 0
 	k.versions = slices.DeleteFunc(k.versions, func(v *version) bool {
 		if !v.Over.IsZero() {
@@ -92,6 +95,9 @@ func (k *Keeper) save() error {
 	}
 	return err
 }
+
+// errClosed keeps a keeper whose record is over from writing over the next one's file.
+var errClosed = errors.New("the credential's record has changed")
 
 // keepFile is save where nothing waits for it. It needs mu.
 func (k *Keeper) keepFile() {
@@ -122,6 +128,7 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	if err := k.save(); err != nil {
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
+	h.mark(k.Clock())
 	s.held.Store(h)
 	s.due = time.Time{}
 	if !h.until.IsZero() {
@@ -143,6 +150,9 @@ func (k *Keeper) version(lease, workload string) *version {
 	}
 	return k.versions[i]
 }
+
+// knows reports whether a lease is that of a version that may be alive.
+func (k *Keeper) knows(lease string) bool { return slices.Contains(k.leases(), lease) }
 
 // become gives a version its next state, with an entry. It needs mu.
 func (k *Keeper) become(v *version, state, reason string) {
@@ -230,6 +240,10 @@ func (k *Keeper) pass(now time.Time) {
 		if !v.Over.IsZero() {
 			continue
 		}
+		if v.State == Active && k.Source != nil && !k.inForce(v) && (v.held != nil || now.After(k.born.Add(cached))) {
+			k.become(v, Overlapping, "unused")
+			changed = true
+		}
 		switch expired := !v.Expires.IsZero() && !now.Before(v.Expires); {
 		case expired && v.State != Frozen:
 			v.held, changed = nil, true
@@ -237,7 +251,7 @@ func (k *Keeper) pass(now time.Time) {
 		case v.State != Overlapping || v.held != nil && v.held.InUse() > 0:
 		case k.Source == nil:
 			v.held = nil // the ciphertext stays
-		case v.Origin == k.origin && !v.Tried.Add(tryAgain).After(now) && (v.Expires.IsZero() || v.Expires.After(now.Add(soon))) && k.fresh(v.Workload):
+		case v.Origin == k.origin && !v.Tried.Add(tryAgain).After(now) && (v.Expires.IsZero() || v.Expires.After(now.Add(soon))) && (k.fresh(v.Workload) || now.After(k.born.Add(cached))):
 			v.Tried = now
 			k.running.Add(1)
 			go k.discard(v)
@@ -248,7 +262,14 @@ func (k *Keeper) pass(now time.Time) {
 	}
 }
 
-// fresh reports whether a version is in force: only then is it known which of the others is not needed. It needs mu.
+// inForce reports whether new uses take the version. It needs mu.
+func (k *Keeper) inForce(v *version) bool {
+	s := k.find(v.Workload)
+	return s != nil && v.held != nil && s.held.Load() == v.held
+}
+
+// fresh reports whether a version is in force. After a start only that tells which of those before is not needed, until nobody came for one for
+// long. It needs mu.
 func (k *Keeper) fresh(workload string) bool {
 	s := k.find(workload)
 	return s != nil && s.held.Load() != nil

@@ -61,6 +61,7 @@ type Config struct {
 // Keeper keeps the versions of one credential for one tenant. Safe for concurrent use.
 type Keeper struct {
 	Config
+	born    time.Time
 	dest    string // origin of the source
 	origin  string // tells versions of this source from those of another
 	shared  slot   // unless there is one for each workload
@@ -75,6 +76,7 @@ type Keeper struct {
 	ending   *ending    // the last that was asked for
 	unswept  bool       // something may be left at the provider that no entry names
 	sweeping bool
+	resting  bool
 	closed   bool
 }
 
@@ -98,7 +100,7 @@ type call struct {
 
 // New returns a keeper with what the directory remembers. Close ends it.
 func New(c Config) (*Keeper, error) {
-	k := &Keeper{Config: c, unswept: true}
+	k := &Keeper{Config: c, born: c.Clock(), unswept: true}
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	k.each.Store(&map[string]*slot{})
 	if k.Uses == nil {
@@ -237,7 +239,7 @@ func (k *Keeper) begin(s *slot, now time.Time) *call {
 	if s.call != nil {
 		return s.call
 	}
-	if k.closed || now.Before(s.retry) {
+	if k.closed || k.resting || now.Before(s.retry) {
 		return nil
 	}
 	s.call = &call{done: make(chan struct{})}
@@ -252,7 +254,7 @@ func (k *Keeper) Keep() {
 	now := k.Clock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
+	if k.closed || k.resting {
 		return
 	}
 	k.keep(&k.shared, now)
@@ -278,10 +280,27 @@ func (k *Keeper) keep(s *slot, now time.Time) {
 	if h == nil {
 		return
 	}
+	h.mark(now)
 	if h.expired(now) {
 		s.held.Store(nil)
 	} else if k.Source != nil && !s.due.IsZero() && !now.Before(s.due) && h.begun.Load() > 0 { // what nobody uses is not fetched anew
 		k.begin(s, now)
+	}
+}
+
+// Rest waits until nothing runs at the source, or ctx ends. Nothing new begins.
+func (k *Keeper) Rest(ctx context.Context) {
+	k.mu.Lock()
+	k.resting = true
+	k.mu.Unlock()
+	over := make(chan struct{})
+	go func() {
+		k.running.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-ctx.Done():
 	}
 }
 

@@ -602,3 +602,46 @@ func TestRotationUnderUse(t *testing.T) {
 		t.Errorf("%d alive after %d fetches", n, b.fetches.Load())
 	}
 }
+
+// What an earlier process had, or what nobody comes for any more, is ended at the source as well: nobody has its bytes.
+func TestUnused(t *testing.T) {
+	b := newBench(t, func(b *bench) {
+		b.life = 0
+		b.cfg.Record.From.PerWorkload = true
+	})
+	if _, err := b.hold("one"); err != nil {
+		t.Fatal(err)
+	}
+	b.restart()
+	b.after(time.Minute)
+	want(t, "it may be asked for again", strings.Join(b.living(), " "), "lease-1")
+	b.after(cached)
+	want(t, "alive", strings.Join(b.living(), " "), "")
+	want(t, "versions", b.states(), "lease-1:revoked-unproven")
+	h, err := b.hold("two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Leave()
+	b.after(endless + time.Minute)
+	b.after(time.Second)
+	want(t, "after a day without a use", strings.Join(b.living(), " "), "")
+}
+
+// What gives no longer life keeps the secret in use alive: a renewal that cannot be bound does not end it.
+func TestRenewalUnbound(t *testing.T) {
+	b := newBench(t, func(b *bench) { b.cfg.Source = &renewer{provider: b.provider} })
+	b.use()
+	b.full = func(e *entry.Entry) error {
+		if e.Type == entry.Outcome {
+			return ledger.ErrFull
+		}
+		return nil
+	}
+	b.after(9 * time.Minute)
+	want(t, "alive", strings.Join(b.living(), " "), "lease-1")
+	want(t, "in use", b.use(), "lease-1")
+	if age, err := b.hold(""); err != nil || age.Age() != "540" {
+		t.Errorf("%s seconds old, %v", age.Age(), err)
+	}
+}

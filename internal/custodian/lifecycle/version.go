@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type Held struct {
 	ended   atomic.Int64
 	over    atomic.Bool
 	counted int64 // of begun; the keeper's
+	age     atomic.Pointer[string]
 }
 
 // material is what a version, however often renewed, is made of. It is wiped when the last use of it has gone.
@@ -92,6 +94,22 @@ func (h *Held) cut(parts *pin.Parts) {
 
 // Leave ends a use that a Keeper began.
 func (h *Held) Leave() { h.ended.Add(1) }
+
+// Age is how old it is, in seconds, to one or two.
+func (h *Held) Age() string {
+	if a := h.age.Load(); a != nil {
+		return *a
+	}
+	return "0"
+}
+
+// mark brings its age up to date.
+func (h *Held) mark(now time.Time) {
+	a := strconv.FormatInt(int64(max(now.Sub(h.Issued), 0)/time.Second), 10)
+	if h.Age() != a {
+		h.age.Store(&a)
+	}
+}
 
 // InUse is how many uses of it are open.
 func (h *Held) InUse() int64 {

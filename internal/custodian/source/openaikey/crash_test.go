@@ -38,18 +38,22 @@ func TestCrash(t *testing.T) {
 	} {
 		t.Run(c.at, func(t *testing.T) {
 			d := &double{}
-			server := httptest.NewTLSServer(d)
-			defer server.Close()
-			dir := t.TempDir()
-			first := child(server, dir, c.at)
+			ctx, kill := context.WithCancel(context.Background())
+			defer kill()
+			dead := make(chan struct{})
 			if c.at == "before the answer" {
 				d.after = func(call string) {
 					if strings.HasPrefix(call, "POST") {
-						first.Process.Kill() // the answer leaves when this handler has returned
+						kill()
+						<-dead // the answer leaves when this handler has returned
 					}
 				}
 			}
-			out, err := first.CombinedOutput()
+			server := httptest.NewTLSServer(d)
+			defer server.Close()
+			dir := t.TempDir()
+			out, err := child(ctx, server, dir, c.at).CombinedOutput()
+			close(dead)
 			if killed := err != nil; killed != (c.at != "nowhere") || bytes.Contains(out, []byte("FAIL")) {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -60,7 +64,7 @@ func TestCrash(t *testing.T) {
 			if want := c.orphan || c.at == "nowhere"; (orphans == 1) != want {
 				t.Fatalf("%d keys after the first start", orphans)
 			}
-			if out, err := child(server, dir, "nowhere").CombinedOutput(); err != nil {
+			if out, err := child(context.Background(), server, dir, "nowhere").CombinedOutput(); err != nil {
 				t.Fatalf("the next start: %v: %s", err, out)
 			}
 			list := "GET " + accounts
@@ -82,8 +86,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-func child(server *httptest.Server, dir, at string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
+func child(ctx context.Context, server *httptest.Server, dir, at string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestCrashChild$")
 	cmd.Env = append(os.Environ(), "REEVE_CRASH_AT="+at, "REEVE_CRASH_URL="+server.URL, "REEVE_CRASH_CA="+certificate(server), "REEVE_CRASH_DIR="+dir)
 	return cmd
 }

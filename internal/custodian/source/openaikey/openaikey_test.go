@@ -67,6 +67,12 @@ func (d *double) living() (names []string) {
 	return names
 }
 
+func (d *double) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.calls)
+}
+
 func (d *double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -268,9 +274,9 @@ func TestSchedule(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = now.Add(12*time.Hour + time.Second)
-	calls := len(d.calls)
-	if _, err := s.(source.Renewer).Renew(ctx, durable, key); !errors.Is(err, source.ErrRefused) || len(d.calls) != calls {
-		t.Errorf("after more than 12 of 24 hours: %v, and %d calls", err, len(d.calls)-calls)
+	calls := d.count()
+	if _, err := s.(source.Renewer).Renew(ctx, durable, key); !errors.Is(err, source.ErrRefused) || d.count() != calls {
+		t.Errorf("after more than 12 of 24 hours: %v, and %d calls", err, d.count()-calls)
 	}
 }
 

@@ -68,7 +68,7 @@ type Auth struct {
 	Renewable     bool        `json:"renewable"`
 }
 
-// Wipe overwrites what may be secret, but for what was taken out.
+// Wipe overwrites what may be secret, but for what was taken out and a login's token.
 func (a *Answer) Wipe() {
 	for _, raw := range a.Data {
 		clear(raw)
@@ -106,9 +106,8 @@ func (c *Client) Call(ctx context.Context, method, path string, token secret.Val
 	case got.Status == 204:
 		return &Answer{}, nil
 	case got.Status == 200:
-		a := &Answer{}
-		if err := json.Unmarshal(got.Body, a); err != nil || got.Body[0] != '{' {
-			a.Wipe()
+		a, ok := parse(got.Body)
+		if !ok {
 			return nil, Malformed("to %s it answered something else than the JSON of this API", does)
 		}
 		return a, nil
@@ -118,6 +117,15 @@ func (c *Client) Call(ctx context.Context, method, path string, token secret.Val
 		return nil, &refusal{got.Status, does}
 	}
 	return nil, Malformed("to %s it answered with status %d", does, got.Status)
+}
+
+func parse(body []byte) (*Answer, bool) {
+	a := &Answer{}
+	if err := json.Unmarshal(body, a); err != nil || body[0] != '{' {
+		a.Wipe()
+		return nil, false
+	}
+	return a, true
 }
 
 // refusal is a 4xx answer. It wraps source.ErrRefused.

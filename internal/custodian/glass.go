@@ -48,6 +48,10 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 	if err != nil {
 		return fmt.Errorf("writing the break-glass to the ledger, without which it does not begin: %w", err)
 	}
+	// What closes did not wait for that: who was closed meanwhile breaks no glass.
+	if _, _, err := c.view.Load().set.OpenBreakGlass(r.Envelope, c.Clock()); err != nil {
+		return err
+	}
 	if b.Recovers() {
 		value, err := held.Fetch(d)
 		if err != nil {

@@ -42,9 +42,11 @@ const (
 // errResync ends a connection because records that were refused may be good under the set that came since.
 var errResync = errors.New("asking again for records that were refused under the older set")
 
-// Config says what to follow: URLs or a Folder. The callbacks run one at a time and see only what was verified. An
-// error from OnSet refuses the set; after an error from another callback the item is offered again later. They may call Set
-// and Age of the Follower, nothing else.
+// Config says what to follow: URLs or a Folder. The callbacks see only what was verified. An error from OnSet refuses the set; after an
+// error from another callback the item is offered again later. They may call Set and Age of the Follower, nothing else.
+//
+// OnSet and OnRecord of what closes, of keys and of other public records run one at a time and must not wait: what closes would wait for
+// them. OnHandover, and OnRecord of a break-glass, its review and an extension, may write to a disk: they run one after the other beside.
 type Config struct {
 	URLs   []string // of the authorities that stand in for one another, such as http://127.0.0.1:7801: the next one after each failure
 	Folder string   // a signed store (estate/.signed) on this machine, read every second instead of a stream
@@ -95,9 +97,12 @@ type Follower struct {
 	waiting *Frame   // a set whose charter waits for the notice of its recovery
 	again   time.Time
 	status  Status
-	queue   []func() error // writes, in order
-	writing bool           // somebody works on the queue
-	idle    *sync.Cond     // of mu: writing ended
+	heard   map[string]time.Time // announcements, by the hash of their charter
+	under   map[[sha256.Size]byte]*underway
+	failed  bool       // a callback failed: the folder is read again
+	writes  queue      // of the own copy
+	slow    queue      // callbacks that may wait for a disk
+	idle    *sync.Cond // of mu: a queue is empty
 }
 
 // beat is the newest heartbeat that counted and when it came; in folder mode only when the folder was read whole.
@@ -149,8 +154,7 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}}
-	f.idle = sync.NewCond(&f.mu)
+	f := newFollower(cfg)
 	if cfg.Dir != "" {
 		last, err := readLast(cfg.Dir)
 		if err != nil {
@@ -170,38 +174,29 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 	return f, nil
 }
 
+func newFollower(cfg Config) *Follower {
+	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}, heard: map[string]time.Time{}, under: map[[sha256.Size]byte]*underway{}}
+	f.idle = sync.NewCond(&f.mu)
+	return f
+}
+
 // Wait returns when the follower has ended and what it took is on disk.
 func (f *Follower) Wait() {
 	<-f.done
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.writing {
+	for f.slow.running || f.writes.running {
 		f.idle.Wait()
 	}
 }
 
 // write does a write after those before it. Nobody waits: a disk that hangs holds up nothing that closes. Callers hold mu.
 func (f *Follower) write(do func() error) {
-	f.queue = append(f.queue, do)
-	if f.writing {
-		return
-	}
-	f.writing = true
-	go func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		for len(f.queue) > 0 {
-			next := f.queue[0]
-			f.queue = f.queue[1:]
-			f.mu.Unlock()
-			if err := next(); err != nil {
-				f.report(fmt.Errorf("in force, but not kept for the next start: %w", err))
-			}
-			f.mu.Lock()
+	f.later(&f.writes, func() {
+		if err := do(); err != nil {
+			f.report(fmt.Errorf("in force, but not kept for the next start: %w", err))
 		}
-		f.writing = false
-		f.idle.Broadcast()
-	}()
+	})
 }
 
 // Set is the set in force, or nil before the first.
@@ -232,20 +227,38 @@ func (f *Follower) Status() Status {
 }
 
 // Offer verifies, passes on and keeps a record that came by another channel, such as "admin". One that is refused leaves no
-// trace: whoever offers is not believed.
+// trace: whoever offers is not believed. What closes is in force when Offer returns; what may wait for a disk is only verified.
 func (f *Follower) Offer(file []byte, channel string) error {
+	_, err := f.bring(file, channel)
+	return err
+}
+
+// OfferAndWait is Offer for who wants to know how it ended.
+func (f *Follower) OfferAndWait(file []byte, channel string) error {
+	u, err := f.bring(file, channel)
+	if u == nil {
+		return err
+	}
+	<-u.done
+	return u.err
+}
+
+func (f *Follower) bring(file []byte, channel string) (*underway, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	env, _, err := ParseRecord(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if set := f.Set(); set != nil {
 		if err := set.Admit(env); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return f.accept(&Frame{Record: file}, channel)
+	if err := f.accept(&Frame{Record: file}, channel); err != nil {
+		return nil, err
+	}
+	return f.under[env.ID()], nil
 }
 
 func (f *Follower) run(ctx context.Context, attempt func(context.Context) error) {
@@ -346,7 +359,11 @@ func (f *Follower) have() *Ask {
 // read looks at the folder once. A set or record that is refused says nothing about the other records.
 func (f *Follower) read(context.Context) error {
 	stamp := Stamp(f.cfg.Folder)
-	if stamp != "" && stamp == f.stamp {
+	f.mu.Lock()
+	again := f.failed
+	f.failed = false
+	f.mu.Unlock()
+	if stamp != "" && stamp == f.stamp && !again {
 		f.newest.Store(&beat{at: f.cfg.Clock()})
 		return nil
 	}
@@ -541,7 +558,7 @@ func (f *Follower) takeRecord(frame *Frame, channel string) error {
 func closes(kind string) bool { return kind == "revocation" || kind == "signal" || kind == "scim" }
 
 // accept verifies a record, passes it on and keeps it. A known one is no error. Closing does not wait for the disk: a record that
-// cannot be kept is in force and reported.
+// cannot be kept is in force and reported. Nor does it wait for other records' callbacks that do: these are done beside, and their errors reported.
 func (f *Follower) accept(frame *Frame, channel string) error {
 	env, kind, err := ParseRecord(frame.Record)
 	if err != nil {
@@ -551,64 +568,96 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if !closes(kind) && max(f.own.Len(), f.handed.Len())-f.closed >= MaxRecords {
 		return fmt.Errorf("%w: more than %d records that close nothing", ErrFrame, MaxRecords)
 	}
-	if f.own.Has(id) || f.handed.Has(id) {
+	if f.own.Has(id) || f.handed.Has(id) || f.under[id] != nil {
 		return nil
 	}
-	if err := f.pass(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed, id); err != nil {
-		return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err)
+	fails := func(err error) error { return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err) }
+	record, pass, err := f.open(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed)
+	if err != nil {
+		return fails(err)
 	}
-	if kind != "handover" {
-		f.files.Add(sha256.Sum256(frame.Record))
-	}
-	if closes(kind) {
-		f.closed++
-	}
-	if kind == "handover" || f.dir == "" || len(f.cfg.URLs) == 0 {
+	dir := f.dir // while the own copy is read, nothing is written to it
+	if !waits(kind) {
+		if err := pass(); err != nil {
+			return fails(err)
+		}
+		f.took(id, kind, record, frame, dir)
 		return nil
 	}
-	dir := f.dir
-	f.write(func() error { return durable.Append(filepath.Join(dir, "records"), frame.Encode()) })
+	u := &underway{done: make(chan struct{})}
+	f.under[id] = u
+	f.later(&f.slow, func() {
+		defer close(u.done)
+		if err := pass(); err != nil {
+			u.err = fails(err)
+			f.report(u.err)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.under, id)
+		switch {
+		case u.err == nil:
+			f.took(id, kind, record, frame, dir)
+		case channel == "kept":
+			f.pending = append(f.pending, frame)
+		default:
+			f.failed = true
+		}
+	})
 	return nil
 }
 
-// pass verifies one record with the set in force and hands it to its callback. What is for another custodian is kept like
-// the rest, but for handovers.
-func (f *Follower) pass(r *statement.Record, sealed []byte, id [sha256.Size]byte) error {
-	set := f.Set()
-	if set == nil {
-		return errors.New("there is no set yet to verify it with")
-	}
-	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock())
-	if err != nil {
-		return err
-	}
-	if a, ok := record.(*statement.Announcement); ok && f.cfg.Dir != "" {
-		f.hear(a.SHA256)
-	}
-	mine := custodian == "" || custodian == f.cfg.Process
-	if h, ok := record.(*statement.Handover); ok {
-		if sum := sha256.Sum256(sealed); mine && hex.EncodeToString(sum[:]) != h.SHA256 {
-			return fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
-		}
-		if mine && f.cfg.OnHandover != nil {
-			err = f.cfg.OnHandover(r.Envelope, sealed)
-		}
-		if err == nil {
-			f.handed.Add(id)
-		}
-		return err
-	}
-	if mine && f.cfg.OnRecord != nil {
-		if err := f.cfg.OnRecord(r); err != nil {
-			return err
-		}
+// took notes that a record was passed on, and keeps it. Callers hold mu.
+func (f *Follower) took(id [sha256.Size]byte, kind string, record any, frame *Frame, dir string) {
+	if kind == "handover" {
+		f.handed.Add(id)
+		return
 	}
 	f.own.Add(id)
+	f.files.Add(sha256.Sum256(frame.Record))
+	if closes(kind) {
+		f.closed++
+	}
 	if r, ok := record.(*statement.Revocation); ok {
 		f.closing.Add(id)
 		f.numbers[r.Signer] = append(f.numbers[r.Signer], r.Number)
 	}
-	return nil
+	if dir != "" && len(f.cfg.URLs) > 0 {
+		f.write(func() error { return durable.Append(filepath.Join(dir, "records"), frame.Encode()) })
+	}
+}
+
+// open verifies one record with the set in force, and returns it with what hands it to its callback. What is for another custodian is kept like
+// the rest, but for handovers, and given to nobody.
+func (f *Follower) open(r *statement.Record, sealed []byte) (record any, pass func() error, err error) {
+	set := f.Set()
+	if set == nil {
+		return nil, nil, errors.New("there is no set yet to verify it with")
+	}
+	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock())
+	if err != nil {
+		return nil, nil, err
+	}
+	if a, ok := record.(*statement.Announcement); ok && f.cfg.Dir != "" {
+		f.hear(a.SHA256)
+	}
+	pass = func() error { return nil }
+	if custodian != "" && custodian != f.cfg.Process {
+		return record, pass, nil
+	}
+	h, handover := record.(*statement.Handover)
+	switch {
+	case handover:
+		if sum := sha256.Sum256(sealed); hex.EncodeToString(sum[:]) != h.SHA256 {
+			return nil, nil, fmt.Errorf("the ciphertext is not the one that was handed over for %s version %d", h.Credential, h.Version)
+		}
+		if f.cfg.OnHandover != nil {
+			pass = func() error { return f.cfg.OnHandover(r.Envelope, sealed) }
+		}
+	case f.cfg.OnRecord != nil:
+		pass = func() error { return f.cfg.OnRecord(r) }
+	}
+	return record, pass, nil
 }
 
 // restore applies the follower's own copy: the files "set" and "records" hold frames as the stream does. A set that is

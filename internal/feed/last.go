@@ -40,17 +40,25 @@ func writeLast(dir string, last statement.Locked) error {
 }
 
 // hear returns when the follower first heard of a charter that recovery keys announced. One that it has not heard of it hears of
-// now, and remembers it over restarts.
+// now, and remembers it over restarts. Callers hold mu.
 func (f *Follower) hear(sha256 string) time.Time {
+	if t, ok := f.heard[sha256]; ok {
+		return t
+	}
 	path := filepath.Join(f.cfg.Dir, "heard-"+sha256)
+	t := f.cfg.Clock().UTC()
 	if b, err := os.ReadFile(path); err == nil {
-		if t, err := time.Parse(time.RFC3339Nano, string(b)); err == nil {
-			return t
+		if before, err := time.Parse(time.RFC3339Nano, string(b)); err == nil {
+			f.heard[sha256] = before
+			return before
 		}
 	}
-	now := f.cfg.Clock().UTC()
-	if err := durable.Replace(path, now.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
-		f.cfg.Log.Error("when a recovery was announced is not on disk: its notice begins again after a restart", "error", err)
-	}
-	return now
+	f.heard[sha256] = t
+	f.write(func() error {
+		if err := durable.Replace(path, t.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
+			return fmt.Errorf("the notice of a recovery begins again after a restart: %w", err)
+		}
+		return nil
+	})
+	return t
 }

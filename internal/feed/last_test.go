@@ -38,16 +38,24 @@ func TestLast(t *testing.T) {
 func TestHear(t *testing.T) {
 	dir, now := t.TempDir(), time.Now().UTC()
 	at := func(when time.Time) *Follower {
-		return &Follower{cfg: Config{Dir: dir, Clock: func() time.Time { return when }, Log: slog.New(slog.DiscardHandler)}}
+		f := newFollower(Config{Dir: dir, Clock: func() time.Time { return when }, Log: slog.New(slog.DiscardHandler)})
+		close(f.done)
+		return f
+	}
+	hear := func(f *Follower, charter string) time.Time {
+		defer f.Wait() // it is on disk
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.hear(charter)
 	}
 	one, other := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
-	if got := at(now).hear(one); !got.Equal(now) {
+	if got := hear(at(now), one); !got.Equal(now) {
 		t.Errorf("first heard at %s, not %s", got, now)
 	}
-	if got := at(now.Add(time.Hour)).hear(one); !got.Equal(now) {
+	if got := hear(at(now.Add(time.Hour)), one); !got.Equal(now) {
 		t.Errorf("heard again: %s, not %s", got, now)
 	}
-	if got := at(now.Add(time.Hour)).hear(other); !got.Equal(now.Add(time.Hour)) {
+	if got := hear(at(now.Add(time.Hour)), other); !got.Equal(now.Add(time.Hour)) {
 		t.Errorf("another one: %s", got)
 	}
 }

@@ -1,10 +1,13 @@
 package feed
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,7 +143,7 @@ func TestClosingPassesAHungDisk(t *testing.T) {
 		if r, err := os.OpenFile(pipe, os.O_RDWR, 0); err == nil {
 			t.Cleanup(func() { r.Close() })
 			f.mu.Lock()
-			for f.writing {
+			for f.writes.running {
 				f.idle.Wait()
 			}
 			f.mu.Unlock()
@@ -160,5 +163,59 @@ func TestClosingPassesAHungDisk(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"set 1", "revocation", "revocation", "revocation"}, h.list()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestClosingPassesAHungLedger: while what a handover or an extension has to write hangs, revocations take effect and heartbeats count; whoever waits
+// is told how it ended, and what failed may come again.
+func TestClosingPassesAHungLedger(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	cfg := s.config(t, h)
+	hung := make(chan error)
+	cfg.OnHandover = func(*statement.Envelope, []byte) error { h.add("handover"); return <-hung }
+	cfg.OnRecord = func(r *statement.Record) error {
+		h.add("%s", r.Kind)
+		if r.Kind == "extension" {
+			return <-hung
+		}
+		return nil
+	}
+	f := follow(t, cfg)
+	t.Cleanup(func() { close(hung) }) // what still hangs ends before the follower is waited for
+	c := s.accept(t)
+	sum := sha256.Sum256([]byte("ciphertext"))
+	hand := s.record(t, "handover", statement.Handover{Estate: s.Set.Charter.Estate, Credential: "research-openai", Version: 1, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: s.Now}, s.Cora)
+	one, two := s.revocation(t, 1, s.Ada), s.revocation(t, 2, s.Ada)
+	var all Records
+	all.Add(sha256.Sum256(one))
+	s.beat.Records, s.beat.Sum = all.Len(), all.Sum()
+	c.send(t, s.set(t), &Frame{Record: hand, Sealed: []byte("ciphertext")}, &Frame{Record: one}, s.heartbeat(t, nil))
+	s.counted(t, f)
+	if err := f.Offer(two, "gateway"); err != nil {
+		t.Error(err)
+	}
+	await(t, "the handover", func() bool { return len(h.list()) == 4 })
+	got := h.list()
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"handover", "revocation", "revocation", "set 1"}, got); diff != "" {
+		t.Error(diff)
+	}
+
+	extension := s.record(t, "extension", statement.Extension{Estate: s.Set.Charter.Estate, Custodian: "c1", What: "witness", Until: s.Now.Add(time.Hour), Reason: "test", Created: s.Now}, s.Ada, s.Bea)
+	ended := make(chan error)
+	go func() { ended <- f.OfferAndWait(extension, "admin") }()
+	hung <- nil // the handover is done; the extension comes after it
+	failed := errors.New("no room in the ledger")
+	hung <- failed
+	if err := <-ended; !errors.Is(err, failed) {
+		t.Errorf("who waits is told %v", err)
+	}
+	go func() { ended <- f.OfferAndWait(extension, "admin") }()
+	hung <- nil
+	if err := <-ended; err != nil {
+		t.Errorf("the second time: %v", err)
+	}
+	if err := f.OfferAndWait(extension, "admin"); err != nil || f.Status().Records != 3 { // known
+		t.Errorf("the third time: %v, %d records", err, f.Status().Records)
 	}
 }

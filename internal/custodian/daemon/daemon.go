@@ -275,7 +275,11 @@ func (h *host) offer(file []byte, channel string) error {
 	if f == nil {
 		return errors.New("the custodian has not begun to follow its estate yet; try again shortly")
 	}
-	err := f.Offer(file, channel)
+	take := f.Offer
+	if channel == "admin" { // an operator is told how it ended; who else brings one is not waited for
+		take = f.OfferAndWait
+	}
+	err := take(file, channel)
 	if err != nil {
 		h.Log.Warn("a record was refused", "channel", channel, "error", err)
 	}

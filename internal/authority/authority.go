@@ -81,6 +81,7 @@ type Authority struct {
 	other     string      // who holds the lease when this one does not
 	set       *edition    // in force, published or not
 	records   map[id]*record
+	latest    map[string]id     // handover of each credential to each custodian
 	handed    map[string]string // SHA-256 of the ciphertext of each published handover, by feed.SealedPath
 	sums      feed.Records      // of the records that heartbeats count
 	issue     issuing           // what tokens are judged by
@@ -92,10 +93,11 @@ type Authority struct {
 
 // record is a published record.
 type record struct {
-	line      []byte // its frame
+	line      []byte // its frame; nil when it is over, so that it is known and sent to nobody
 	custodian string // of a handover: whom it is for
 	path      string // of a handover: feed.SealedPath
 	sealed    string // of a handover: hex SHA-256 of its ciphertext
+	of        *statement.Handover
 	receipt   string // of its ledger entry; empty when an earlier run made it
 }
 
@@ -114,7 +116,7 @@ func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log 
 	a := &Authority{
 		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, tiles: cfg.TilesDir, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
-		records: map[id]*record{}, handed: map[string]string{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
+		records: map[id]*record{}, handed: map[string]string{}, latest: map[string]id{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
 	}
 	a.key.Store(&feedKey{key})
 	a.count = &counters{

@@ -241,9 +241,14 @@ func (r *rig) revocation(t testing.TB, number int64) []byte {
 
 func (r *rig) handover(t testing.TB, ciphertext string) []byte {
 	t.Helper()
+	return r.handoverOf(t, 1, ciphertext)
+}
+
+func (r *rig) handoverOf(t testing.TB, version int64, ciphertext string) []byte {
+	t.Helper()
 	sum := sha256.Sum256([]byte(ciphertext))
 	record := r.record(t, "handover", statement.Handover{
-		Estate: r.Estate.Set.Charter.Estate, Credential: "research-openai", Version: 1, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: r.Now,
+		Estate: r.Estate.Set.Charter.Estate, Credential: "research-openai", Version: version, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: r.Now,
 	}, r.Cora)
 	return (&feed.Frame{Record: record, Sealed: []byte(ciphertext)}).Encode()
 }
@@ -332,6 +337,60 @@ func TestPublishes(t *testing.T) {
 	}
 	if again.Status().Sum != r.Status().Sum {
 		t.Error("the records differ after the restart")
+	}
+}
+
+// A handover that a newer version supersedes is sent to nobody any more and leaves memory and database, whichever came first; it stays known, so that
+// it does not come back.
+func TestSupersededHandovers(t *testing.T) {
+	state := t.TempDir()
+	r := newRig(t, estatetest.New(t), state)
+	for _, h := range []struct {
+		version int64
+		text    string
+	}{{1, "one"}, {3, "three"}, {2, "two"}, {1, "one"}} {
+		if status, body := r.post(t, "/v1/handovers", r.handoverOf(t, h.version, h.text)); status != 200 {
+			t.Fatal(h, status, body)
+		}
+	}
+	if status, _ := r.post(t, "/v1/handovers", r.handoverOf(t, 1, "another")); status != 409 {
+		t.Errorf("another content for a version that is over: %d", status)
+	}
+	_, c := r.follow(t, "c1")
+	c.want(t, "set 1", "workload-key", "workload-key", "handover three")
+	again := newRig(t, r.Estate, state)
+	if n := len(again.handed); n != 1 {
+		t.Errorf("%d handovers after a restart", n)
+	}
+	_, c = again.follow(t, "c1")
+	c.want(t, "set 1", "workload-key", "workload-key", "handover three")
+	if status, body := again.post(t, "/v1/handovers", again.handoverOf(t, 2, "two")); status != 200 {
+		t.Fatal(status, body)
+	}
+	_, c = again.follow(t, "c1")
+	c.want(t, "set 1", "workload-key", "workload-key", "handover three")
+	if got, want := r.book.types()+" "+again.book.types(), "publish issue issue publish publish publish "; got != want {
+		t.Errorf("entered %q, want %q", got, want)
+	}
+}
+
+// A workload key whose time is over is not published by who starts, nor taken.
+func TestKeysThatAreOver(t *testing.T) {
+	e := estatetest.New(t, estatetest.At(time.Now().Add(-72*time.Hour).Truncate(time.Second)), estatetest.Lives(estate.Lives{Statements: 200 * time.Hour, Lock: 200 * time.Hour}))
+	r := newRig(t, e, t.TempDir())
+	if n := r.Status().Records; n != 0 || r.book.types() != "publish" {
+		t.Errorf("%d records, entered %q", n, r.book.types())
+	}
+	_, env, err := estate.NewKey("demo", "support-agent", e.Now, time.Hour, e.Ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := r.post(t, "/v1/records", file); status != 403 || !strings.Contains(body, "over") {
+		t.Errorf("%d %s", status, body)
 	}
 }
 

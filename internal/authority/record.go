@@ -57,12 +57,21 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	if feed.Over(env, kind, a.clock()) { // it opens nothing; what was published of it stays in the ledger
+		if channel != "folder" {
+			return nil, fmt.Errorf("the key's time is over; issue another: %w", statement.ErrRefused)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.records[sum] = new(record)
+		return a.records[sum], nil
+	}
 	r := &record{line: frame.Encode()}
 	if h, ok := v.(*statement.Handover); ok {
 		if sealed := sha256.Sum256(frame.Sealed); hex.EncodeToString(sealed[:]) != h.SHA256 {
 			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)
 		}
-		r.custodian, r.path, r.sealed = custodian, feed.SealedPath(h), h.SHA256
+		r.custodian, r.path, r.sealed, r.of = custodian, feed.SealedPath(h), h.SHA256, h
 	}
 	e := describe(set, v)
 	closing := e.Type == entry.Revoke
@@ -92,17 +101,52 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		return nil, err
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.records[sum] = r
+	var over []id
 	if r.custodian == "" {
 		a.sums.Add(sha256.Sum256(frame.Record))
 	} else {
 		a.handed[r.path] = r.sealed
+		over = a.supersede(sum, r.of)
 	}
 	a.judgeBy(env, v)
-	a.broadcast(r.line, r.custodian)
+	if r.line != nil {
+		a.broadcast(r.line, r.custodian)
+	}
 	a.count.published.Inc()
+	a.mu.Unlock()
+	for _, sum := range over {
+		a.forget(sum)
+	}
 	return r, nil
+}
+
+// supersede ends the older of two versions of a handover. Their custodian refuses it, and nobody else can open it. Callers hold mu.
+func (a *Authority) supersede(sum id, h *statement.Handover) (over []id) {
+	to := h.Credential + " " + h.Custodian
+	last := a.latest[to]
+	if old := a.records[last]; old == nil || old.of.Version <= h.Version {
+		a.latest[to] = sum
+	} else {
+		last = sum
+	}
+	if r := a.records[last]; r != nil && last != a.latest[to] {
+		r.line, over = nil, append(over, last)
+	}
+	return over
+}
+
+// forget takes the body of a record that is over out of the journal. What was entered stays entered, in a later line: no number is given again.
+func (a *Authority) forget(sum id) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	epoch := a.epoch()
+	if epoch == 0 {
+		return // the holder's to do
+	}
+	if err := a.store.Forget(ctx, epoch, sum); err != nil {
+		a.log.Warn("a handover that is over stays in the database until the next start", "error", err)
+	}
 }
 
 func (a *Authority) published(sum id) *record {

@@ -160,6 +160,9 @@ func (a *Authority) join(ask *feed.Ask, key statement.ServiceKey, cancel context
 	}
 	behind := ask.Records != a.sums.Sum()
 	for _, r := range a.records {
+		if r.line == nil {
+			continue
+		}
 		if r.custodian == "" && behind || r.custodian != "" && r.custodian == f.process {
 			first = append(first, r.line)
 		}

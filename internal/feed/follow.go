@@ -99,10 +99,12 @@ type Follower struct {
 	status  Status
 	heard   map[string]time.Time // announcements, by the hash of their charter
 	under   map[[sha256.Size]byte]*underway
-	failed  bool       // a callback failed: the folder is read again
-	writes  queue      // of the own copy
-	slow    queue      // callbacks that may wait for a disk
-	idle    *sync.Cond // of mu: a queue is empty
+	keys    map[[sha256.Size]byte]key // the workload keys among own
+	over    bool                      // the own copy has keys that are over
+	failed  bool                      // a callback failed: the folder is read again
+	writes  queue                     // of the own copy
+	slow    queue                     // callbacks that may wait for a disk
+	idle    *sync.Cond                // of mu: a queue is empty
 }
 
 // beat is the newest heartbeat that counted and when it came; in folder mode only when the folder was read whole.
@@ -169,13 +171,17 @@ func Follow(ctx context.Context, cfg Config) (*Follower, error) {
 			return nil, fmt.Errorf("reading the own copy of the estate in %s: %w", cfg.Dir, err)
 		}
 	}
-	f.dir = cfg.Dir
+	f.mu.Lock()
+	if f.dir = cfg.Dir; f.over {
+		f.write(f.rewrite)
+	}
+	f.mu.Unlock()
 	go f.run(ctx, attempt)
 	return f, nil
 }
 
 func newFollower(cfg Config) *Follower {
-	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}, heard: map[string]time.Time{}, under: map[[sha256.Size]byte]*underway{}}
+	f := &Follower{cfg: cfg, done: make(chan struct{}), numbers: map[string][]int64{}, heard: map[string]time.Time{}, under: map[[sha256.Size]byte]*underway{}, keys: map[[sha256.Size]byte]key{}}
 	f.idle = sync.NewCond(&f.mu)
 	return f
 }
@@ -467,6 +473,7 @@ func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 	published, withheld := &f.based, 0
 	if h.Sum != f.based.files.Sum() {
 		published = &f.seen
+		f.expire()
 	}
 	for _, id := range f.closing.ids {
 		if !published.records.Has(id) {
@@ -571,6 +578,10 @@ func (f *Follower) accept(frame *Frame, channel string) error {
 	if f.own.Has(id) || f.handed.Has(id) || f.under[id] != nil {
 		return nil
 	}
+	if Over(env, kind, f.cfg.Clock()) {
+		f.over = f.over || channel == "kept"
+		return nil
+	}
 	fails := func(err error) error { return fmt.Errorf("record %x of kind %s: %w", id[:8], kind, err) }
 	record, pass, err := f.open(&statement.Record{Kind: kind, Envelope: env, SHA256: hex.EncodeToString(id[:]), Channel: channel}, frame.Sealed)
 	if err != nil {
@@ -618,9 +629,12 @@ func (f *Follower) took(id [sha256.Size]byte, kind string, record any, frame *Fr
 	if closes(kind) {
 		f.closed++
 	}
-	if r, ok := record.(*statement.Revocation); ok {
+	switch r := record.(type) {
+	case *statement.Revocation:
 		f.closing.Add(id)
 		f.numbers[r.Signer] = append(f.numbers[r.Signer], r.Number)
+	case *statement.WorkloadKey:
+		f.keys[id] = key{sha256.Sum256(frame.Record), r.NotAfter}
 	}
 	if dir != "" && len(f.cfg.URLs) > 0 {
 		f.write(func() error { return durable.Append(filepath.Join(dir, "records"), frame.Encode()) })

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -34,7 +35,8 @@ type stage struct {
 	url   string
 	conns chan *conn
 	key   note.Signer
-	beat  Heartbeat // the next one
+	beat  Heartbeat    // the next one
+	later atomic.Int64 // nanoseconds that followers' clocks are ahead
 }
 
 type conn struct {
@@ -59,7 +61,7 @@ func newStage(t *testing.T) *stage {
 
 func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
 	c := &conn{lines: make(chan []byte)}
-	c.ask, _, c.err = OpenAsk(r.Header.Get(AskHeader), s.Set, time.Now())
+	c.ask, _, c.err = OpenAsk(r.Header.Get(AskHeader), s.Set, time.Now().Add(time.Duration(s.later.Load())))
 	select {
 	case s.conns <- c:
 	case <-r.Context().Done():

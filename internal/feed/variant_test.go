@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -217,5 +220,77 @@ func TestClosingPassesAHungLedger(t *testing.T) {
 	}
 	if err := f.OfferAndWait(extension, "admin"); err != nil || f.Status().Records != 3 { // known
 		t.Errorf("the third time: %v, %d records", err, f.Status().Records)
+	}
+}
+
+// TestKeysThatAreOver: a workload key whose time is over leaves a follower once the authority does not publish it any more, and its own copy; it does not
+// come back, and what is held has the authority's sum again.
+func TestKeysThatAreOver(t *testing.T) {
+	s, h := newStage(t), &heard{}
+	cfg := s.config(t, h)
+	cfg.Clock = func() time.Time { return time.Now().Add(time.Duration(s.later.Load())) }
+	cfg.Skew = 24 * time.Hour
+	_, env, err := estate.NewKey(s.Set.Charter.Estate, "support-agent", s.Now, time.Hour, s.Ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, revoke := &Frame{Record: file}, &Frame{Record: s.revocation(t, 1, s.Ada)}
+	var all, one Records
+	one.Add(sha256.Sum256(revoke.Record))
+	all.Add(sha256.Sum256(revoke.Record))
+	all.Add(sha256.Sum256(key.Record))
+	ctx, cancel := context.WithCancel(context.Background())
+	f, err := Follow(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.accept(t)
+	s.beat.Sum = all.Sum()
+	c.send(t, s.set(t), key, revoke, s.heartbeat(t, nil))
+	s.counted(t, f)
+
+	// It is over, and still published: nothing changes.
+	s.later.Store(int64(3 * time.Hour))
+	c.send(t, s.heartbeat(t, nil))
+	s.counted(t, f)
+	if n := f.Status().Records; n != 2 {
+		t.Errorf("%d records while it is published", n)
+	}
+	// The authority starts anew and leaves it out.
+	close(c.lines)
+	c = s.accept(t)
+	s.beat.Sum = one.Sum()
+	c.send(t, revoke, s.heartbeat(t, nil))
+	s.counted(t, f)
+	if err := f.Offer(file, "gateway"); err != nil || f.Status().Records != 1 {
+		t.Errorf("brought back: %v, %d records", err, f.Status().Records)
+	}
+	close(c.lines)
+	if c = s.accept(t); c.ask.Records != one.Sum() {
+		t.Error("what is held has another sum than what is published")
+	}
+	cancel()
+	f.Wait()
+	path := filepath.Join(cfg.Dir, "records")
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, revoke.Encode()) {
+		t.Errorf("the own copy has %s, %v", b, err)
+	}
+
+	// A copy from before is cleaned at the start.
+	if err := os.WriteFile(path, append(key.Encode(), revoke.Encode()...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithCancel(context.Background())
+	if f, err = Follow(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	f.Wait()
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, revoke.Encode()) || f.Status().Records != 1 {
+		t.Errorf("the own copy has %s, %v; %d records", b, err, f.Status().Records)
 	}
 }

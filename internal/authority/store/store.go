@@ -77,6 +77,14 @@ func (s *Store) Append(ctx context.Context, epoch int64, l Line) error {
 	})
 }
 
+// Forget takes a received record out of the journal, while the lease has the epoch. What else the journal says of it stays.
+func (s *Store) Forget(ctx context.Context, epoch int64, id [sha256.Size]byte) error {
+	return s.write(ctx, epoch, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM journal WHERE kind = $1 AND id = $2`, string(Received), id[:])
+		return err
+	})
+}
+
 // Read calls do with every line after a sequence number, oldest first, until do returns an error.
 func (s *Store) Read(ctx context.Context, after int64, do func(Line) error) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT seq, kind, id, body FROM journal WHERE seq > $1 ORDER BY seq`, after)

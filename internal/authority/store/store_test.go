@@ -135,6 +135,12 @@ func published(t *testing.T, b backend) {
 	if got, _ := read(t, s, 0); !cmp.Equal(got, []string{"received one", "published set 2"}) {
 		t.Errorf("%q", got)
 	}
+	if err := errors.Join(s.Append(t.Context(), 0, line(store.Entered, "one")), s.Forget(t.Context(), 0, line(store.Received, "one").ID)); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := read(t, s, 0); !cmp.Equal(got, []string{"published set 2", "entered one"}) && !cmp.Equal(got, []string{"published set 2", "entered "}) {
+		t.Errorf("what was forgotten: %q", got)
+	}
 }
 
 func once(t *testing.T, b backend) {

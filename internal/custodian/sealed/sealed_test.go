@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/seal"
+	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -292,5 +293,61 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a source remembers is on disk when Save returns, encrypted, and goes over to a new identity with everything else.
+func TestMemory(t *testing.T) {
+	v := newVault(t)
+	m, err := v.Memory(credential)
+	must(t, err)
+	if empty, err := m.Load(); err != nil || !empty.Empty() {
+		t.Fatalf("before the first Save: %v", err)
+	}
+	const kept = "demo-upstream-key-refresh-token-0001"
+	must(t, m.Save(secret.New([]byte(kept))))
+	if err := m.Save(secret.New(make([]byte, maxMemory+1))); err == nil {
+		t.Error("too much was kept")
+	}
+	v.open()
+	older := v.estate.Identity
+	x, err := age.GenerateX25519Identity()
+	must(t, err)
+	must(t, v.Rekey(&Key{x, x.Recipient(), x.Recipient().String(), []age.Identity{older}}))
+	s, _, err := Open(v.dir, "c1", &Key{x, x.Recipient(), x.Recipient().String(), nil})
+	must(t, err)
+	m, err = s.Memory(credential)
+	must(t, err)
+	if got, err := m.Load(); err != nil || string(got.Reveal()) != kept {
+		t.Errorf("after the older identity is gone: %v", err)
+	}
+	if _, err := v.Memory("../x"); err == nil {
+		t.Error("a name that leads elsewhere")
+	}
+}
+
+// A version can be opened by its number until it is destroyed; then neither a restart nor its record brings it back.
+func TestDestroy(t *testing.T) {
+	v := newVault(t)
+	env, ciphertext := v.handover(second, 2, v.estate.Cora, nil)
+	v.put(first, 1)
+	_, err := v.Accept(v.estate.Set, env, ciphertext, v.estate.Now)
+	must(t, err)
+	if h, err := v.Version(credential, 1); err != nil || string(h.secret.Reveal()) != first || h.Lease != "v1" {
+		t.Errorf("%v", err)
+	}
+	must(t, v.Destroy(credential, 2))
+	if failed := v.open(); len(failed) > 0 || v.Get(credential) != nil {
+		t.Errorf("after a restart: %s, %v", v.holds(), failed)
+	}
+	if h, err := v.Accept(v.estate.Set, env, ciphertext, v.estate.Now); h != nil || err != nil || v.Get(credential) != nil {
+		t.Errorf("its record brought it back: %v", err)
+	}
+	if _, err := v.Version(credential, 2); !errors.Is(err, ErrCiphertext) {
+		t.Errorf("%v", err)
+	}
+	v.put(first, 3)
+	if got, want := v.holds(), "3 "+first; got != want {
+		t.Errorf("holds %q, want %q", got, want)
 	}
 }

@@ -50,8 +50,15 @@ func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error)
 		Try:         func(ctx context.Context, s source.Secret) (lifecycle.Answer, error) { return c.probe(ctx, id, s) },
 		May:         func() error { return c.may(id) },
 		Entry:       func(t entry.Type) *entry.Entry { return (&use{view: c.view.Load(), age: c.News()}).entry(t) },
-		Append:      func(e *entry.Entry) (ledger.Durable, error) { return c.Ledger.Append(e, nil) },
-		Note:        c.note, Clock: c.Clock, Log: c.Log,
+		Append: func(e *entry.Entry) (ledger.Durable, error) {
+			c.meters.source(e)
+			return c.Ledger.Append(e, nil)
+		},
+		Note: func(e *entry.Entry) {
+			c.meters.source(e)
+			c.note(e)
+		},
+		Clock: c.Clock, Log: c.Log,
 	}
 	if cr.Source != "sealed" {
 		if cfg.Source, err = c.source(cr); err != nil {

@@ -69,6 +69,14 @@ type meters struct {
 	alarms     *metrics.Set
 	lost       *metrics.Counter
 	ledgerWait *metrics.Histogram
+	sources    *metrics.Set
+}
+
+// source counts how a call to a source of secrets ended.
+func (m *meters) source(e *entry.Entry) {
+	if e.Type == entry.Outcome {
+		m.sources.Of(e.Reason).Inc()
+	}
 }
 
 func newMeters(c *Custodian) *meters {
@@ -92,6 +100,7 @@ func newMeters(c *Custodian) *meters {
 		outcomes:   r.CounterSet("reeve_custodian_outcomes_total", "Uses of a secret, by how they ended.", "reason"),
 		alarms:     r.CounterSet("reeve_custodian_alarms_total", "Alarms.", "reason"),
 		lost:       r.Counter("reeve_custodian_entries_lost_total", "Ledger entries that could not be written."),
+		sources:    r.CounterSet("reeve_custodian_sources_total", "Calls to the sources of secrets and probes, by how they ended.", "reason"),
 		ledgerWait: r.Histogram("reeve_custodian_ledger_wait_seconds", "How long an intent waited to be durable."),
 	}
 }

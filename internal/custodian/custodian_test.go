@@ -165,7 +165,7 @@ func TestEveryRefusal(t *testing.T) {
 			}
 			before, failed := len(w.ledger.of(entry.Deny)), w.ledger.fail.Load() != nil
 			a := &answer{}
-			w.Serve(context.Background(), peer, open, a)
+			w.serve(context.Background(), peer, open, a)
 			if a.refusal == nil || a.refusal.Code != tt.code || a.refusal.Sent {
 				t.Fatalf("answered %d %+v, want the refusal %s", a.status, a.refusal, tt.code)
 			}
@@ -357,7 +357,7 @@ func TestStreamsAreCut(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			a, done := &answer{}, make(chan struct{})
-			go func() { defer close(done); w.Serve(ctx, g1, w.chat(), a) }()
+			go func() { defer close(done); w.serve(ctx, g1, w.chat(), a) }()
 			eventually(t, "the stream begins", func() bool { _, body, _, _ := a.snapshot(); return body == "begin" })
 			begun := time.Now()
 			tt.close(w, cancel)
@@ -509,7 +509,7 @@ func TestGatewayThatDoesNotRead(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	go func() { defer close(done); w.Serve(context.Background(), g1, w.chat(), a) }()
+	go func() { defer close(done); w.serve(context.Background(), g1, w.chat(), a) }()
 	<-stuck
 	w.freeze("everything", "")
 	select {
@@ -624,7 +624,7 @@ func TestNoSendWithoutIntent(t *testing.T) {
 				if rnd.IntN(4) == 0 {
 					time.AfterFunc(time.Duration(rnd.IntN(1000))*time.Microsecond, cancel)
 				}
-				w.Serve(ctx, g1, w.chat(), &answer{})
+				w.serve(ctx, g1, w.chat(), &answer{})
 				cancel()
 			}
 		}()

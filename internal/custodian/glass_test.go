@@ -100,7 +100,7 @@ func TestBreakGlass(t *testing.T) {
 		return stream(ctx, "begin"), nil
 	}
 	a, done := &answer{}, make(chan struct{})
-	go func() { defer close(done); w.Serve(context.Background(), g1, w.chat(), a) }()
+	go func() { defer close(done); w.serve(context.Background(), g1, w.chat(), a) }()
 	eventually(t, "the stream begins", func() bool { _, body, _, _ := a.snapshot(); return body == "begin" })
 	w.now.Add(int64(31 * time.Minute))
 	w.Expire()

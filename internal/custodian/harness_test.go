@@ -195,6 +195,7 @@ type answer struct {
 	refusal *hop.Refusal
 	broken  string
 	ended   bool
+	over    bool // the use has returned: a break that comes now is late
 	wrote   func([]byte) (int, error)
 }
 
@@ -231,7 +232,7 @@ func (a *answer) End(trailer []hop.Field) error {
 func (a *answer) Break(reason string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.ended && a.refusal == nil {
+	if !a.ended && !a.over && a.refusal == nil {
 		a.broken = reason
 	}
 }
@@ -394,9 +395,16 @@ func (w *world) chat() *hop.Open {
 var g1 = hop.Peer{UID: 1, PID: 1, Name: "g1"}
 
 // do serves one request and returns what the gateway got.
+func (w *world) serve(ctx context.Context, peer hop.Peer, open *hop.Open, a *answer) {
+	w.Serve(ctx, peer, open, a)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+}
+
 func (w *world) do(open *hop.Open) *answer {
 	a := &answer{}
-	w.Serve(context.Background(), g1, open, a)
+	w.serve(context.Background(), g1, open, a)
 	return a
 }
 

@@ -268,7 +268,7 @@ func TestCarrier(t *testing.T) {
 			if c.peer != "" {
 				peer.Name = c.peer
 			}
-			s.Serve(context.Background(), peer, open, a)
+			s.serve(context.Background(), peer, open, a)
 			if c.code == "" {
 				c.code = "unauthenticated"
 			}

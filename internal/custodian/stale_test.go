@@ -55,7 +55,7 @@ func TestOpenUseEndsWithItsNews(t *testing.T) {
 			a, done := &answer{}, make(chan struct{})
 			ctx, cancel := context.WithCancel(context.Background())
 			defer func() { cancel(); <-done }()
-			go func() { defer close(done); w.Serve(ctx, g1, w.chat(), a) }()
+			go func() { defer close(done); w.serve(ctx, g1, w.chat(), a) }()
 			eventually(t, "the stream begins", func() bool { _, body, _, _ := a.snapshot(); return body == "begin" || a.refused() })
 			c.lives(w)
 			w.Expire()

@@ -38,16 +38,11 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 		}
 		out = append(out, f)
 	}
-	return append(append(out, p.Beside()...), hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
-}
-
-// Beside returns the fields that the provider wants beside the secret, without which it may refuse one that is good.
-func (p *Pin) Beside() (fields []hop.Field) {
 	for _, f := range p.Credential.Inject.With {
 		name, value, _ := strings.Cut(f, ": ")
-		fields = append(fields, hop.Field{Name: name, Value: value})
+		out = append(out, hop.Field{Name: name, Value: value})
 	}
-	return fields
+	return append(out, hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
 }
 
 // sets reports whether a field, folded, is the injection's to write.

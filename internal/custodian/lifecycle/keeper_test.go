@@ -137,7 +137,7 @@ func (p *renewer) Renew(_ context.Context, d ledger.Durable, old *source.Secret)
 
 // bench is a keeper with what it needs.
 type bench struct {
-	t   *testing.T
+	t   testing.TB
 	cfg Config
 	*provider
 	now     atomic.Int64 // nanoseconds ahead
@@ -162,7 +162,7 @@ func open(s *source.Secret) (*pin.Parts, error) {
 	return &pin.Parts{Patterns: patterns}, err
 }
 
-func newBench(t *testing.T, change func(*bench)) *bench {
+func newBench(t testing.TB, change func(*bench)) *bench {
 	t.Helper()
 	b := &bench{t: t, durable: sourcetest.Durable(t)}
 	clock := func() time.Time { return time.Now().Add(time.Duration(b.now.Load())) }
@@ -643,5 +643,37 @@ func TestRenewalUnbound(t *testing.T) {
 	want(t, "in use", b.use(), "lease-1")
 	if age, err := b.hold(""); err != nil || age.Age() != "540" {
 		t.Errorf("%s seconds old, %v", age.Age(), err)
+	}
+}
+
+// A held version costs a use no allocation and no lock.
+func BenchmarkHold(b *testing.B) {
+	w := newBench(b, nil)
+	w.use()
+	now := w.Clock()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h, err := w.Hold(context.Background(), "", now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			h.Leave()
+		}
+	})
+}
+
+func TestHoldAllocatesNothing(t *testing.T) {
+	b := newBench(t, nil)
+	b.use()
+	now := b.Clock()
+	if n := testing.AllocsPerRun(100, func() {
+		h, err := b.Hold(context.Background(), "", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Leave()
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

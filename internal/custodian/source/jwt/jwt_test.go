@@ -124,3 +124,18 @@ func TestRefusedKeys(t *testing.T) {
 		}
 	}
 }
+
+func FuzzKey(f *testing.F) {
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	f.Add(pkcs8(ed))
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		key, err := Key(text)
+		if err != nil && (!errors.Is(err, ErrKey) || len(err.Error()) > 200) {
+			t.Error(err)
+		}
+		if err == nil {
+			Sign(key, "", "", map[string]any{"iss": "me"})
+		}
+	})
+}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -355,6 +357,29 @@ func TestReload(t *testing.T) {
 	<-old.lineage.turn
 	c.fetch()
 	s.whole(t, 2)
+}
+
+// TestState: a mark from a clock that was ahead keeps nobody away, and what cannot be read is not taken for a beginning.
+func TestState(t *testing.T) {
+	sum := sha256.Sum256([]byte(seed))
+	head := hex.EncodeToString(sum[:]) + "\n"
+	for text, want := range map[string]string{
+		head + fmt.Sprint(time.Now().Add(time.Hour).Unix()) + "\n" + seed: "",
+		head + "0\n" + seed:              "",
+		head + "0":                       "cannot be read",
+		head + "soon\n" + seed:           "cannot be read",
+		head + "0\ndemo-refresh\n-token": "cannot be read",
+	} {
+		s := newSite(t, nil)
+		c := s.custodian("c1")
+		if err := os.WriteFile(c.state.path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Fetch(context.Background(), c.d, source.Ask{})
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "demo-")) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }
 
 // TestTokensThatAreHeldNoMore cannot be revoked by their lease.

@@ -167,7 +167,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/admin":               185,
 		"internal/closing":             180,
 		"internal/confine":             234,
-		"internal/custody":             756,
+		"internal/custody":             766,
 		"internal/custodian":           2130,
 		"internal/custodian/ceiling":   255,
 		"internal/custodian/closed":    152,

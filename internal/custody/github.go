@@ -32,5 +32,5 @@ func checkGitHubApp(c statement.Credential) error {
 			return fmt.Errorf("%w: credential %s: from.parameters.permissions %q is not a permission with its level, such as contents:read", ErrRecord, c.ID, one)
 		}
 	}
-	return nil
+	return noLifetime(c)
 }

@@ -33,6 +33,9 @@ func oauth() Kind {
 
 // checkOAuth has the revocation endpoint be on the same host, and a refresh token be spent by one custodian, and for all workloads alike: it can be spent once.
 func checkOAuth(c statement.Credential) error {
+	if err := noLifetime(c); err != nil {
+		return err
+	}
 	if p := c.From.Parameters["revocation"]; p != "" && !strings.HasPrefix(p, "/") {
 		return fmt.Errorf("%w: credential %s: from.parameters.revocation %q is not a path on the host of from.url, such as /oauth/revoke", ErrRecord, c.ID, p)
 	}
@@ -44,6 +47,14 @@ func checkOAuth(c statement.Credential) error {
 	}
 	if c.From.PerWorkload {
 		return fmt.Errorf("%w: credential %s: one refresh token brings no secret for each workload; leave out from.per_workload", ErrRecord, c.ID)
+	}
+	return nil
+}
+
+// noLifetime refuses to ask for a lifetime where a provider takes no such wish: nothing in a record is passed over.
+func noLifetime(c statement.Credential) error {
+	if c.From.Lifetime != 0 {
+		return fmt.Errorf("%w: credential %s: source %s cannot ask for a lifetime, which is the provider's to say; leave out from.lifetime", ErrRecord, c.ID, c.Source)
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package custody
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -38,6 +40,20 @@ func TestParameters(t *testing.T) {
 			From:        statement.From{URL: tt.url, Home: tt.home, PerWorkload: tt.each, Parameters: tt.words}})
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	for source, url := range map[string]string{"oauth": "https://idp.example/token", "github-app": app + "42/access_tokens"} {
+		c := statement.Credential{ID: "a", Source: source, Inject: statement.Inject{As: "bearer"},
+			Destination: statement.Destination{Origin: "https://api.example", Methods: []string{"GET"}, Paths: []string{"/"}},
+			From:        statement.From{URL: url, Lifetime: statement.Duration(time.Hour), Parameters: words{"grant": "client_credentials", "client_id": "c", "app": "Iv1.demo"}}}
+		kind, _ := FindKind(source)
+		for name := range c.From.Parameters {
+			if !slices.ContainsFunc(kind.Parameters, func(p Parameter) bool { return p.Name == name }) {
+				delete(c.From.Parameters, name)
+			}
+		}
+		if err := Check(c); !errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), "from.lifetime") {
+			t.Errorf("%s asks for a lifetime: %v", source, err)
 		}
 	}
 }

@@ -26,17 +26,21 @@ import (
 
 // rotating is a token endpoint that takes each refresh token once (RFC 6749, section 6).
 type rotating struct {
-	mu    sync.Mutex
-	n     int
-	next  map[string]bool // refresh tokens that are good
-	alive map[string]bool
-	twice int
+	mu     sync.Mutex
+	n      int
+	next   map[string]bool // refresh tokens that are good
+	alive  map[string]bool
+	twice  int
+	single int // access tokens that were revoked before their refresh token
 }
 
 func (r *rotating) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if q.URL.Path == "/revoke" {
+		if len(r.next) > 0 && q.FormValue("token_type_hint") == "access_token" {
+			r.single++
+		}
 		delete(r.next, q.FormValue("token"))
 		delete(r.alive, q.FormValue("token"))
 		return
@@ -52,13 +56,19 @@ func (r *rotating) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.n++
 	token, next := fmt.Sprintf("demo-upstream-key-access-%04d", r.n), fmt.Sprintf("demo-upstream-key-refresh-%04d", r.n)
 	r.alive[token], r.next[next] = true, true
-	fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":600,"refresh_token":%q}`, token, next)
+	fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":7200,"refresh_token":%q}`, token, next)
 }
 
 func (r *rotating) good() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.next)
+}
+
+func (r *rotating) takes(token string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.alive[token]
 }
 
 // TestRefreshToken: a credential that lives on a refresh token is used over rotations and a restart, moves to another home, and ends. Each refresh token is
@@ -105,7 +115,8 @@ func TestRefreshToken(t *testing.T) {
 	w.handover("research-openai", 1, fmt.Sprintf(`{"refresh_token":%q,"home":"c1"}`, first))
 	for range 3 {
 		use()
-		w.now.Add(int64(11 * time.Minute))
+		w.Keep() // lets go of what is not needed any more
+		w.now.Add(int64(20 * time.Minute))
 	}
 	w.view.Load().credentials["research-openai"].keeper.Close()
 	w.Custodian = New(w.parts) // a start: what was kept is all there is
@@ -120,7 +131,7 @@ func TestRefreshToken(t *testing.T) {
 
 	// Moving home: what names another home changes nothing, the statement does.
 	w.handover("research-openai", 2, `{"refresh_token":"demo-upstream-key-refresh-second","home":"c2"}`)
-	w.now.Add(int64(11 * time.Minute))
+	w.now.Add(int64(20 * time.Minute))
 	use()
 	home := func(id string) {
 		w.estate.Republish(t, func(p *estate.Plan) { p.Custody["research"].Credentials[0].From.Home = id }, "custody-research")
@@ -133,12 +144,15 @@ func TestRefreshToken(t *testing.T) {
 	if endpoint.n != 6 || endpoint.twice != 0 || endpoint.good() != 1 {
 		t.Errorf("%d exchanges, %d with a spent token, %d refresh tokens are good", endpoint.n, endpoint.twice, endpoint.good())
 	}
+	if endpoint.single != 0 {
+		t.Errorf("%d access tokens were revoked because newer ones were there", endpoint.single)
+	}
 
 	// Its owner ends it.
 	r := w.revocation("cora", 1, "credential", "research-openai", false)
 	r.End = true
 	must(t, w.record("revocation", r, w.estate.Cora))
-	eventually(t, "the refresh token is revoked at its provider", func() bool { w.Keep(); return endpoint.good() == 0 })
+	eventually(t, "refresh token and access token are revoked at their provider", func() bool { w.Keep(); return endpoint.good() == 0 && !endpoint.takes("demo-upstream-key-access-0006") })
 	must(t, filepath.WalkDir(string(w.dir), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

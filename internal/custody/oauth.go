@@ -63,7 +63,7 @@ func noLifetime(c statement.Credential) error {
 type TokenEndpoint struct {
 	Types  []string // token types besides Bearer, in lower case
 	OK     bool     // refusals have status 200, "ok": false and a word in "error"
-	Bearer bool     // what is to be revoked authenticates its own revocation; there is no form
+	Bearer bool     // an access token authenticates its own revocation, without a form; a refresh token is not revoked
 	Words  map[string]string
 }
 

@@ -138,10 +138,17 @@ func (k *Keeper) of(e *ending, state string) (list []*version) {
 	return list
 }
 
-// tellSource has every version ended, and then what brings new ones.
+// tellSource has ended what brings new versions, and then every version: where a provider ends a whole grant with one token, a source revokes
+// single ones after that only.
 func (k *Keeper) tellSource(ctx context.Context, e *ending) (all error) {
 	k.calls.Lock() // a fetch that runs brings its version first
 	defer k.calls.Unlock()
+	if ender, ok := k.Source.(source.Ender); ok {
+		err := k.call("end", "", func(d ledger.Durable) error { return ender.End(ctx, d) })
+		if err != nil && !errors.Is(err, source.ErrCannotRevoke) && !errors.Is(err, source.ErrNoRoot) {
+			return err
+		}
+	}
 	for _, v := range k.of(e, Frozen) {
 		err, word := source.ErrCannotRevoke, "cannot_revoke"
 		if k.Source != nil {
@@ -156,12 +163,6 @@ func (k *Keeper) tellSource(ctx context.Context, e *ending) (all error) {
 		k.mu.Lock()
 		k.become(v, Unproven, word)
 		k.mu.Unlock()
-	}
-	if ender, ok := k.Source.(source.Ender); ok && all == nil {
-		all = k.call("end", "", func(d ledger.Durable) error { return ender.End(ctx, d) })
-		if errors.Is(all, source.ErrCannotRevoke) || errors.Is(all, source.ErrNoRoot) {
-			all = nil
-		}
 	}
 	if all == nil {
 		k.mu.Lock()

@@ -147,7 +147,8 @@ func (s *Source) keep(k *kept, a *endpoint.Answer) (*source.Secret, error) {
 	return a.Secret()
 }
 
-// End revokes the refresh token. At most providers its access tokens end with it (RFC 7009, section 2.1).
+// End revokes the refresh token, with which most providers end its access tokens (RFC 7009, section 2.1), and forgets it. At a provider that
+// revokes access tokens alone it is forgotten.
 func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 	switch {
 	case !d.Valid():
@@ -155,12 +156,10 @@ func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 	case !s.at.Rotates() || !s.at.Revokes():
 		return source.ErrCannotRevoke
 	}
-	select {
-	case s.lineage.turn <- struct{}{}:
-		defer func() { <-s.lineage.turn }()
-	case <-ctx.Done():
-		return s.at.Says(fmt.Errorf("%w: an exchange is under way: %w", source.ErrDown, ctx.Err()))
+	if err := s.wait(ctx); err != nil {
+		return err
 	}
+	defer func() { <-s.lineage.turn }()
 	r, err := s.at.Root(d)
 	if err != nil {
 		return err
@@ -179,6 +178,34 @@ func (s *Source) End(ctx context.Context, d ledger.Durable) error {
 		return err
 	}
 	return s.save(&kept{seed: k.seed})
+}
+
+// wait takes the turn.
+func (s *Source) wait(ctx context.Context) error {
+	select {
+	case s.lineage.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return s.at.Says(fmt.Errorf("%w: an exchange is under way: %w", source.ErrDown, ctx.Err()))
+	}
+}
+
+// ended reports whether State says that the lineage was ended.
+func (s *Source) ended(ctx context.Context) bool {
+	if s.wait(ctx) != nil {
+		return false
+	}
+	defer func() { <-s.lineage.turn }()
+	v, err := s.cfg.State.Load()
+	if err != nil {
+		return false
+	}
+	defer v.Wipe()
+	k, ok := parse(v.Reveal())
+	if ok {
+		clear(k.token)
+	}
+	return ok && len(k.token) == 0
 }
 
 // errEnded says that the lineage was revoked here.

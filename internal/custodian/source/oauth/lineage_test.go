@@ -455,14 +455,20 @@ func TestEnd(t *testing.T) {
 	for _, words := range []map[string]string{nil, {"grant": "refresh_token", "provider": "slack", "revocation": "/api/auth.revoke"}} {
 		s := newSite(t, words)
 		c := s.custodian("c1")
-		c.fetch()
+		got := c.fetch()
+		if err := c.Revoke(context.Background(), s.d, got); !errors.Is(err, source.ErrCannotRevoke) || !s.takes(string(got.Value.Reveal())) {
+			t.Errorf("revoked alone: %v", err)
+		}
 		e := c.Source.(source.Ender)
 		if err := e.End(context.Background(), ledger.Durable{}); !errors.Is(err, source.ErrNotDurable) {
 			t.Errorf("%v", err)
 		}
 		for range 2 { // it is as ended as it was
-			if err := e.End(context.Background(), s.d); err != nil || s.next != "" {
+			if err := e.End(context.Background(), s.d); err != nil || words == nil && s.next != "" {
 				t.Errorf("%v, and the endpoint takes %q", err, s.next)
+			}
+			if err := c.Revoke(context.Background(), s.d, got); err != nil || s.takes(string(got.Value.Reveal())) {
+				t.Errorf("revoked after the end: %v", err)
 			}
 			c.refused(source.ErrRefused, "revoked here", "credential put")
 			c.start("c1")

@@ -62,7 +62,8 @@ func (s *Source) Fetch(ctx context.Context, d ledger.Durable, _ source.Ask) (*so
 	return a.Secret()
 }
 
-// Revoke revokes an access token (RFC 7009, section 2.1). A provider may take the refresh token that it came from for revoked too.
+// Revoke revokes an access token (RFC 7009, section 2.1). One that came from a refresh token is revoked after End only: a provider may take all
+// that came of it for revoked too, and Slack takes the bot off its channels.
 func (s *Source) Revoke(ctx context.Context, d ledger.Durable, old *source.Secret) error {
 	switch {
 	case !d.Valid():
@@ -71,6 +72,8 @@ func (s *Source) Revoke(ctx context.Context, d ledger.Durable, old *source.Secre
 		return source.ErrCannotRevoke
 	case old.Value.Empty():
 		return fmt.Errorf("%w: it takes the token itself, which is held no more", source.ErrCannotRevoke)
+	case s.at.Rotates() && !s.ended(ctx):
+		return fmt.Errorf("%w alone: its refresh token may go with it", source.ErrCannotRevoke)
 	}
 	r, err := s.at.Root(d)
 	if err != nil {

@@ -198,9 +198,6 @@ func (e *double) revoke(w http.ResponseWriter, r *http.Request, body string, for
 		switch {
 		case body != "" || token == "":
 			e.refuse(w, "not_authed")
-		case token == e.next && token != "":
-			e.next = ""
-			io.WriteString(w, `{"ok":true,"revoked":true}`)
 		case !e.alive[token]:
 			e.refuse(w, "token_revoked")
 		default:

@@ -79,6 +79,9 @@ func (e *Endpoint) Token(ctx context.Context, r *Root, refresh []byte) (*Answer,
 
 // Revoke revokes a token (RFC 7009, section 2.1); hint is access_token or refresh_token. What is gone already is no error.
 func (e *Endpoint) Revoke(ctx context.Context, r *Root, hint string, token []byte) error {
+	if e.departs.Bearer && hint == "refresh_token" {
+		return nil // there is no call for it
+	}
 	f := new(form)
 	if !e.departs.Bearer {
 		f.add("token", token)

@@ -168,7 +168,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/closing":             180,
 		"internal/confine":             234,
 		"internal/custody":             766,
-		"internal/custodian":           2130,
+		"internal/custodian":           2136,
 		"internal/custodian/ceiling":   255,
 		"internal/custodian/closed":    152,
 		"internal/custodian/daemon":    935,

@@ -23,6 +23,7 @@ import (
 	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/up"
 	"github.com/reevehq/reeve/verify"
@@ -52,8 +53,14 @@ type site struct {
 	ended chan error // of up; nil while it does not run
 }
 
-// newSite makes an estate. Nothing runs yet.
+// newSite makes an estate whose upstream's keys were handed over. Nothing runs yet.
 func newSite(t testing.TB) *site {
+	t.Helper()
+	return makeSite(t, demo.RandomKey)
+}
+
+// makeSite makes an estate, with tokens that are exchanged when mint is nil.
+func makeSite(t testing.TB, mint func(string) secret.Value, edits ...func(*estate.Plan)) *site {
 	t.Helper()
 	path, err := os.MkdirTemp("", "reeve-faults-")
 	if err != nil {
@@ -77,7 +84,7 @@ func newSite(t testing.TB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := demo.Create(d, time.Now(), demo.RandomKey); err != nil {
+	if err := demo.Create(d, time.Now(), mint, edits...); err != nil {
 		t.Fatal(err)
 	}
 	s.dir = d

@@ -45,6 +45,7 @@ type Status struct {
 	Closed      []Closed         `json:"closed"`
 	Glass       []Glass          `json:"break_glass,omitempty"`
 	Unsaved     string           `json:"unsaved,omitempty"` // why a closing that is in force is not on disk yet
+	Mints       []Mint           `json:"mints,omitempty"`   // keys with which the custodian can have secrets made
 	Credentials []Credential     `json:"credentials"`
 	InFlight    int              `json:"in_flight"`
 	Extensions  map[string]int64 `json:"extensions,omitempty"` // seconds left, by witness and feed
@@ -128,6 +129,15 @@ type Uses struct {
 	Day      int64     `json:"under_24h"` // less than a day
 	Hour     int64     `json:"under_1h"`
 	Quarters int64     `json:"under_15m"` // 15 minutes and less
+}
+
+// Mint is a federation key of this custodian's that a custody statement names.
+type Mint struct {
+	Unit      string    `json:"unit"`
+	Key       string    `json:"kid"`
+	Algorithm string    `json:"algorithm"`
+	NotAfter  time.Time `json:"not_after"`
+	Where     string    `json:"where"` // file, helper, or nowhere: then the custodian cannot sign with it
 }
 
 // Ending is how far a revocation at the source has come. A zero time means not yet.

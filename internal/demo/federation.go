@@ -102,7 +102,7 @@ func trust(d *host.Dir, set *statement.Set) error {
 				audience = e.Audience
 			}
 			all = append(all, upstream.Trust{Dialect: c.Dialect, Issuer: cu.Federation.Issuer, JWKS: json.RawMessage(cu.Federation.JWKS()),
-				Audience: audience, Subject: cu.Federation.Subject(unit, c.ID, ""), Account: c.ID, IDs: ids})
+				Audience: audience, Subject: cu.Federation.Subject(unit, c.ID, ""), Account: c.ID, IDs: ids, Life: int64(time.Duration(c.From.Lifetime) / time.Second)})
 		}
 	}
 	return upstream.WriteTrust(d.Join(host.Upstream), all)

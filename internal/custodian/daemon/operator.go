@@ -52,7 +52,7 @@ func (o operator) Status() *admin.Status {
 	s.Glass = o.glass(now)
 	if set := o.Set(); set != nil {
 		s.Demo, s.Lock, s.LockHash, s.LockExpires = set.Charter.Demo, set.Lock.Version, hex.EncodeToString(set.LockHash[:]), set.Expires
-		s.Credentials = o.credentials(set)
+		s.Credentials, s.Mints = o.credentials(set), o.units.Mints()
 	}
 	return s
 }

@@ -11,13 +11,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/secret"
@@ -218,6 +221,29 @@ func (b *Book) Problems(now time.Time) []string {
 		}
 		if serves && last.Sub(now) < Warning {
 			all = append(all, fmt.Sprintf("the last federation key of %s ends on %s: run reeve federation key %s on this host and publish what it prints", unit, last.Format(time.DateOnly), unit))
+		}
+	}
+	return all
+}
+
+// Mints are the keys that the statements name for this custodian, by unit.
+func (b *Book) Mints() (all []admin.Mint) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, unit := range slices.Sorted(maps.Keys(b.units)) {
+		for i := range b.units[unit].Keys {
+			p := &b.units[unit].Keys[i]
+			public, err := p.Parse()
+			if err != nil || p.Custodian != b.custodian {
+				continue
+			}
+			m := admin.Mint{Unit: unit, Key: public.ID, Algorithm: public.Algorithms[0], NotAfter: p.NotAfter, Where: "nowhere"}
+			if find(b.held[unit], public.Public, false) != nil {
+				m.Where = "file"
+			} else if b.helper != nil {
+				m.Where = "helper"
+			}
+			all = append(all, m)
 		}
 	}
 	return all

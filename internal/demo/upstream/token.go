@@ -43,6 +43,7 @@ type Trust struct {
 	Subject  string            `json:"subject"`
 	Account  string            `json:"account"` // that the tokens are for, such as research-openai
 	IDs      map[string]string `json:"ids"`     // the members of a request that name this trust at the provider
+	Life     int64             `json:"life"`    // seconds, token_lifetime_seconds of a rule of Anthropic's; 0 for ten minutes
 }
 
 // WriteTrust replaces what the upstream with this state folder trusts; a running one goes by it at once.
@@ -200,7 +201,9 @@ func (s *Server) exchanged(d dialect, w http.ResponseWriter, r *http.Request) (*
 	a := &exchangeAnswer{TokenType: "Bearer"}
 	life := min(left, longest) // OpenAI: never longer than the subject token
 	if d == anthropic {
-		life = ruleLife
+		if life = time.Duration(t.Life) * time.Second; life == 0 {
+			life = ruleLife
+		}
 	} else {
 		a.IssuedType = "urn:ietf:params:oauth:token-type:access_token"
 	}

@@ -330,24 +330,42 @@ func (c *conn) writeHead(r *Request) (rest []byte, err error) {
 	for i := range r.Header {
 		b = append(append(append(append(b, r.Header[i].Name...), ": "...), r.Header[i].Value...), "\r\n"...)
 	}
+	from := len(b)
 	for i := range r.Secrets {
 		if s := &r.Secrets[i]; s.Name != "" {
 			b = append(append(append(append(b, s.Name...), ": "...), s.Value...), "\r\n"...)
 		}
 	}
+	to := len(b)
 	if len(r.Body) > 0 || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH" {
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(r.Body)), 10), "\r\n"...)
 	}
 	b = append(b, "\r\n"...)
 	n := min(max(cap(b)-len(b), 0), len(r.Body))
 	b = append(b, r.Body[:n]...)
-	_, err = c.tls.Write(b)
+	err = c.writeApart(b, from, to)
 	clear(b)
 	if cap(b) <= 4*inline {
 		*p = b[:0]
 	}
 	c.pool.buffers.Put(p)
 	return r.Body[n:], err
+}
+
+// writeApart writes b, the secret of which stands between from and to. crypto/tls gathers a record in a buffer, and where that is too small
+// it copies it into a larger one and leaves it behind as it is. So no record with a part of the secret is larger than the one before it.
+func (c *conn) writeApart(b []byte, from, to int) (err error) {
+	most := from
+	for at, end := 0, from; err == nil && at < len(b); at = end {
+		switch {
+		case at > 0 && at < to:
+			end = min(at+most, to)
+		case at > 0:
+			end = len(b)
+		}
+		_, err = c.tls.Write(b[at:end])
+	}
+	return err
 }
 
 var errRequest = errors.New("malformed request")

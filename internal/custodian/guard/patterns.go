@@ -85,10 +85,13 @@ func compile(v secret.Value) (*Patterns, error) {
 		{append([]byte(nil), s...), &exact, false},
 		{hex.AppendEncode(nil, s), &hexed, true},
 	}}
+	room := make([]byte, 2+len(s)) // so that no copy is left behind
+	copy(room[2:], s)
+	defer clear(room)
 	for before := range 3 {
 		// The secret behind 0, 1 or 2 unknown bytes: only characters whose six bits all come from the secret count, so
 		// neither what stands around it nor padding matters.
-		text := base64.RawURLEncoding.AppendEncode(nil, append(make([]byte, before), s...))
+		text := base64.RawURLEncoding.AppendEncode(nil, room[2-before:])
 		p.forms = append(p.forms, form{text[(before*8+5)/6 : (before+len(s))*8/6], &base, true})
 	}
 	p.compile()

@@ -216,6 +216,7 @@ func (k *Keeper) prove(ctx context.Context, v *version) error {
 	}
 	v.Proven = v.Probed
 	k.become(v, Proven, "probed_twice")
+	k.bury(v.held, k.Clock())
 	v.held = nil
 	if k.Source == nil {
 		if err := k.Destroy(v.number()); err != nil {

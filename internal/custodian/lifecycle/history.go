@@ -129,6 +129,7 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
 	h.mark(k.Clock())
+	h.helds = append(h.helds, h)
 	s.held.Store(h)
 	s.due = time.Time{}
 	if !h.until.IsZero() {
@@ -246,6 +247,7 @@ func (k *Keeper) pass(now time.Time) {
 		}
 		switch expired := !v.Expires.IsZero() && !now.Before(v.Expires); {
 		case expired && v.State != Frozen:
+			k.bury(v.held, now)
 			v.held, changed = nil, true
 			k.become(v, Destroyed, "expired")
 		case v.State != Overlapping || v.held != nil && v.held.InUse() > 0:
@@ -257,6 +259,7 @@ func (k *Keeper) pass(now time.Time) {
 			go k.discard(v)
 		}
 	}
+	k.wipe(now)
 	if changed {
 		k.keepFile()
 	}
@@ -290,8 +293,10 @@ func (k *Keeper) discard(v *version) {
 	case v.State != Overlapping: // an ending has it
 	case err == nil:
 		k.become(v, Unproven, "rotated")
+		k.bury(v.held, k.Clock())
 		v.Over, v.held = k.Clock(), nil
 	case errors.Is(err, source.ErrCannotRevoke):
+		k.bury(v.held, k.Clock())
 		v.Tried, v.held = k.Clock().Add(endless), nil
 	default:
 		k.Log.Warn("a secret that was rotated still lives at its provider", "credential", k.Record.ID, "lease", v.Lease, "error", err)

@@ -77,6 +77,7 @@ type Keeper struct {
 	unswept  bool       // something may be left at the provider that no entry names
 	sweeping bool
 	resting  bool
+	graves   []grave // of versions that are over, until they are wiped
 	closed   bool
 }
 

@@ -66,6 +66,7 @@ type material struct {
 	parts  *pin.Parts
 	secret source.Secret // empty with from
 	from   *sealed.Held  // what was handed over
+	helds  []*Held       // that are made of it; the keeper's
 }
 
 // Fetch returns the secret, and what its record makes of it, against evidence that the intent to use it is on disk. It is not kept for longer

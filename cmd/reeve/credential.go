@@ -34,8 +34,9 @@ func newCredentialPutCmd() *cobra.Command {
 		Short: "Seal a secret to every custodian that serves the credential, signed by its lifecycle owner",
 		Long: "Read a secret from standard input, seal it to every custodian that serves the credential, sign the handover with the\n" +
 			"lifecycle owner's key and put both into the estate's signed store, from where the authority carries them.\n" +
-			"The recipients come from the verified custody statement. One newline at the end is taken away.",
-		Example: "  reeve credential put research-openai < key.txt\n  reeve credential put research-openai --as cora --key ~/cora.key < key.txt",
+			"The recipients come from the verified custody statement. One newline at the end is taken away.\n" +
+			"For inject as sigv4 the secret is ACCESS_KEY_ID:SECRET_ACCESS_KEY; as tls it is a private key and its certificates, in PEM, in one file.",
+		Example: "  reeve credential put research-openai < key.txt\n  reeve credential put research-openai --as cora --key ~/cora.key < key.txt\n  cat key.pem chain.pem | reeve credential put research-partner",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, set, err := openSet(cmd)

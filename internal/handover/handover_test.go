@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 const value = "demo-upstream-key-for-this-test"
@@ -71,6 +72,21 @@ func TestPut(t *testing.T) {
 	list, err := List(e.Dir, e.Set, e.Now)
 	if err != nil || len(list) != 4 || list[0].Version != 2 || list[1].Version != 0 || list[0].Owner != "cora" {
 		t.Errorf("list: %+v, %v", list, err)
+	}
+}
+
+// A private key with its certificates goes where a client certificate is the credential, as the file is, and nowhere else.
+func TestPutPEM(t *testing.T) {
+	pem := "-----BEGIN DEMO KEY-----\ndemo-body-of-a-key\n-----END DEMO KEY-----\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	e := estatetest.New(t, estatetest.Edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].Inject = statement.Inject{As: "tls"} }))
+	for credential, want := range map[string]error{"research-openai": nil, "research-anthropic": seal.ErrUnfit} {
+		v, err := Read(strings.NewReader(pem))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Put(e.Dir, e.Set, credential, v, e.Cora, e.Now); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", credential, err, want)
+		}
 	}
 }
 

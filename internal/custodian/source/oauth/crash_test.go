@@ -90,8 +90,8 @@ func TestKilledAtEachStep(t *testing.T) {
 				}
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), "OAUTH_TEST_CRASH="+string(text))
-				dead := make(chan struct{})
-				kill := func() { cmd.Process.Kill(); <-dead }
+				started, dead := make(chan struct{}), make(chan struct{})
+				kill := func() { <-started; cmd.Process.Kill(); <-dead }
 				if step.arrived {
 					s.on(func() bool { kill(); return false }, nil)
 				}
@@ -101,6 +101,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
+				close(started)
 				cmd.Wait()
 				close(dead)
 				if w, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || w.Signal() != syscall.SIGKILL {

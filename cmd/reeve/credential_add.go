@@ -168,6 +168,12 @@ func (i *interview) complete(draft *credential.Draft, set *statement.Set) (asked
 		if q == nil {
 			return asked, nil
 		}
+		if len(q.Choices) == 1 {
+			if err := draft.Answer(q.Name, q.Choices[0]); err != nil {
+				return asked, err
+			}
+			continue
+		}
 		prompt := q.Ask
 		if len(q.Choices) > 0 {
 			prompt += " (" + strings.Join(q.Choices, ", ") + ")"

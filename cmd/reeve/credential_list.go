@@ -13,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/credential"
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/host"
 )
 
@@ -79,6 +80,8 @@ func printPosture(w io.Writer, r *credential.Report, now time.Time) error {
 		}
 		if p.Version > 0 {
 			version = fmt.Sprint(p.Version)
+		} else if kind, ok := custody.FindKind(p.Source); ok && kind.Root == "" {
+			version = "" // nothing is handed over
 		}
 		lives := p.Lives
 		if p.Lifetime > 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/credential"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/federation"
@@ -173,14 +174,8 @@ func showFederation(set *statement.Set, unit string) (*federated, *statement.Fed
 		if err != nil {
 			return nil, nil, err
 		}
-		t := trustShown{c.ID, c.From.Parameters["exchange"], f.Subject(unit, c.ID, ""), c.From.Parameters["audience"]}
-		if c.From.PerWorkload {
-			t.Subject = f.Subject(unit, c.ID, "<workload>")
-		}
-		if e, _ := custody.FindExchange(t.Exchange); t.Audience == "" {
-			t.Audience = e.Audience
-		}
-		s.Credentials = append(s.Credentials, t)
+		id := credential.IdentityOf(cu, &c)
+		s.Credentials = append(s.Credentials, trustShown{c.ID, c.From.Parameters["exchange"], id.Subject, id.Audience})
 	}
 	return s, f, nil
 }

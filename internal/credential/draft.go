@@ -185,7 +185,8 @@ func (d *Draft) Record() (statement.Credential, error) {
 		c.From.URL = filled(way.URL)
 	}
 	c.Inject.Region = filled(way.Inject.Region)
-	if c.From.Parameters = map[string]string{}; d.Source != "sealed" {
+	if d.Source != "sealed" {
+		c.From.Parameters = map[string]string{}
 		for _, p := range d.parameters(way) {
 			if v := take(p.Name); v != "" && v != way.Parameters[p.Name] {
 				c.From.Parameters[p.Name] = v

@@ -115,7 +115,7 @@ func (c *Custodian) probe(ctx context.Context, id string, s source.Secret) (a li
 		return a, errors.New("its custody record is gone, or cannot be used")
 	}
 	cr := v.credentials[id]
-	header := []hop.Field{{Name: "Accept", Value: "application/json"}, {Name: "Accept-Encoding", Value: "identity"}}
+	header := append(cr.pin.Beside(), hop.Field{Name: "Accept", Value: "application/json"}, hop.Field{Name: "Accept-Encoding", Value: "identity"})
 	if cr.Dialect == "anthropic" {
 		header = append(header, hop.Field{Name: "anthropic-version", Value: "2023-06-01"})
 	}

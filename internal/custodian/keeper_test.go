@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -326,7 +327,8 @@ func BenchmarkRotation(b *testing.B) {
 // TestEndSealed: a signed revocation that asks for the end freezes at once, is proven by two probes, and destroys the ciphertext for good.
 func TestEndSealed(t *testing.T) {
 	w := newWorld(t, estatetest.Edit(func(p *estate.Plan) {
-		p.Custody["research"].Credentials[0].Probe = statement.Probe{Method: "GET", Path: "/v1/models", Status: 401, Holds: "invalid_api_key"}
+		c := &p.Custody["research"].Credentials[0]
+		c.Probe, c.Inject.With = statement.Probe{Method: "GET", Path: "/v1/models", Status: 401, Holds: "invalid_api_key"}, []string{"x-beside: 1"}
 	}))
 	first, sealed1 := w.sealedTo(w.estate.Identity.Recipient(), "research-openai", 1, demoKey, w.estate.Cora)
 	w.handover("research-openai", 2, "demo-upstream-key-of-research-2222")
@@ -340,6 +342,9 @@ func TestEndSealed(t *testing.T) {
 		key := strings.TrimPrefix(string(r.Secrets[0].Value), "Bearer ")
 		if r.Method == "GET" {
 			probes = append(probes, string(r.Target))
+			if !slices.Contains(r.Header, hop.Field{Name: "x-beside", Value: "1"}) {
+				t.Error("a probe without what the provider wants beside the secret: it would refuse one that is good")
+			}
 		}
 		if !alive[key] {
 			return reply(401, `{"error":{"code":"invalid_api_key"}}`), nil

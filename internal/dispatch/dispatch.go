@@ -113,7 +113,7 @@ type Dispatch struct {
 func New(o *Order) *Dispatch {
 	d := &Dispatch{Order: o}
 	for _, id := range o.Custodians {
-		s := &seeker{trust: o.Trust, found: Custodian{ID: id}}
+		s := &seeker{trust: o.Trust, first: -1, found: Custodian{ID: id}}
 		for _, dir := range o.Logs[id] {
 			s.places = append(s.places, s.open(dir))
 		}
@@ -193,6 +193,8 @@ func send(ctx context.Context, c Channel, record []byte, begun time.Time) Sent {
 type seeker struct {
 	trust  *verify.Trust
 	record string
+	first  int64  // number of the first entry that names the record; negative until there is one
+	log    string // in which that is
 	places []*place
 	found  Custodian
 }
@@ -259,7 +261,14 @@ func (s *seeker) read(p *place, begun time.Time) error {
 		}
 		entries, err := h.Signed.Entries(p.dir, from, batch)
 		for n, raw := range entries {
-			if e, err := entry.Parse([]byte(raw)); err == nil && e.Record == s.record {
+			e, err := entry.Parse([]byte(raw))
+			if err != nil || e.Record != s.record {
+				continue
+			}
+			if s.first < 0 || s.log != h.ID {
+				s.first, s.log = from+int64(n), h.ID
+			}
+			if e.Type != entry.Version && e.Type != entry.Probe { // of what it ends; its own entry is another
 				at := time.Unix(0, e.TimeNS).UTC()
 				s.found = Custodian{ID: s.found.ID, Known: true, At: at, MS: at.Sub(begun).Milliseconds(), Channel: e.Proof, Entry: string(e.Type),
 					Log: h.ID, Seq: from + int64(n), Level: verify.Included.String()}

@@ -85,10 +85,10 @@ func (d *Dispatch) Ends(ctx context.Context, credential string, enough func(*End
 		if !s.found.Known {
 			continue
 		}
-		e, next := &End{Custodian: s.found.ID, Frozen: s.found.At, Versions: []Ended{}}, s.found.Seq+1
+		e, next := &End{Custodian: s.found.ID, Frozen: s.found.At, Versions: []Ended{}}, s.first
 		all = append(all, e)
 		read = append(read, func() bool {
-			n, err := s.follow(next, func(x *entry.Entry) { e.take(x, credential) })
+			n, err := s.follow(next, func(x *entry.Entry) { e.take(x, credential, s.record) })
 			next = n
 			if e.Error = ""; err != nil {
 				e.Error = err.Error()
@@ -138,9 +138,9 @@ func (s *seeker) follow(next int64, each func(*entry.Entry)) (int64, error) {
 	return next, failed
 }
 
-// take adds what an entry says of a version.
-func (e *End) take(x *entry.Entry, credential string) {
-	if x.Credential != credential || x.Type != entry.Version && (x.Type != entry.Outcome || x.Lease == "") {
+// take adds what an entry says of a version that the record ends.
+func (e *End) take(x *entry.Entry, credential, record string) {
+	if x.Credential != credential || x.Type == entry.Version && x.Record != record || x.Type != entry.Version && (x.Type != entry.Outcome || x.Lease == "") {
 		return
 	}
 	i := slices.IndexFunc(e.Versions, func(v Ended) bool { return v.Lease == x.Lease && v.Workload == x.Workload })

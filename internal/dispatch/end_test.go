@@ -13,7 +13,7 @@ import (
 func TestEnd(t *testing.T) {
 	at := func(s int64) time.Time { return time.Unix(1000+s, 0).UTC() }
 	version := func(s int64, lease, state string, expires int64) *entry.Entry {
-		return &entry.Entry{Type: entry.Version, Credential: "x", Lease: lease, State: state, Expires: expires, TimeNS: at(s).UnixNano()}
+		return &entry.Entry{Type: entry.Version, Credential: "x", Record: "r", Lease: lease, State: state, Expires: expires, TimeNS: at(s).UnixNano()}
 	}
 	probe := func(s int64, lease, reason string) *entry.Entry {
 		return &entry.Entry{Type: entry.Outcome, Credential: "x", Lease: lease, Reason: reason, TimeNS: at(s).UnixNano()}
@@ -21,12 +21,14 @@ func TestEnd(t *testing.T) {
 	e := &End{Custodian: "c1", Versions: []Ended{}}
 	take := func(entries ...*entry.Entry) {
 		for _, x := range entries {
-			e.take(x, "x")
+			e.take(x, "x", "r")
 		}
 	}
 	other := version(1, "a", "revoked-proven", 0)
 	other.Credential = "y"
-	take(other, &entry.Entry{Type: entry.Outcome, Credential: "x"}, probe(1, "of nobody", "refused"))
+	rotated := version(1, "b", "revoked-unproven", 0)
+	rotated.Record = ""
+	take(other, rotated, &entry.Entry{Type: entry.Outcome, Credential: "x"}, probe(1, "of nobody", "refused"))
 	if _, ok := e.LastUse(); ok || e.Proved() || len(e.Versions) != 0 {
 		t.Errorf("nothing was said: %+v", e)
 	}

@@ -37,16 +37,39 @@ import (
 	"github.com/reevehq/reeve/internal/witness"
 )
 
-// binary is the custodian as it is shipped: without cgo, which the confinement does not allow for.
+// shipped is the custodian as it is shipped: without cgo, which the confinement does not allow for. It is built once.
+var shipped struct {
+	dir  string
+	once sync.Once
+	path string
+	out  []byte
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	var err error
+	if shipped.dir, err = os.MkdirTemp("", "reeve-custodian-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(shipped.dir)
+	os.Exit(code)
+}
+
 func binary(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "reeve-custodian")
-	build := exec.Command("go", "build", "-o", path, "github.com/reevehq/reeve/cmd/reeve-custodian")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the custodian: %v\n%s", err, out)
+	b := &shipped
+	b.once.Do(func() {
+		b.path = filepath.Join(b.dir, "reeve-custodian")
+		build := exec.Command("go", "build", "-o", b.path, "github.com/reevehq/reeve/cmd/reeve-custodian")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		b.out, b.err = build.CombinedOutput()
+	})
+	if b.err != nil {
+		t.Fatalf("building the custodian: %v\n%s", b.err, b.out)
 	}
-	return path
+	return b.path
 }
 
 const demoKey = "demo-upstream-key-of-research-0001"

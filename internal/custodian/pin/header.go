@@ -38,11 +38,16 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 		}
 		out = append(out, f)
 	}
+	return append(append(out, p.Beside()...), hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
+}
+
+// Beside returns the fields that the provider wants beside the secret, without which it may refuse one that is good.
+func (p *Pin) Beside() (fields []hop.Field) {
 	for _, f := range p.Credential.Inject.With {
 		name, value, _ := strings.Cut(f, ": ")
-		out = append(out, hop.Field{Name: name, Value: value})
+		fields = append(fields, hop.Field{Name: name, Value: value})
 	}
-	return append(out, hop.Field{Name: "Accept-Encoding", Value: "identity"}), nil
+	return fields
 }
 
 // sets reports whether a field, folded, is the injection's to write.

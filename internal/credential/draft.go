@@ -124,7 +124,7 @@ func (d *Draft) words(t *custody.Template, set *statement.Set) (list []Question)
 	if len(t.Paths) == 0 {
 		ask("paths", "Paths that it may be sent to, each with its methods, such as: GET,POST /v1/things; GET /v1/things/*", "")
 	}
-	for _, text := range append([]string{t.Origin, way.URL}, slices.Sorted(maps.Values(way.Parameters))...) {
+	for _, text := range append([]string{t.Origin, way.URL, t.Probe.Path}, slices.Sorted(maps.Values(way.Parameters))...) {
 		for _, word := range inBraces.FindAllStringSubmatch(text, -1) {
 			ask(word[1], "What "+word[0]+" is in "+text, "")
 		}

@@ -2,6 +2,7 @@ package credential
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,6 +75,9 @@ func TestEveryTemplate(t *testing.T) {
 			list := set.Custody["research"].Credentials
 			if diff := cmp.Diff(e.Set.Custody["research"].Credentials, list[:len(list)-1]); diff != "" {
 				t.Errorf("%s by %s: another record changed:\n%s", tt.Name, way.Source, diff)
+			}
+			if strings.Contains(c.Probe.Path, "//") || custody.Open(c.Probe.Path) {
+				t.Errorf("%s by %s: the probe's path is %q", tt.Name, way.Source, c.Probe.Path)
 			}
 			want, err := custody.Read(c)
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 // least is how many bytes may gather, however little is live.
 const least = 16 << 20
 
-// LetGather lets 16 MiB of garbage gather before they are collected, or half as much as is live where that is more. Go itself
+// LetGather lets 16 MiB of garbage gather before they are collected, or a third as much as is live where that is more. Go itself
 // collects when there is as much as is live. Of live bytes a process that passes requests on has few while it is busy: it would
 // collect many times a second. It has many while many streams are open, which are idle most of the time. GOGC in the environment
 // has been chosen by somebody and stays.
@@ -36,4 +36,4 @@ func gather(c *collected) {
 const leastHeap = 4 << 20
 
 // percent is the garbage that may gather, as a share of what is live.
-func percent(live uint64) int { return int(max(50, 100*least/max(live, leastHeap))) }
+func percent(live uint64) int { return int(max(33, 100*least/max(live, leastHeap))) }

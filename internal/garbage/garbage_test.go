@@ -13,7 +13,7 @@ func TestPercent(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 400}, {leastHeap, 400}, {8 << 20, 200}, {16 << 20, 100}, {32 << 20, 50}, {1 << 40, 50},
+		{0, 400}, {leastHeap, 400}, {8 << 20, 200}, {16 << 20, 100}, {32 << 20, 50}, {64 << 20, 33}, {1 << 40, 33},
 	} {
 		if got := percent(c.live); got != c.want {
 			t.Errorf("%d live: %d %%, want %d", c.live, got, c.want)
@@ -28,17 +28,17 @@ func TestLetGather(t *testing.T) {
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	LetGather()
 	quiet := goal()
-	if quiet <= 50 {
+	if quiet <= 33 {
 		t.Fatalf("%d %% with little that is live", quiet)
 	}
 	live := make([][]byte, 64)
 	for i := range live {
 		live[i] = make([]byte, 1<<20)
 	}
-	eventually(t, func() bool { return goal() == 50 })
+	eventually(t, func() bool { return goal() == 33 })
 	runtime.KeepAlive(live)
 	live = nil
-	eventually(t, func() bool { return goal() > 50 })
+	eventually(t, func() bool { return goal() > 33 })
 }
 
 func TestLetGatherLeavesWhatWasChosen(t *testing.T) {

@@ -89,7 +89,8 @@ func drill(t *testing.T, bin string, attr *syscall.SysProcAttr) report {
 			t.Errorf("%s was not played", id)
 		}
 	}
-	for _, place := range []string{"signed requests, replayed", "signed requests, altered", "signed requests, re-routed", "exchange of what a gateway saw"} {
+	for _, place := range []string{"signed requests, replayed", "signed requests, altered", "signed requests, re-routed", "exchange of what a gateway saw",
+		"a token endpoint that redirects", "a token endpoint that names another host", "a token endpoint that answers without end", "a token endpoint whose name leads inside"} {
 		if places[place] == 0 {
 			t.Errorf("%s: not played", place)
 		}

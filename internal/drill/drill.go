@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/demo"
+	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/drill/loot"
 	"github.com/reevehq/reeve/internal/gateway"
 	"github.com/reevehq/reeve/internal/host"
@@ -49,6 +50,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := f.make(filepath.Join(base, "estate")); err != nil {
 		return nil, fmt.Errorf("making the drill's estate: %w", err)
 	}
+	defer f.endpoint.listener.Close()
 	if f.dir.State != f.dir.Path && !o.Keep {
 		defer os.RemoveAll(f.dir.State)
 	}
@@ -77,6 +79,9 @@ type field struct {
 	escaped []loot.Needle      // that only answers are searched for
 	issuer  ed25519.PrivateKey // of the issuer that vouches for research-agent, outside reeve
 	clients []client           // one for each workload
+
+	endpoint *endpoint // a source of secrets that is the attacker's
+	planned  error     // why the estate could not be planned
 }
 
 // make creates the estate with keys that the drill knows.
@@ -86,14 +91,25 @@ func (f *field) make(dir string) error {
 		return err
 	}
 	f.dir = d
-	return demo.Create(d, time.Now(), func(credential string) secret.Value {
+	if f.endpoint, err = newEndpoint(); err != nil {
+		return err
+	}
+	err = demo.Create(d, time.Now(), func(credential string) secret.Value {
 		key := demo.RandomKey(credential)
 		kept := secret.New(append([]byte(nil), key.Reveal()...))
 		f.keys[credential] = kept
 		f.needles = append(f.needles, loot.Needles(credential, kept.Reveal())...)
 		f.escaped = append(f.escaped, loot.Escaped(credential, kept.Reveal())...)
 		return key
-	}, f.vouch)
+	}, f.vouch, f.federate)
+	if err = errors.Join(f.planned, err); err != nil {
+		return err
+	}
+	ca, err := upstream.OpenCA(d.Join(host.Upstream, "demo-ca"))
+	if err != nil {
+		return err
+	}
+	return f.endpoint.serve(ca)
 }
 
 // capture starts the gateway's and the authority's code with the attacker in the same process, in place of their binaries.

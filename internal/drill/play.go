@@ -52,7 +52,7 @@ func (f *field) play(ctx context.Context, r *Report) error {
 		return err
 	}
 	defer bare.stop()
-	for _, scenario := range []func(context.Context, *Report, *doubled) error{f.s1, f.s2, f.s4, f.s5, f.s3} {
+	for _, scenario := range []func(context.Context, *Report, *doubled) error{f.s1, f.s2, f.s4, f.s4sources, f.s5, f.s3} {
 		if err := scenario(ctx, r, d); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/note"
@@ -18,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/authority"
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Wire tells a captured authority what to do with the news: it has the genuine feed key, so its heartbeats count.
@@ -72,6 +75,7 @@ type wire struct {
 	orders  Wire
 	cut     context.CancelFunc // ends every stream that began under older orders
 	streams context.Context
+	given   map[string][][sha256.Size]byte // records that followers were given, by their sum
 }
 
 // obey takes orders; followers come back and get the news as ordered.
@@ -105,12 +109,12 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(streams, cancel)()
-	q := r.URL.Query()
-	q.Del("records") // everything, so that the sum is of what this wire sends
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://authority"+feed.Path+"?"+q.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://authority"+feed.Path, nil)
 	if err != nil {
 		return
 	}
+	who := r.Header.Get(feed.AskHeader) // signed by the follower: it can be passed on, not changed
+	req.Header.Set(feed.AskHeader, who)
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		rw.WriteHeader(http.StatusBadGateway)
@@ -118,16 +122,50 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	defer resp.Body.Close()
 	if rw.WriteHeader(resp.StatusCode); resp.StatusCode == http.StatusOK {
-		w.pass(rw, bufio.NewReader(resp.Body), orders)
+		sent, ids := w.holds(who)
+		w.pass(rw, bufio.NewReader(resp.Body), orders, sent, ids)
+	}
+}
+
+// holds is what a follower has by the records' sum in its request: what has not changed since is not sent again.
+func (w *wire) holds(who string) (r feed.Records, ids [][sha256.Size]byte) {
+	file, err := base64.StdEncoding.DecodeString(who)
+	if err != nil {
+		return r, nil
+	}
+	env, err := statement.ParseEnvelope(file)
+	var ask feed.Ask
+	if err != nil || json.Unmarshal(env.Payload, &ask) != nil {
+		return r, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids = slices.Clone(w.given[ask.Records])
+	for _, id := range ids {
+		r.Add(id)
+	}
+	return r, ids
+}
+
+// gave remembers what a follower was given.
+func (w *wire) gave(sum string, ids [][sha256.Size]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.given == nil {
+		w.given = map[string][][sha256.Size]byte{}
+	}
+	if _, known := w.given[sum]; !known {
+		w.given[sum] = slices.Clone(ids)
 	}
 }
 
 // pass copies a stream.
-func (w *wire) pass(rw http.ResponseWriter, in *bufio.Reader, orders Wire) {
-	var sent feed.Records
+func (w *wire) pass(rw http.ResponseWriter, in *bufio.Reader, orders Wire, sent feed.Records, ids [][sha256.Size]byte) {
 	send := func(f *feed.Frame) bool {
 		if _, kind, err := feed.ParseRecord(f.Record); err == nil && kind != "handover" {
-			sent.Add(sha256.Sum256(f.Record))
+			id := sha256.Sum256(f.Record)
+			sent.Add(id)
+			ids = append(ids, id)
 		}
 		_, err := rw.Write(f.Encode())
 		return err == nil && http.NewResponseController(rw).Flush() == nil
@@ -153,6 +191,7 @@ func (w *wire) pass(rw http.ResponseWriter, in *bufio.Reader, orders Wire) {
 				return
 			}
 			h.Records, h.Sum = sent.Len(), sent.Sum()
+			w.gave(h.Sum, ids)
 			if f.Heartbeat, err = h.Sign(w.key); err != nil {
 				return
 			}

@@ -161,3 +161,54 @@ func TestTrustFileIsAccepted(t *testing.T) {
 		t.Errorf("%+v, %v", trust, err)
 	}
 }
+
+// TestRenewFederation: a demo without any key of the upstream at rest is given its next federation keys before the last ones end, beside them,
+// and the upstream trusts both (docs/procedures/federation-keys.md).
+func TestRenewFederation(t *testing.T) {
+	d, err := host.Create(filepath.Join(t.TempDir(), "demo"), t.TempDir(), true, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if d.Run.State != "" {
+			os.RemoveAll(d.Run.State)
+		}
+	})
+	if err := Create(d, start, nil); err != nil {
+		t.Fatal(err)
+	}
+	set, err := load(t, d, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sealed, _ := filepath.Glob(d.Join("estate", ".signed", "sealed", "*", "*.age")); len(sealed) > 0 {
+		t.Errorf("handed over: %v", sealed)
+	}
+	was := set.Custody["research"].Federation.Keys
+	later := start.Add(statement.FederationKeyLife - margin + time.Hour)
+	for now := start.Add(24 * time.Hour); now.Before(later); now = now.Add(20 * 24 * time.Hour) {
+		if _, err := Renew(d, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if changed, err := Renew(d, later); err != nil || !changed {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	if set, err = load(t, d, later); err != nil {
+		t.Fatal(err)
+	}
+	f := set.Custody["research"].Federation
+	if len(was) != 1 || len(f.Keys) != 2 || f.Keys[0].JWK != was[0].JWK || !f.Keys[1].NotAfter.After(later.Add(margin)) {
+		t.Fatalf("before %d keys, now %d", len(was), len(f.Keys))
+	}
+	trusted, err := os.ReadFile(d.Join(host.Upstream, "federation.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range f.Keys {
+		public, err := k.Parse()
+		if err != nil || !strings.Contains(string(trusted), public.ID) {
+			t.Errorf("the upstream does not trust %s, %v", public.ID, err)
+		}
+	}
+}

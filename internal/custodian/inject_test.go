@@ -182,9 +182,14 @@ func TestCertificatesOfBefore(t *testing.T) {
 		if _, err := w.connections(cr, step.certificate); err != nil {
 			t.Fatal(err)
 		}
+		w.Keep()
 		if n := w.wire.retired.Load() - before; len(cr.link.own) != step.pools || n != step.retired {
 			t.Errorf("%+v: %d pools, %d retired", step, len(cr.link.own), n)
 		}
+	}
+	w.now.Add(int64(2 * time.Minute)) // what nobody asks for any more goes too
+	if w.Keep(); len(cr.link.own) != 0 {
+		t.Error("the last certificate's connections stay")
 	}
 }
 

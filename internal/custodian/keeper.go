@@ -173,6 +173,7 @@ func (c *Custodian) Keep() {
 	for _, cr := range v.credentials {
 		if cr.keeper != nil {
 			cr.keeper.Keep()
+			cr.link.prune(c.Clock())
 		}
 	}
 }

@@ -82,13 +82,19 @@ func (c *Custodian) connections(cr *credential, certificate *tls.Certificate) (C
 		l.own[certificate] = own
 	}
 	own.used = now
-	for other, p := range l.own {
+	return own.Connections, nil
+}
+
+// prune lets the connections of client certificates go that nobody has used for a while.
+func (l *link) prune(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for certificate, p := range l.own {
 		if now.Sub(p.used) > unused {
 			p.Retire()
-			delete(l.own, other)
+			delete(l.own, certificate)
 		}
 	}
-	return own.Connections, nil
 }
 
 // redial gives the credential new connections and ends the old ones. A credential that cannot be used has none.

@@ -176,7 +176,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/custodian/glass":     116,
 		"internal/custodian/guard":     858,
 		"internal/custodian/isolation": 93,
-		"internal/custodian/lifecycle": 1325,
+		"internal/custodian/lifecycle": 1346,
 		"internal/custodian/pin":       624,
 		"internal/custodian/replay":    92,
 		"internal/custodian/sealed":    468,

@@ -160,9 +160,7 @@ func (k *Keeper) tellSource(ctx context.Context, e *ending) (all error) {
 			all = errors.Join(all, fmt.Errorf("%s lives at its provider: %w", v.Lease, err))
 			continue
 		}
-		k.mu.Lock()
-		k.become(v, Unproven, word)
-		k.mu.Unlock()
+		all = errors.Join(all, k.establish(v, Unproven, word))
 	}
 	if all == nil {
 		k.mu.Lock()
@@ -198,24 +196,15 @@ func (k *Keeper) prove(ctx context.Context, v *version) error {
 	if errors.Is(err, errEntry) {
 		return err
 	}
+	if twice, err := k.weigh(v, answer, err); err != nil || !twice {
+		return err
+	}
+	if err := k.establish(v, Proven, "probed_twice"); err != nil {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	v.Probed = k.Clock()
-	v.Probes++
-	switch {
-	case err != nil:
-		v.Refused = 0
-		return fmt.Errorf("%s: its probe got no answer: %w", v.Lease, err)
-	case !answer.Refused:
-		v.Refused = 0
-		return fmt.Errorf("%s: its probe was answered with status %d, which is not the provider's authentication error: it may still work; end it at the provider", v.Lease, answer.Status)
-	}
-	if v.Refused++; v.Refused == 1 {
-		v.Dead = v.Probed
-		return nil
-	}
 	v.Proven = v.Probed
-	k.become(v, Proven, "probed_twice")
 	k.bury(v.held, k.Clock())
 	v.held = nil
 	if k.Source == nil {
@@ -225,6 +214,26 @@ func (k *Keeper) prove(ctx context.Context, v *version) error {
 		k.become(v, Destroyed, "proven")
 	}
 	return nil
+}
+
+// weigh counts a probe's answer, and reports whether it was the second in a row that was refused.
+func (k *Keeper) weigh(v *version, answer Answer, err error) (twice bool, _ error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v.Probed = k.Clock()
+	v.Probes++
+	switch {
+	case err != nil:
+		v.Refused = 0
+		return false, fmt.Errorf("%s: its probe got no answer: %w", v.Lease, err)
+	case !answer.Refused:
+		v.Refused = 0
+		return false, fmt.Errorf("%s: its probe was answered with status %d, which is not the provider's authentication error: it may still work; end it at the provider", v.Lease, answer.Status)
+	}
+	if v.Refused++; v.Refused == 1 {
+		v.Dead = v.Probed
+	}
+	return v.Refused > 1, nil
 }
 
 var errEntry = errors.New("the probe's entry could not be written")

@@ -125,7 +125,17 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 		k.freeze(v)
 		return errors.Join(ErrOver, k.save())
 	}
+	var rotated []*version // in force until now, here or in an earlier process
+	for _, o := range k.versions {
+		if o != v && o.Workload == h.Workload && o.State == Active {
+			o.State = Overlapping
+			rotated = append(rotated, o)
+		}
+	}
 	if err := k.save(); err != nil {
+		for _, o := range rotated {
+			o.State = Active
+		}
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
 	h.mark(k.Clock())
@@ -135,10 +145,8 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	if !h.until.IsZero() {
 		s.due = ahead(k.Clock(), h.until)
 	}
-	for _, v := range k.versions { // also what an earlier process had in force
-		if v.Workload == h.Workload && v.Lease != h.Lease && v.State == Active {
-			k.become(v, Overlapping, "rotated")
-		}
+	for _, o := range rotated {
+		k.Note(k.tell(o, "rotated"))
 	}
 	return nil
 }
@@ -157,14 +165,35 @@ func (k *Keeper) knows(lease string) bool { return slices.Contains(k.leases(), l
 
 // become gives a version its next state, with an entry. It needs mu.
 func (k *Keeper) become(v *version, state, reason string) {
-	if v.State == state {
-		return
+	if v.State != state {
+		k.turn(v, state)
+		k.Note(k.tell(v, reason))
 	}
+}
+
+// turn needs mu.
+func (k *Keeper) turn(v *version, state string) {
 	v.State = state
 	if state == Destroyed || state == Proven {
 		v.Over = k.Clock()
 	}
-	k.Note(k.tell(v, reason))
+}
+
+// establish is become with the entry on disk before anybody is told. Its caller does not hold mu.
+func (k *Keeper) establish(v *version, state, reason string) error {
+	k.mu.Lock()
+	e := k.tell(v, reason)
+	k.mu.Unlock()
+	e.State = state
+	if _, err := k.Append(e); err != nil {
+		return fmt.Errorf("writing to the ledger what has become of %s: %w", v.Lease, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v.Over.IsZero() { // it may have expired meanwhile
+		k.turn(v, state)
+	}
+	return nil
 }
 
 // tell is the entry of a version's state.
@@ -191,11 +220,11 @@ func (k *Keeper) leases() (list []string) {
 func (k *Keeper) swept(lease string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	v := k.version(lease, "")
-	if v == nil {
-		v = &version{Lease: lease, Issued: k.Clock(), Origin: k.origin}
-		k.versions = append(k.versions, v)
+	if slices.ContainsFunc(k.versions, func(v *version) bool { return v.Lease == lease }) {
+		return // it was over before
 	}
+	v := &version{Lease: lease, Issued: k.Clock(), Origin: k.origin}
+	k.versions = append(k.versions, v)
 	k.become(v, Unproven, "swept")
 	v.Over = k.Clock()
 }

@@ -127,3 +127,26 @@ func TestCertificate(t *testing.T) {
 		}
 	}
 }
+
+// FuzzCertificate: whatever is handed over, what comes of it is whole or refused, and the text is left as it was.
+func FuzzCertificate(f *testing.F) {
+	for _, s := range []string{"", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"} {
+		f.Add(s, s)
+	}
+	c := explicit("/v1/a")
+	c.Inject = statement.Inject{As: "tls"}
+	p, err := Compile(c)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, value, public string) {
+		s := &source.Secret{Value: secret.New([]byte(value)), Public: public}
+		parts, err := p.Open(s)
+		if (parts == nil) == (err == nil) || err == nil && (parts.Patterns == nil || parts.Certificate.Leaf == nil) {
+			t.Errorf("%+v, %v", parts, err)
+		}
+		if !s.Value.Equal([]byte(value)) {
+			t.Error("the text was changed")
+		}
+	})
+}

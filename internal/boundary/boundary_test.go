@@ -32,6 +32,7 @@ func law() []Rule {
 		}
 		rules = append(rules,
 			Rule{From: from, To: "internal/estate", Why: "only people sign, with the command line"},
+			Rule{From: from, To: "internal/federation", Why: "only people make federation keys, with the command line"},
 			Rule{From: from, To: "internal/demo", Why: "demonstrations stay outside the processes"})
 	}
 	for _, from := range core {
@@ -262,4 +263,32 @@ func codeLines(b []byte) int {
 		}
 	}
 	return n
+}
+
+// What providers verify federated tokens with is published by its owners: whoever serves it can have himself trusted. Neither the gateway
+// nor the authority names it.
+func TestNobodyServesKeySets(t *testing.T) {
+	served := func(text string) bool {
+		return strings.Contains(text, ".Federation") || strings.Contains(text, ".Discovery()") || strings.Contains(text, "unitkey")
+	}
+	if !served("w.Write(custody.Federation.JWKS())") || !served("f.Discovery()") {
+		t.Fatal("what serves a key set is not seen")
+	}
+	for _, domain := range []string{"gateway", "authority"} {
+		files := 0
+		err := filepath.WalkDir(filepath.Join("..", domain), func(path string, e os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") {
+				return err
+			}
+			files++
+			b, err := os.ReadFile(path)
+			if served(string(b)) {
+				t.Errorf("%s has to do with a unit's federation", path)
+			}
+			return err
+		})
+		if err != nil || files == 0 {
+			t.Errorf("%s: %d files, %v", domain, files, err)
+		}
+	}
 }

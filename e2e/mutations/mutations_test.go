@@ -26,6 +26,7 @@ var (
 	owner  = "statement/owner.go"
 	items  = "statement/items.go"
 	record = "statement/envelope.go"
+	stream = "authority/stream.go"
 )
 
 func mutations() []mutation {
@@ -86,6 +87,38 @@ func mutations() []mutation {
 
 		{"an orphan is not used", "statement/index.go", `if _, live := s.Owner(credential, t); !live {`, "if false {", "statement.TestOrphans"},
 		{"a gateway serves the units that it names", "statement/index.go", "case !slices.Contains(g.Units, unit.ID):", "case unit == nil:", "statement.TestOrphans"},
+
+		{"a process asks for the stream in its own name", "feed/ask.go", "key.Process == a.Process && signs(key, env)", "signs(key, env)", "authority.TestStreamIsForTheEstatesProcesses"},
+		{"a request for the stream is used once", stream, "case again:", "case again && false:", "authority.TestStreamIsForTheEstatesProcesses"},
+		{"a request for the stream ages", "feed/ask.go", " || away > AskLife", " || away < 0", "feed.TestAskVector"},
+		{"whose key leaves the charter loses its stream", "authority/authority.go", "\ta.expel()\n", "", "authority.TestStreamIsForTheEstatesProcesses"},
+		{"one process does not take every stream", stream, "count[most] < 2", "count[most] > 0", "authority.TestStreamsOfOneProcessMakeRoom"},
+		{"a handover goes to its custodian", stream, "r.custodian == f.process", `r.custodian != ""`, "authority.TestPublishes"},
+		{"the first lock is cosigned", "feed/publication.go", "len(cosigned) < need", "len(cosigned) < 0*need", "feed.TestCosignedLock"},
+		{"the first lock is an authority's", "feed/publication.go", "speaks[k.Process] && ", "", "feed.TestCosignedLock"},
+		{"the first lock's entry names it", "feed/publication.go", "if e.Type != entry.Publish || e.Estate", "if e.Type == entry.Intent && e.Estate", "feed.TestCosignedLock"},
+		{"the first lock's entry is in the tree", "feed/publication.go", "err := tlog.CheckRecord(p.Proof, tree.N, tree.Hash, e.Seq, tlog.RecordHash(p.Entry)); err != nil", "err := tlog.CheckRecord(p.Proof, tree.N, tree.Hash, e.Seq, tlog.RecordHash(p.Entry)); err != nil && tree.N < 0", "feed.TestCosignedLock"},
+
+		{"a signed request's body is the one that was signed", "pop/pop.go", "|| got[0] != Digest(p.request.Body)", "", "pop.TestAlterations"},
+		{"a signed request ends", "pop/pop.go", "|| !now.Before(p.Expires.Add(Skew))", "", "pop.TestTimes"},
+		{"a signed request is signed by its key", "pop/pop.go", "if !verify(p.Key, []byte(p.base), p.signature) {", "if p.base == \"\" {", "pop.TestAlterations"},
+
+		{"a token is for this estate", "workload/token.go", "if a.Audience != AccessAudience(t.set.Charter.Estate) {", "if a.Audience == \"\" {", "workload.TestAccessTokens"},
+		{"an embedded subject is the token's", "workload/token.go", "case subject.Workload != v.Workload:", "case subject.Workload == \"\":", "workload.TestAccessTokens"},
+		{"who only reeve vouches for is named so by the charter", "workload/token.go", "if !w.VouchedBy(statement.IssuerAuthority) {", "if w == nil {", "workload.TestAccessTokens"},
+		{"a bound token is exchanged with its key", "authority/token/token.go", "who.bound != r.proof.key {", "who.bound == \"\" {", "authority/token.TestBinding"},
+		{"exchange binds no new key", "authority/token/token.go", `if r.proof.key != "" && s.bound == ""`, `if r.proof.key == "-" && s.bound == ""`, "authority/token.TestBinding"},
+
+		{"who broke the glass recovers nothing for himself", "statement/glass.go", "case by[p.ID] != nil:", "case by == nil:", "custodian.TestRecovery"},
+		{"a recipient holds no policy role", "statement/glass.go", `case slices.Contains(s.Charter.roles(p.ID, nil, b.Created), "policy"):`, "case by == nil:", "custodian.TestRecovery"},
+		{"a review is somebody else's", "custodian/glass/glass.go", "return !slices.Contains(k.Signers, p)", "return len(p) > 0", "custodian/glass.TestReviewed"},
+		{"a break-glass is over in time", "custodian/glass/glass.go", "t.Before(k.Until) && ", "", "custodian/glass.TestWaives"},
+
+		{"an SSH signature is for statements", "statement/sshsig.go", "case namespace != Namespace:", "case namespace == \"\":", "statement.TestSSHSignatureRefused"},
+		{"an SSH signature is by the person's key", "statement/sshsig.go", "if !bytes.Equal(s.key, k.blob) || s.format", "if s.format", "statement.TestSSHSignatureRefused"},
+		{"a passkey's user is there and verified", "statement/webauthn.go", "case flags&userPresent == 0 || flags&userVerified == 0:", "case flags&userPresent == 0:", "statement.TestPasskeySignatureRefused"},
+		{"a passkey signs this statement", "statement/webauthn.go", `case text("challenge") != base64.RawURLEncoding.EncodeToString(challenge[:]):`, `case text("challenge") == "" || base64.RawURLEncoding == nil:`, "statement.TestPasskeySignatureRefused"},
+		{"a passkey is not synced", "statement/webauthn.go", `case flags&backupEligible != 0 && k.Synced != "accepted":`, `case flags&backupEligible != 0 && k.Synced == "-":`, "statement.TestPasskeySignatureRefused"},
 	}
 }
 

@@ -83,6 +83,7 @@ type Custodian struct {
 	Parts
 	view    atomic.Pointer[view] // nil before the first set
 	extra   extensions
+	ends    ends
 	tally   tally
 	traps   traps
 	told    sync.Mutex   // held while the entries of closings are written

@@ -36,7 +36,8 @@ func (c *Custodian) breakGlass(v *view, r *statement.Record) error {
 		return nil
 	}
 	k := &glass.Case{BreakGlass: *b, Record: r.SHA256, Signers: by}
-	held := c.Secrets.Get(b.Credential)
+	_, unit, _ := v.set.Credential(b.Credential) // OpenBreakGlass has found it
+	held := c.Secrets.Of(unit, b.Credential)
 	if b.Recovers() && held == nil {
 		return fmt.Errorf("this custodian holds no secret of %s that could be recovered", b.Credential)
 	}

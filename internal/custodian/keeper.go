@@ -41,10 +41,10 @@ func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error)
 	id := cr.ID
 	cfg := lifecycle.Config{
 		Record: cr.Credential, Tenant: cr.unit.Tenant, Unit: cr.unit.ID, Dir: dir, Uses: uses,
-		Root:        func() *sealed.Held { return c.Secrets.Get(id) },
+		Root:        func() *sealed.Held { return c.Secrets.Of(cr.unit, id) },
 		Fingerprint: c.Secrets.Fingerprint,
 		Open:        cr.pin.Open,
-		Version:     func(n int64) (*sealed.Held, error) { return c.Secrets.Version(id, n) },
+		Version:     func(n int64) (*sealed.Held, error) { return c.Secrets.Version(cr.unit, id, n) },
 		Destroy:     func(n int64) error { return c.Secrets.Destroy(id, n) },
 		Probe:       func() statement.Probe { return c.probes(id) },
 		Try:         func(ctx context.Context, s source.Secret) (lifecycle.Answer, error) { return c.probe(ctx, id, s) },
@@ -89,7 +89,7 @@ func (c *Custodian) source(cr *credential) (source.Source, error) {
 	return c.Source(source.Config{
 		Custodian: c.ID, Tenant: cr.unit.Tenant, Unit: cr.unit.ID, Record: cr.Credential, State: memory, Clock: c.Clock,
 		Root: func(d ledger.Durable) (secret.Value, error) {
-			if root := set.Get(cr.ID); root != nil {
+			if root := set.Of(cr.unit, cr.ID); root != nil {
 				return root.Fetch(d)
 			}
 			return secret.Value{}, source.ErrNoRoot

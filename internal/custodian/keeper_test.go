@@ -2,6 +2,7 @@ package custodian
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -412,5 +413,30 @@ func TestEndSealed(t *testing.T) {
 	mu.Unlock()
 	if a := w.do(w.chat()); a.refusal != nil || a.status != 200 {
 		t.Errorf("%+v, %d", a.refusal, a.status)
+	}
+}
+
+// TestEndAfterwards: a keeper that was not there when its credential's secrets were to end hears of it when it comes.
+func TestEndAfterwards(t *testing.T) {
+	w, _ := newMint(t, nil)
+	if a := w.do(w.chat()); a.refusal != nil {
+		t.Fatal(a.refusal)
+	}
+	adopt := func(scope string) {
+		w.estate.Republish(t, func(p *estate.Plan) { p.Custody["research"].Credentials[0].From.Parameters["scope"] = scope }, "custody-research")
+		must(t, w.Adopt(w.estate.Set))
+	}
+	good := w.Source
+	w.Source = func(source.Config) (source.Source, error) { return nil, errors.New("demo") }
+	adopt("less")
+	end := w.revocation("cora", 1, "credential", "research-openai", false)
+	end.End = true
+	must(t, w.record("revocation", end, w.estate.Cora))
+	w.Source = good
+	adopt("least")
+	a := admin.Credential{ID: "research-openai"}
+	w.Show(&a, w.Clock())
+	if a.Ending == nil || len(a.Versions) != 1 || a.Versions[0].State != "frozen" {
+		t.Errorf("%+v", a)
 	}
 }

@@ -52,6 +52,7 @@ func (c *Custodian) Adopt(set *statement.Set) error {
 		return err
 	}
 	n := c.use(v)
+	c.end(v)
 	if old == nil {
 		return nil
 	}
@@ -171,10 +172,41 @@ func (c *Custodian) revoke(v *view, from *statement.Record) error {
 		change.Type = entry.Unfreeze
 	}
 	err = c.apply(change)
-	if cr := v.credentials[r.Target.ID]; r.End && err == nil && cr != nil && cr.keeper != nil { // frozen by now
-		cr.keeper.End(from.SHA256, r.Time)
+	if r.End && err == nil { // frozen by now
+		c.ends.mu.Lock()
+		if r.Time.After(c.ends.last[r.Target.ID].asked) {
+			if c.ends.last == nil {
+				c.ends.last = map[string]ended{}
+			}
+			c.ends.last[r.Target.ID] = ended{from.SHA256, r.Time}
+		}
+		c.ends.mu.Unlock()
+		c.end(c.view.Load())
 	}
 	return err
+}
+
+// ends are the newest records that end a credential's secrets, by its id.
+type ends struct {
+	mu   sync.Mutex
+	last map[string]ended
+}
+
+type ended struct {
+	record string
+	asked  time.Time
+}
+
+// end has the keepers of a view hear of them. One that came just now, or whose credential could not be used before, does not know all.
+func (c *Custodian) end(v *view) {
+	c.ends.mu.Lock()
+	last := maps.Clone(c.ends.last)
+	c.ends.mu.Unlock()
+	for id, e := range last {
+		if cr := v.credentials[id]; cr != nil && cr.keeper != nil {
+			cr.keeper.End(e.record, e.asked)
+		}
+	}
 }
 
 // signal closes what a provider of the charter says. It opens nothing.

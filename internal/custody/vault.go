@@ -21,7 +21,7 @@ func vault() Kind {
 			{Name: "login", Required: true, Values: []string{"approle", "jwt", "kubernetes"}, Doc: "how the custodian logs in"},
 			{Name: "role", Required: true, Doc: "the role of the login; for approle its role id"},
 			{Name: "auth_path", Doc: "where the auth method is mounted; as login when left out"},
-			{Name: "token", Doc: "for login jwt and kubernetes the file in the custodian's token_dir with the JWT; when left out, its own token in Kubernetes, and for jwt one that the unit's federation key signs"},
+			{Name: "token", Doc: "for login jwt and kubernetes the file with the JWT in the unit's folder of the custodian's token_dir; when left out, its own token in Kubernetes, and for jwt one that the unit's federation key signs"},
 			{Name: "audience", Doc: "whom the signed token for login jwt is for"},
 			{Name: "wrapped", Doc: "says that the secret id is handed over in a wrapping, and which path made it, such as auth/approle/role/reeve/secret-id"},
 			{Name: "namespace", Doc: "X-Vault-Namespace"},
@@ -54,7 +54,7 @@ func checkVault(c statement.Credential) error {
 	case p["login"] == "approle" && p["token"] != "":
 		return no("from.parameters.token is for login jwt and kubernetes")
 	case strings.ContainsAny(p["token"], `/\`):
-		return no("from.parameters.token is the name of a file in the custodian's token_dir, not a path")
+		return no("from.parameters.token is the name of a file in the unit's folder of the custodian's token_dir, not a path")
 	case VaultFederates(c) != (p["audience"] != ""):
 		return no("from.parameters.audience and login jwt without from.parameters.token go together")
 	case p["wrapped"] != "" && p["login"] != "approle":

@@ -40,7 +40,7 @@ type Config struct {
 	FederationHelper string `yaml:"federation_helper"`
 
 	// TokenDir is where the platform puts tokens that it makes for this process, such as that of a Kubernetes service account. A custody record
-	// may name a file in it, and no other. Empty for nowhere.
+	// may name a file in the folder <unit> in it, and no other: who writes a unit's records also says where its tokens are shown. Empty for nowhere.
 	TokenDir string `yaml:"token_dir"`
 
 	LogKey    string    `yaml:"log_key"`   // file with the ledger's note signer key, mode 0600

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -217,7 +218,9 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 		ID: cfg.ID, Ledger: h.book, Secrets: secrets, Gate: gate, Glass: cabinet, Notify: h.notify, Isolation: &isolation.Judge{}, Replay: replay.New(remembered), IssuerKeys: h.issuers.Keys, News: h.age, Dial: dial,
 		Source: func(c source.Config) (source.Source, error) {
 			c.Estate, c.Sign = cfg.EstateTrust.Estate, func(ctx context.Context, t source.Token) (secret.Value, error) { return units.Sign(ctx, c.Unit, t) }
-			c.Tokens = cfg.TokenDir
+			if cfg.TokenDir != "" {
+				c.Tokens = filepath.Join(cfg.TokenDir, c.Unit)
+			}
 			return newSource(c)
 		},
 		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,

@@ -120,7 +120,7 @@ func (k *Keeper) step(e *ending) {
 	if note != nil {
 		e.Note = note.Error()
 	}
-	if e.Proven.IsZero() && !slices.ContainsFunc(k.versions, func(v *version) bool { return v.Ending == e.Record && v.Proven.IsZero() }) {
+	if e.Proven.IsZero() && !e.Provider.IsZero() && !slices.ContainsFunc(k.versions, func(v *version) bool { return v.Ending == e.Record && v.Proven.IsZero() }) {
 		e.Proven = k.Clock()
 	}
 	k.keepFile()
@@ -151,7 +151,7 @@ func (k *Keeper) tellSource(ctx context.Context, e *ending) (all error) {
 	}
 	for _, v := range k.of(e, Frozen) {
 		err, word := source.ErrCannotRevoke, "cannot_revoke"
-		if k.Source != nil {
+		if k.Source != nil && v.Origin == k.origin { // another source knows nothing of it
 			if err = k.revoke(ctx, v); err == nil {
 				word = "revoked"
 			}
@@ -251,7 +251,7 @@ func (k *Keeper) probe(ctx context.Context, v *version, s func(ledger.Durable) (
 	var answer Answer
 	value, err := s(d)
 	if err == nil {
-		answer, err = k.Try(ctx, value)
+		err = k.safely(func() (err error) { answer, err = k.Try(ctx, value); return err })
 	}
 	o := k.outcome(d, v.Workload, "works")
 	o.Status, o.Lease = answer.Status, v.Lease

@@ -1,12 +1,14 @@
 package lifecycle
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian/source"
+	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -181,4 +183,57 @@ func TestEndDuringFetch(t *testing.T) {
 	if len(b.living()) != 0 {
 		t.Error(b.living())
 	}
+}
+
+// A source is not asked to end what another gave: its yes would say nothing.
+func TestEndOfAnotherSource(t *testing.T) {
+	b := newEnding(t, nil)
+	b.use()
+	b.cfg.Record.From.URL = "https://other.example/oauth"
+	b.restart()
+	b.End("record", b.Clock())
+	b.after(0)
+	want(t, "told", b.states(), "lease-1:revoked-unproven")
+	want(t, "alive", strings.Join(b.living(), " "), "lease-1")
+	if !strings.Contains(b.story(), "version:cannot_revoke:lease-1:revoked-unproven") {
+		t.Error(b.story())
+	}
+}
+
+// panics is a source that an answer brings down.
+type panics struct{ *provider }
+
+func (panics) Revoke(context.Context, ledger.Durable, *source.Secret) error { panic("demo") }
+
+// The fault of one source is not the process's end.
+func TestEndMeetsAFault(t *testing.T) {
+	b := newEnding(t, func(b *bench) { b.cfg.Source = panics{b.provider} })
+	b.use()
+	b.End("record", b.Clock())
+	b.after(0)
+	want(t, "versions", b.states(), "lease-1:frozen")
+	if e := b.show().Ending; !e.Provider.IsZero() || !e.Proven.IsZero() || !strings.Contains(e.Note, "lives at its provider") {
+		t.Errorf("%+v", e)
+	}
+}
+
+// copier is a source whose secrets are others' too.
+type copier struct{ *provider }
+
+func (copier) Copies() {}
+
+// A copy is not ended because nothing uses it here; a revocation ends it.
+func TestCopies(t *testing.T) {
+	b := newEnding(t, func(b *bench) {
+		b.life = 0
+		b.cfg.Source = copier{b.provider}
+	})
+	b.use()
+	b.restart()
+	b.after(cached + time.Minute)
+	b.after(time.Minute)
+	want(t, "alive", strings.Join(b.living(), " "), "lease-1")
+	b.End("record", b.Clock())
+	b.after(0)
+	want(t, "alive", strings.Join(b.living(), " "), "")
 }

@@ -227,7 +227,7 @@ func (k *Keeper) sweep(ctx context.Context) {
 	var gone []string
 	if err == nil {
 		defer done()
-		if gone, err = sw.Sweep(ctx, d, k.leases()); err == nil {
+		if err = k.safely(func() (err error) { gone, err = sw.Sweep(ctx, d, k.leases()); return err }); err == nil {
 			e := k.outcome(d, "", "swept")
 			e.Count = int64(len(gone))
 			k.Note(e)

@@ -50,7 +50,7 @@ const (
 
 // originOf tells one source from another, so that none is asked to end what is not its own.
 func originOf(c *Config) string {
-	text, err := json.Marshal([]any{c.Record.Source, c.Record.From, c.Tenant})
+	text, err := json.Marshal([]any{c.Record.Source, c.Record.From.URL, c.Record.From.Parameters, c.Tenant})
 	if err != nil {
 		panic("lifecycle: encoding a record: " + err.Error()) // strings and numbers: cannot fail
 	}
@@ -262,6 +262,7 @@ func (k *Keeper) Put(root *sealed.Held) error {
 
 // pass lets versions go that nothing uses any more. It needs mu.
 func (k *Keeper) pass(now time.Time) {
+	_, copies := k.Source.(source.Copier)
 	changed := false
 	for _, v := range k.versions {
 		if v.held != nil {
@@ -282,7 +283,7 @@ func (k *Keeper) pass(now time.Time) {
 		case v.State != Overlapping || v.held != nil && v.held.InUse() > 0:
 		case k.Source == nil:
 			v.held = nil // the ciphertext stays
-		case v.Origin == k.origin && !v.Tried.Add(tryAgain).After(now) && (v.Expires.IsZero() || v.Expires.After(now.Add(soon))) && (k.fresh(v.Workload) || now.After(k.born.Add(cached))):
+		case !copies && v.Origin == k.origin && !v.Tried.Add(tryAgain).After(now) && (v.Expires.IsZero() || v.Expires.After(now.Add(soon))) && (k.fresh(v.Workload) || now.After(k.born.Add(cached))):
 			v.Tried = now
 			k.running.Add(1)
 			go k.discard(v)
@@ -354,12 +355,23 @@ func (k *Keeper) call(how, workload string, do func(ledger.Durable) error) error
 		return err
 	}
 	defer done()
-	if err := do(d); err != nil {
+	if err := k.safely(func() error { return do(d) }); err != nil {
 		k.failed(d, workload, err)
 		return err
 	}
 	k.Note(k.outcome(d, workload, strings.TrimSuffix(how, "e")+"ed"))
 	return nil
+}
+
+// safely is do, whatever a source makes of an answer.
+func (k *Keeper) safely(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			k.Log.Error("a source met a fault", "credential", k.Record.ID, "fault", fmt.Sprintf("%T", p))
+			err = fmt.Errorf("%w: it met a fault of the custodian's own", source.ErrMalformed)
+		}
+	}()
+	return do()
 }
 
 // clean sweeps at the start, also when nothing is used. It needs mu.

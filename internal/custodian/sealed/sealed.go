@@ -41,6 +41,8 @@ var (
 // Held is one version of a credential's secret. What is exported may be shown.
 type Held struct {
 	Credential  string
+	Tenant      string // whose the credential was when it was handed over, and so the next
+	Unit        string
 	Version     int64
 	Lease       string    // the version as entries have it: "v3"
 	Created     time.Time // when the owner handed it over
@@ -109,6 +111,21 @@ func (s *Store) Rekey(key *Key) error {
 	return s.rewrap()
 }
 
+// kept is what lies beside a ciphertext: the handover, and whose the credential was then.
+type kept struct {
+	statement.Handover
+	Tenant string `json:"tenant"`
+	Unit   string `json:"unit"`
+}
+
+// Of is Get for a unit: what another handed over while the name stood for a credential of its own is not this one's.
+func (s *Store) Of(unit *statement.Unit, credential string) *Held {
+	if h := s.Get(credential); h != nil && h.Tenant == unit.Tenant && h.Unit == unit.ID {
+		return h
+	}
+	return nil
+}
+
 // Get returns what is held for a credential, or nil.
 func (s *Store) Get(credential string) *Held { return (*s.held.Load())[credential] }
 
@@ -124,10 +141,12 @@ func (s *Store) Unseal(ciphertext []byte) ([]byte, error) {
 // Accept takes a handover that the set's owners signed, with its ciphertext. A version that is not above the one held
 // changes nothing and returns nil: records come again after every restart.
 func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext []byte, now time.Time) (*Held, error) {
-	h, err := set.OpenHandover(env, s.custodian, now)
+	signed, err := set.OpenHandover(env, s.custodian, now)
 	if err != nil {
 		return nil, err
 	}
+	record, unit, _ := set.Credential(signed.Credential) // OpenHandover has found it
+	h := &kept{*signed, unit.Tenant, unit.ID}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version || s.destroyed(h) {
@@ -137,7 +156,6 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 	if err != nil {
 		return nil, err
 	}
-	record, _, _ := set.Credential(h.Credential) // OpenHandover has found it
 	if err := seal.Fit(record, held.secret.Reveal()); err != nil {
 		held.secret.Wipe()
 		return nil, err
@@ -152,7 +170,7 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 }
 
 // open decrypts what the handover names.
-func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
+func (s *Store) open(h *kept, ciphertext []byte) (*Held, error) {
 	if seal.Sum(ciphertext) != h.SHA256 {
 		return nil, fmt.Errorf("%w: %s version %d has another hash; hand it over again", ErrCiphertext, h.Credential, h.Version)
 	}
@@ -160,7 +178,7 @@ func (s *Store) open(h *statement.Handover, ciphertext []byte) (*Held, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s version %d: %w; it was sealed to another custodian key", ErrCiphertext, h.Credential, h.Version, err)
 	}
-	held := &Held{h.Credential, h.Version, Lease(h.Version), h.Created, s.Fingerprint(plain), secret.New(plain)}
+	held := &Held{h.Credential, h.Tenant, h.Unit, h.Version, Lease(h.Version), h.Created, s.Fingerprint(plain), secret.New(plain)}
 	runtime.AddCleanup(held, func(plain []byte) { clear(plain) }, plain) // when the last who uses this version has gone
 	return held, nil
 }
@@ -200,7 +218,7 @@ func (s *Store) Fingerprint(plain []byte) string {
 }
 
 // save writes the ciphertext and then the handover, whose presence makes the version count.
-func (s *Store) save(h *statement.Handover, ciphertext []byte) error {
+func (s *Store) save(h *kept, ciphertext []byte) error {
 	dir, err := s.Dir(h.Credential)
 	if err != nil {
 		return err
@@ -229,15 +247,15 @@ func (s *Store) load(credential string) (*Held, error) {
 	return s.version(dir, credential, version)
 }
 
-// Version opens any version of a credential that was not destroyed.
-func (s *Store) Version(credential string, version int64) (*Held, error) {
+// Version opens any version of a unit's credential that was not destroyed.
+func (s *Store) Version(unit *statement.Unit, credential string, version int64) (*Held, error) {
 	dir, err := s.Dir(credential)
 	if err != nil {
 		return nil, err
 	}
 	h, err := s.version(dir, credential, version)
-	if h == nil && err == nil {
-		err = fmt.Errorf("%w: %s version %d is not there any more", ErrCiphertext, credential, version)
+	if err == nil && (h == nil || h.Tenant != unit.Tenant || h.Unit != unit.ID) {
+		h, err = nil, fmt.Errorf("%w: %s version %d is not there any more", ErrCiphertext, credential, version)
 	}
 	return h, err
 }
@@ -249,7 +267,7 @@ func (s *Store) version(dir state.Dir, credential string, version int64) (*Held,
 	if err != nil {
 		return nil, err
 	}
-	var h statement.Handover
+	var h kept
 	if err := json.Unmarshal(record, &h); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", dir.Path(name+".json"), err)
 	}
@@ -283,7 +301,7 @@ func (s *Store) Destroy(credential string, version int64) error {
 }
 
 // destroyed reports whether the version, or one after it, was. It needs mu.
-func (s *Store) destroyed(h *statement.Handover) bool {
+func (s *Store) destroyed(h *kept) bool {
 	dir, err := s.Dir(h.Credential)
 	if err != nil {
 		return false

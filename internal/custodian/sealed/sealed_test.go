@@ -84,6 +84,30 @@ func (v *vault) holds() string {
 	return fmt.Sprint(h.Version, " ", string(h.secret.Reveal()))
 }
 
+// unit is the credential's.
+func (v *vault) unit() *statement.Unit {
+	_, unit, _ := v.estate.Set.Credential(credential)
+	return unit
+}
+
+// TestOtherUnit: a name that comes to stand for another unit's credential brings it nothing of what lies under it.
+func TestOtherUnit(t *testing.T) {
+	v := newVault(t)
+	v.put(first, 1)
+	v.open()
+	if v.Of(v.unit(), credential) == nil {
+		t.Error("its own unit does not get it")
+	}
+	for _, other := range []statement.Unit{{ID: "support", Tenant: v.unit().Tenant}, {ID: v.unit().ID, Tenant: "other"}} {
+		if v.Of(&other, credential) != nil {
+			t.Errorf("%+v gets it", other)
+		}
+		if h, err := v.Version(&other, credential, 1); h != nil || !errors.Is(err, ErrCiphertext) {
+			t.Errorf("%+v opens it: %v", other, err)
+		}
+	}
+}
+
 // noPlaintext looks through every file.
 func (v *vault) noPlaintext() {
 	filepath.WalkDir(string(v.dir), func(path string, d fs.DirEntry, err error) error {
@@ -333,7 +357,7 @@ func TestDestroy(t *testing.T) {
 	v.put(first, 1)
 	_, err := v.Accept(v.estate.Set, env, ciphertext, v.estate.Now)
 	must(t, err)
-	if h, err := v.Version(credential, 1); err != nil || string(h.secret.Reveal()) != first || h.Lease != "v1" {
+	if h, err := v.Version(v.unit(), credential, 1); err != nil || string(h.secret.Reveal()) != first || h.Lease != "v1" {
 		t.Errorf("%v", err)
 	}
 	must(t, v.Destroy(credential, 2))
@@ -343,7 +367,7 @@ func TestDestroy(t *testing.T) {
 	if h, err := v.Accept(v.estate.Set, env, ciphertext, v.estate.Now); h != nil || err != nil || v.Get(credential) != nil {
 		t.Errorf("its record brought it back: %v", err)
 	}
-	if _, err := v.Version(credential, 2); !errors.Is(err, ErrCiphertext) {
+	if _, err := v.Version(v.unit(), credential, 2); !errors.Is(err, ErrCiphertext) {
 		t.Errorf("%v", err)
 	}
 	v.put(first, 3)

@@ -71,6 +71,9 @@ type Sweeper interface {
 	Sweep(ctx context.Context, d ledger.Durable, keep []string) (deleted []string, err error)
 }
 
+// Copier is a Source whose secrets are copies that others use too: one ends when it is revoked, and never because nothing uses it here any more.
+type Copier interface{ Copies() }
+
 // Ender is a Source that holds something of its own at the provider which brings new secrets, such as a refresh token.
 type Ender interface {
 	// End revokes that at the provider, and forgets it: Fetch fails until an owner has handed over anew. ErrCannotRevoke when the provider

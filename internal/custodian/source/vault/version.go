@@ -47,6 +47,9 @@ func (s *versioned) Fetch(ctx context.Context, d ledger.Durable, _ source.Ask) (
 	return got, nil
 }
 
+// Copies implements source.Copier.
+func (s *versioned) Copies() {}
+
 // Revoke implements source.Source. What a key-value engine holds is a copy, which it can destroy; the secret ends only where it was made.
 func (s *versioned) Revoke(ctx context.Context, d ledger.Durable, old *source.Secret) error {
 	text, _, _ := strings.Cut(old.Lease, "@")

@@ -178,7 +178,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/custodian/guard":     858,
 		"internal/custodian/isolation": 93,
 		"internal/custodian/lifecycle": 1355,
-		"internal/custodian/pin":       624,
+		"internal/custodian/pin":       630,
 		"internal/custodian/replay":    92,
 		"internal/custodian/sealed":    482,
 		"internal/custodian/sigv4":     157,

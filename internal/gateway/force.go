@@ -111,6 +111,12 @@ func (f *force) sole(asked, dialect, unit string) (target, bool) {
 	return target{provider: found[0], credential: found[0].Credentials[unit]}, true
 }
 
+// named is a credential of the tenant that this gateway reaches. Whether the workload may use it is the custodian's to decide.
+func (f *force) named(id, tenant string) (target, bool) {
+	_, unit, ok := f.set.Credential(id)
+	return target{credential: id}, ok && unit.Tenant == tenant && len(f.set.Custodians(f.gateway.ID, id)) > 0
+}
+
 // caller is who asks, for policy.
 type caller struct {
 	who    *workload.Identity

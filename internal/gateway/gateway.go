@@ -216,6 +216,10 @@ func (c *call) find() *dialect.Fault {
 		c.dialect, c.route = c.g.openai, &dialect.Route{Name: mePath, Serve: dialect.Me}
 		return nil
 	}
+	if id := native(path); id != "" {
+		c.dialect, c.route = c.g.openai, &dialect.Route{Name: nativePath + "{id}", Credential: id}
+		return nil
+	}
 	var candidates [2]dialect.Dialect
 	switch rest, prefix := cutPrefix(path); prefix {
 	case "/openai":
@@ -245,7 +249,20 @@ func (c *call) find() *dialect.Fault {
 		}
 	}
 	return &dialect.Fault{Status: http.StatusNotFound, Code: "not_found", Final: true,
-		Message: "Invalid URL (" + method(c.r.Method) + " " + clip(path) + "): this gateway serves /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages and /v1/models."}
+		Message: "Invalid URL (" + method(c.r.Method) + " " + clip(path) + "): this gateway serves /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages, /v1/models, and a provider's own API under /credentials/NAME."}
+}
+
+// nativePath is where a provider's own API is called: behind it the credential's name, and then the path as the provider has it.
+const nativePath = "/credentials/"
+
+// native is the credential's name in such a path, or empty.
+func native(path string) string {
+	rest, ok := strings.CutPrefix(path, nativePath)
+	id, rest, found := strings.Cut(rest, "/")
+	if !ok || !found || rest == "" {
+		return ""
+	}
+	return id
 }
 
 // cutPrefix takes /openai or /anthropic off a path.
@@ -398,8 +415,17 @@ func (c *call) cut() error {
 	return nil
 }
 
-// choose finds the credential: by the model in the body, or by what the client says when there is none.
+// choose finds the credential: by its name in the path, by the model in the body, or by what the client says when there is neither.
 func (c *call) choose(body []byte) *dialect.Fault {
+	if id := c.route.Credential; id != "" {
+		t, ok := c.force.named(id, c.who.Tenant)
+		if !ok {
+			return &dialect.Fault{Status: http.StatusNotFound, Code: "not_found", Final: true,
+				Message: "There is no credential `" + clip(id) + "` at this gateway. Whoever answers for this workload sees its credentials with: reeve can."}
+		}
+		c.target = t
+		return nil
+	}
 	if !c.route.Named {
 		t, ok := c.force.sole(c.r.Header.Get("Reeve-Provider"), c.dialect.Name(), c.who.Unit)
 		if !ok {

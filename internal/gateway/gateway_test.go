@@ -20,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload"
 )
 
 func TestRoutes(t *testing.T) {
@@ -41,6 +42,11 @@ func TestRoutes(t *testing.T) {
 		{method: "POST", path: "/v1/messages?beta=true", body: message, status: 200, credential: "research-anthropic"},
 		{method: "POST", path: "/anthropic/v1/messages", body: message, status: 200, credential: "research-anthropic"},
 		{method: "POST", path: "/v1/messages/count_tokens", body: message, status: 200, credential: "research-anthropic"},
+		{method: "POST", path: "/credentials/research-anthropic/model/m/invoke?a=b", body: `{"x":1}`, status: 200, credential: "research-anthropic"},
+		{method: "GET", path: "/credentials/research-openai/repos/a/b", status: 200, credential: "research-openai"},
+		{method: "GET", path: "/credentials/nobody/repos", status: 404, contains: "no credential `nobody`"},
+		{method: "GET", path: "/credentials/research-openai", status: 404},
+		{method: "GET", path: "/credentials/research-openai/", status: 404},
 		{method: "GET", path: "/v1/models", status: 200, contains: `{"object":"list","data":[{"id":"fast"`},
 		{method: "GET", path: "/openai/v1/models", header: []string{"anthropic-version", "x"}, status: 200, contains: `"object":"list"`},
 		{method: "GET", path: "/anthropic/v1/models", status: 200, contains: `"has_more":false`},
@@ -98,6 +104,27 @@ func TestRoutes(t *testing.T) {
 				t.Errorf("answer %q %v", body, resp.Header)
 			}
 		})
+	}
+}
+
+// TestNativeAnswers: what a provider's own API answers with reaches the client byte for byte, event streams of AWS too; and nobody learns
+// by asking which credentials another tenant has.
+func TestNativeAnswers(t *testing.T) {
+	events := "\x00\x00\x00\x10\x00\x00\x00\x00binary\xff\xfe"
+	r := newRig(t, func(_ context.Context, _ hop.Peer, _ *hop.Open, w *hop.Writer) {
+		w.Head(200, []hop.Field{{Name: "Content-Type", Value: "application/vnd.amazon.eventstream"}})
+		io.WriteString(w, events)
+		w.End(nil)
+	}, func(r *rig) {
+		r.parts.Proofs.(keyring)["rv_other"] = workload.Identity{Workload: "x", Unit: "y", Tenant: "other", Proof: "bearer"}
+	})
+	resp := r.do("POST", "/credentials/research-openai/model/m/converse-stream", `{"stream":true}`)
+	if got := text(t, resp); got != events || resp.Header.Get("Content-Type") != "application/vnd.amazon.eventstream" {
+		t.Errorf("%q %v", got, resp.Header)
+	}
+	resp = r.do("POST", "/credentials/research-openai/model/m/invoke", `{}`, "Authorization", "Bearer rv_other")
+	if got := text(t, resp); resp.StatusCode != 404 || len(r.opens) != 1 {
+		t.Errorf("of another tenant: %d %s", resp.StatusCode, got)
 	}
 }
 

@@ -111,9 +111,14 @@ func compile(pattern string, all []string) (rule, error) {
 	return r, nil
 }
 
-// Public maps a public path, with its query, to what is sent: without a leading /openai or /anthropic, behind the
+// Public maps a public path, with its query, to what is sent: without a leading /openai, /anthropic or /credentials/ID, behind the
 // destination's prefix.
-func Public(public, prefix string) string {
+func Public(public, id, prefix string) string {
+	if rest, ok := strings.CutPrefix(public, "/credentials/"); ok {
+		if rest, ok := strings.CutPrefix(rest, id); ok && strings.HasPrefix(rest, "/") {
+			return prefix + rest
+		}
+	}
 	for _, dialect := range []string{"/openai/", "/anthropic/"} {
 		if strings.HasPrefix(public, dialect) {
 			public = public[len(dialect)-1:]
@@ -126,7 +131,7 @@ func Public(public, prefix string) string {
 // Target returns the request target that is sent for the public path, path and query exactly as they go on the wire, or a
 // refusal.
 func (p *Pin) Target(method, public string) (string, error) {
-	target := Public(public, p.Credential.Destination.Prefix)
+	target := Public(public, p.Credential.ID, p.Credential.Destination.Prefix)
 	if len(target) > MaxTarget {
 		return "", refuse("the path and query are longer than %d bytes", MaxTarget)
 	}

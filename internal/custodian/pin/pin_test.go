@@ -58,6 +58,12 @@ func TestTarget(t *testing.T) {
 	}{
 		{openai, "POST", "/v1/chat/completions", "/v1/chat/completions"},
 		{openai, "POST", "/openai/v1/chat/completions", "/v1/chat/completions"},
+		{openai, "POST", "/credentials/o/v1/chat/completions", "/v1/chat/completions"},
+		{router, "POST", "/credentials/r/v1/chat/completions", "/api/v1/chat/completions"},
+		{openai, "POST", "/credentials/r/v1/chat/completions", ""},
+		{openai, "POST", "/credentials/o", ""},
+		{openai, "POST", "/credentials/o/openai/v1/chat/completions", ""},
+		{openai, "POST", "/credentials//v1/chat/completions", ""},
 		{openai, "POST", "/openai/openai/v1/chat/completions", ""},
 		{openai, "GET", "/v1/chat/completions", ""},
 		{openai, "post", "/v1/chat/completions", ""},

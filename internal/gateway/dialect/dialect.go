@@ -45,6 +45,8 @@ type Route struct {
 	Serve Serve
 	Named bool   // the body's top-level "model" chooses the provider
 	Model string // the model that a Get asks for, decoded
+	// Credential is the name in a path that calls an API as its provider has it; empty where the model chooses.
+	Credential string
 	// Ends reports whether a server-sent event is the last of a complete stream; data may be cut off after its first Head
 	// bytes. Nil when the API names no such event.
 	Ends func(event, data []byte) bool

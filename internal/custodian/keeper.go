@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
@@ -21,6 +22,28 @@ import (
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
+
+// keepers gives the credentials of a new view their keepers. Those that make room are let go together: sources that hang hold up a set
+// once, and not one after the other.
+func (c *Custodian) keepers(v, old *view) {
+	var over sync.WaitGroup
+	for id, cr := range v.credentials {
+		if old == nil || cr.link == nil || cr.err != nil || old.credentials[id] == nil {
+			continue
+		}
+		if was := old.credentials[id].keeper; was != nil && !same(&was.Config, cr) {
+			over.Go(was.Close)
+		}
+	}
+	over.Wait()
+	for _, cr := range v.credentials {
+		if cr.link != nil && cr.err == nil {
+			var err error
+			cr.keeper, err = c.keeper(cr, old)
+			c.unusable(cr, err)
+		}
+	}
+}
 
 // keeper is what keeps the credential's versions: that of the view before for as long as its record says the same.
 func (c *Custodian) keeper(cr *credential, old *view) (*lifecycle.Keeper, error) {

@@ -149,6 +149,7 @@ func (c *Custodian) compile(set *statement.Set, old *view) (*view, error) {
 			v.credentials[cr.ID] = cr
 		}
 	}
+	c.keepers(v, old)
 	return v, nil
 }
 
@@ -171,13 +172,15 @@ func (c *Custodian) credential(set *statement.Set, record statement.Credential, 
 			}
 		}
 	}
-	if err == nil {
-		cr.keeper, err = c.keeper(cr, old)
-	}
-	if cr.err = err; err != nil {
-		c.Log.Error("a credential cannot be used as its custody record is written", "credential", record.ID, "error", err)
-	}
+	c.unusable(cr, err)
 	return cr
+}
+
+// unusable refuses a credential's uses for an error.
+func (c *Custodian) unusable(cr *credential, err error) {
+	if cr.err = err; err != nil {
+		c.Log.Error("a credential cannot be used as its custody record is written", "credential", cr.ID, "error", err)
+	}
 }
 
 // link is that of a credential of an earlier view, when it leads where the new one does.

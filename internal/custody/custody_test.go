@@ -103,10 +103,13 @@ func TestFill(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for name, edit := range map[string]func(*statement.Credential){
-		"no source":         func(c *statement.Credential) { c.Source = "env" },
-		"no origin":         func(c *statement.Credential) { c.Template = "openai-compatible" },
-		"no paths":          func(c *statement.Credential) { c.Template, c.Destination.Origin = "oauth", "https://a.example" },
-		"no injection":      func(c *statement.Credential) { c.Template = "vertex"; c.Destination.Origin = "https://a.example" },
+		"no source":    func(c *statement.Credential) { c.Source = "env" },
+		"no origin":    func(c *statement.Credential) { c.Template = "openai-compatible" },
+		"no paths":     func(c *statement.Credential) { c.Template, c.Destination.Origin = "oauth", "https://a.example" },
+		"no injection": func(c *statement.Credential) { c.Template = "vertex"; c.Destination.Origin = "https://a.example" },
+		"probe that changes": func(c *statement.Credential) {
+			c.Probe = statement.Probe{Method: "POST", Path: "/v1/responses", Status: 401}
+		},
 		"unknown parameter": func(c *statement.Credential) { c.From.Parameters = map[string]string{"x": "y"} },
 	} {
 		c := statement.Credential{ID: "x", Template: "openai", Source: "sealed"}

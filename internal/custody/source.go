@@ -96,6 +96,12 @@ func Read(c statement.Credential) (statement.Credential, error) {
 	return c, err
 }
 
+// documented reports whether the record's probe is its template's.
+func documented(c statement.Credential) bool {
+	t, ok := Find(c.Template)
+	return ok && c.Probe.Method == t.Probe.Method && c.Probe.Path == c.Destination.Prefix+t.Probe.Path && c.Probe.Body == t.Probe.Body
+}
+
 // Check holds a filled record to what may be left to a template, and to what its kind of source needs. The error wraps ErrRecord and names
 // the member.
 func Check(c statement.Credential) error {
@@ -115,6 +121,8 @@ func Check(c statement.Credential) error {
 		return no("the template %s does not say how a secret of source %s is put in: inject", c.Template, c.Source)
 	case (c.Inject.As == "sigv4") != (c.Inject.Region != ""):
 		return no("inject as %s with the region %q; sigv4 needs the one of its origin, and nothing else has any: inject.region", c.Inject.As, c.Inject.Region)
+	case c.Probe.Method == "POST" && !documented(c):
+		return no("a probe is sent again and again with a secret that may still work: by POST only where the template %q documents it; use GET or HEAD", c.Template)
 	case c.Source != "sealed" && c.From.URL == "":
 		return no("source %s needs from.url", c.Source)
 	}

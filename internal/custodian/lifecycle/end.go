@@ -107,15 +107,16 @@ func (k *Keeper) step(e *ending) {
 	if e.Provider.IsZero() {
 		note = k.tellSource(ctx, e)
 	}
-	wait := apart
-	for _, v := range k.of(e, Unproven) {
+	probed := k.of(e, Unproven)
+	for _, v := range probed {
 		note = errors.Join(note, k.prove(ctx, v))
-		if v.Probes > patient {
-			wait = seldom
-		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	wait := apart
+	if slices.ContainsFunc(probed, func(v *version) bool { return v.Probes > patient }) {
+		wait = seldom
+	}
 	e.running, e.next, e.Note = false, k.Clock().Add(wait), ""
 	if note != nil {
 		e.Note = note.Error()

@@ -336,8 +336,8 @@ func (k *Keeper) discard(v *version) {
 
 // revoke asks the source to end a version. Of one from before a restart it has the lease only.
 func (k *Keeper) revoke(ctx context.Context, v *version) error {
-	s := source.Secret{Lease: v.Lease, Issued: v.Issued, Expires: v.Expires}
 	k.mu.Lock()
+	s := source.Secret{Lease: v.Lease, Issued: v.Issued, Expires: v.Expires}
 	if v.held != nil {
 		s = v.held.secret
 		s.Expires = v.Expires

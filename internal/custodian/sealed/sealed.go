@@ -149,7 +149,7 @@ func (s *Store) Accept(set *statement.Set, env *statement.Envelope, ciphertext [
 	h := &kept{*signed, unit.Tenant, unit.ID}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version || s.destroyed(h) {
+	if old := s.Get(h.Credential); old != nil && h.Version <= old.Version || s.past(h) {
 		return nil, nil
 	}
 	held, err := s.open(h, ciphertext)
@@ -300,15 +300,15 @@ func (s *Store) Destroy(credential string, version int64) error {
 	return nil
 }
 
-// destroyed reports whether the version, or one after it, was. It needs mu.
-func (s *Store) destroyed(h *kept) bool {
+// past reports whether a newer version came before, or this one was destroyed. It needs mu.
+func (s *Store) past(h *kept) bool {
 	dir, err := s.Dir(h.Credential)
 	if err != nil {
 		return false
 	}
 	last, err := newest(dir)
-	if err != nil || h.Version > last {
-		return false
+	if err != nil || h.Version != last {
+		return err == nil && h.Version < last
 	}
 	text, err := dir.Read(strconv.FormatInt(last, 10) + ".age")
 	return err == nil && text != nil && len(text) == 0

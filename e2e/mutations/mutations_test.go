@@ -106,13 +106,18 @@ func mutations() []mutation {
 		{"a token is for this estate", "workload/token.go", "if a.Audience != AccessAudience(t.set.Charter.Estate) {", "if a.Audience == \"\" {", "workload.TestAccessTokens"},
 		{"an embedded subject is the token's", "workload/token.go", "case subject.Workload != v.Workload:", "case subject.Workload == \"\":", "workload.TestAccessTokens"},
 		{"who only reeve vouches for is named so by the charter", "workload/token.go", "if !w.VouchedBy(statement.IssuerAuthority) {", "if w == nil {", "workload.TestAccessTokens"},
+		{"an issuer signs with its own algorithms", "workload/token.go", "if !slices.Contains(s.Algorithms, header.Algorithm) {", "if false {", "workload.TestForgedTokens"},
 		{"a bound token is exchanged with its key", "authority/token/token.go", "who.bound != r.proof.key {", "who.bound == \"\" {", "authority/token.TestBinding"},
 		{"exchange binds no new key", "authority/token/token.go", `if r.proof.key != "" && s.bound == ""`, `if r.proof.key == "-" && s.bound == ""`, "authority/token.TestBinding"},
 
+		{"one person breaks no glass", "statement/glass.go", "|| !s.Charter.two(by, []string{unit.ID}, b.Created):", ":", "captured.TestRecords"},
+		{"a break-glass lasts an hour at most", "statement/glass.go", "life <= 0 || life > maxGlass:", "life <= 0 || life > 1000*maxGlass:", "custodian.TestBreakGlass"},
 		{"who broke the glass recovers nothing for himself", "statement/glass.go", "case by[p.ID] != nil:", "case by == nil:", "custodian.TestRecovery"},
 		{"a recipient holds no policy role", "statement/glass.go", `case slices.Contains(s.Charter.roles(p.ID, nil, b.Created), "policy"):`, "case by == nil:", "custodian.TestRecovery"},
 		{"a review is somebody else's", "custodian/glass/glass.go", "return !slices.Contains(k.Signers, p)", "return len(p) > 0", "custodian/glass.TestReviewed"},
 		{"a break-glass is over in time", "custodian/glass/glass.go", "t.Before(k.Until) && ", "", "custodian/glass.TestWaives"},
+
+		{"who has no keys signals nothing", "statement/signal.go", `from == nil || from.JWKS == "" || r.Estate`, "from == nil || r.Estate", "statement.TestSignals"},
 
 		{"an SSH signature is for statements", "statement/sshsig.go", "case namespace != Namespace:", "case namespace == \"\":", "statement.TestSSHSignatureRefused"},
 		{"an SSH signature is by the person's key", "statement/sshsig.go", "if !bytes.Equal(s.key, k.blob) || s.format", "if s.format", "statement.TestSSHSignatureRefused"},

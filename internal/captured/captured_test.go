@@ -515,6 +515,8 @@ func TestRecords(t *testing.T) {
 				{"extension", statement.Extension{Estate: "demo", Custodian: "c1", What: "feed", Created: made, Until: made.Add(50 * time.Minute), Reason: "x"}, false},
 				{"retirement", statement.Retirement{Estate: "demo", Log: "reeve/demo/c1", Root: strings.Repeat("A", 43) + "=", Reason: "x", Created: made}, false},
 				{"recovery", statement.Announcement{Estate: "demo", Version: 2, SHA256: strings.Repeat("0", 64), Reason: "x", Created: made}, false},
+				{"break-glass", w.glass(cred.ID, made, ""), false},
+				{"break-glass", w.glass(cred.ID, made, w.pick("dan", "eve")), false},
 				{"handover", statement.Handover{Estate: "demo", Credential: cred.ID, Version: 2, Custodian: "c1", SHA256: strings.Repeat("0", 64), Created: made}, cred.Owner == who || w.acts(cred.Owner) == who},
 				{"workload-key", statement.WorkloadKey{Estate: "demo", Workload: unit + "-agent", Prefix: "rv_", SHA256: strings.Repeat("0", 64), NotBefore: made, NotAfter: made.Add(time.Hour)},
 					slices.ContainsFunc(c.Roles.Units[unit].Policy, func(id string) bool { return w.acts(id) == who })},
@@ -539,6 +541,15 @@ func TestRecords(t *testing.T) {
 	if *estates**attacks >= 200 && (taken["handover"] < 5 || taken["workload-key"] < 5) {
 		t.Error("too few records of their owners came through")
 	}
+}
+
+// glass is a break-glass that nothing is wrong with: for a use, or for a recovery to somebody.
+func (w *world) glass(credential string, made time.Time, recipient string) statement.BreakGlass {
+	b := statement.BreakGlass{Estate: "demo", Credential: credential, Waive: []string{}, Recipient: recipient, Reason: "x", Created: made, Until: made.Add(30 * time.Minute)}
+	if recipient == "" {
+		b.Waive = []string{statement.WaiveFeed}
+	}
+	return b
 }
 
 // A gateway names any credential, for any workload whose bearer key it saw, and asserts what it likes: what policy, custody and

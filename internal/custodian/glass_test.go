@@ -54,8 +54,15 @@ func TestBreakGlass(t *testing.T) {
 		t.Error("a break-glass without its entry")
 	}
 	w.ledger.fail.Store(nil)
+	for name, until := range map[string]time.Duration{"a second more than an hour": time.Hour + time.Second, "a day": 24 * time.Hour, "no time": 0} {
+		long := w.breakGlass(grant)
+		long.Until = long.Created.Add(until)
+		if err := w.record("break-glass", long, w.estate.Cora, w.estate.Bea); err == nil {
+			t.Errorf("a break-glass for %s", name)
+		}
+	}
 	if got := w.code(); got != "policy_denied" {
-		t.Errorf("without an entry: %q", got)
+		t.Errorf("without an entry, or for too long: %q", got)
 	}
 	must(t, w.record("break-glass", w.breakGlass(grant), w.estate.Cora, w.estate.Bea))
 	if got := w.code(); got != "" {

@@ -78,7 +78,9 @@ func claims(now time.Time, edit func(map[string]any)) map[string]any {
 // TestSignals: a provider's signed events close what the charter says, and what anybody else says closes nothing.
 func TestSignals(t *testing.T) {
 	p, mallory := newProvider(t), newProvider(t)
-	e := estatetest.New(t, estatetest.Edit(func(plan *estate.Plan) { plan.Charter.Signals = []statement.Signal{p.signal(t)} }))
+	directory := p.signal(t) // by SCIM alone
+	directory.ID, directory.JWKS = "directory", ""
+	e := estatetest.New(t, estatetest.Edit(func(plan *estate.Plan) { plan.Charter.Signals = []statement.Signal{p.signal(t), directory} }))
 	now := e.Now
 	person := []statement.Target{{Kind: "person", ID: "ada"}, {Kind: "agent", ID: "planner"}}
 	set := func(name string, v any) func(map[string]any) { return func(m map[string]any) { m[name] = v } }
@@ -148,6 +150,14 @@ func TestSignals(t *testing.T) {
 		if _, err := e.Set.OpenSignal(env, now); !errors.Is(err, statement.ErrRefused) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	env, err := estate.Seal("signal", statement.SignalRecord{Estate: "demo", Signal: "directory", Token: good})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := new(statement.Error)
+	if _, err := e.Set.OpenSignal(env, now); !errors.As(err, &refused) || refused.Rule != "reference" { // before its token is looked at
+		t.Errorf("a provider without keys: %v", err)
 	}
 }
 

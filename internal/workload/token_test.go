@@ -206,6 +206,7 @@ func TestForgedTokens(t *testing.T) {
 		"an encrypted token":        enc(`{"alg":"dir","enc":"A256GCM"}`) + "..AAAA.AAAA.AAAA",
 		"a critical header":         enc(`{"alg":"RS256","kid":"RS256","crit":["x"],"x":1}`) + "." + parts[1] + "." + parts[2],
 		"a key of its own":          string(estatetest.SignToken(t, jose.EdDSA, w.Service["token a1"], w.claims(nil), map[jose.HeaderKey]any{"jwk": nil})),
+		"an algorithm too many":     string(w.actions.Sign(jose.ES256, w.claims(anyMap{"iss": github, "sub": "repo:acme/agents:ref:refs/heads/main", "aud": "reeve"}), nil)),
 		"an access token of nobody": string(estatetest.SignToken(t, jose.EdDSA, w.Service["feed a1"], anyMap{"iss": endpoint}, map[jose.HeaderKey]any{"typ": "at+jwt"})),
 	} {
 		if who, err := w.verifier.Verify(workload.Proof{Kind: workload.Token, Value: []byte(token)}, nil, w.Now); err == nil {

@@ -47,7 +47,7 @@ func (w *world) some(list []string) []string {
 
 // newWorld makes an estate of two to three units with one or two owners of each role, drawn from pools that do not meet, a root
 // quorum of two of three, gateways that serve some units, a grant, a person whose attestation has run out, and his deputy.
-func newWorld(t *testing.T, rng *rand.Rand) *world {
+func newWorld(t *testing.T, rng *rand.Rand, more ...estatetest.Option) *world {
 	w := &world{rng: rng, by: map[string]*estate.Signer{}, files: estate.Dir(t.TempDir())}
 	var people []*estate.Signer
 	for _, id := range []string{"abe", "amy", "ben", "carl", "cleo", "dan", "eve"} {
@@ -59,7 +59,7 @@ func newWorld(t *testing.T, rng *rand.Rand) *world {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	pools := map[string][]string{"policy": {"ada", "abe", "amy"}, "operations": {"bea", "ben"}, "lifecycle": {"cora", "carl", "cleo"}}
-	w.Estate = estatetest.New(t, estatetest.At(now.Add(-time.Hour)), estatetest.With(people...), estatetest.Edit(func(p *estate.Plan) {
+	options := []estatetest.Option{estatetest.At(now.Add(-time.Hour)), estatetest.With(people...), estatetest.Edit(func(p *estate.Plan) {
 		c := &p.Charter
 		if rng.Intn(2) == 0 {
 			addUnit(p, "legal")
@@ -93,7 +93,8 @@ func newWorld(t *testing.T, rng *rand.Rand) *world {
 			q := &c.People[rng.Intn(3)]
 			q.AttestedUntil, q.Deputies = now.Add(-time.Minute), []string{"dan"}
 		}
-	}))
+	})}
+	w.Estate = estatetest.New(t, append(options, more...)...)
 	w.by["ada"], w.by["bea"], w.by["cora"] = w.Ada, w.Bea, w.Cora
 	w.Republish(t, func(p *estate.Plan) { p.Policies["research"].Ceilings[0].Concurrent++ }, "policy-research")
 	w.Now, w.store, w.pin = now, estatetest.CopyStore(t, w.Dir), w.Pin
@@ -303,9 +304,12 @@ func (w *world) signers(people []string) (list []*estate.Signer) {
 }
 
 // acts is who stands for a person now, by the table's words: he, or when he is not attested his deputy.
-func (w *world) acts(id string) string {
+func (w *world) acts(id string) string { return w.acted(id, w.Now) }
+
+// acted is acts at a time.
+func (w *world) acted(id string, at time.Time) string {
 	for _, p := range w.Plan.Charter.People {
-		if p.ID == id && !w.Now.Before(p.AttestedUntil) {
+		if p.ID == id && !at.Before(p.AttestedUntil) {
 			return strings.Join(p.Deputies, "")
 		}
 	}
@@ -612,15 +616,15 @@ func TestClock(t *testing.T) {
 	})
 }
 
-// each runs f over random estates.
-func each(t *testing.T, f func(*testing.T, *world)) {
+// each runs f over random estates, with more in them.
+func each(t *testing.T, f func(*testing.T, *world), more ...estatetest.Option) {
 	if *seed == 0 {
 		*seed = time.Now().UnixNano()
 	}
 	t.Logf("seed %d", *seed)
 	rng := rand.New(rand.NewSource(*seed))
 	for range *estates {
-		f(t, newWorld(t, rng))
+		f(t, newWorld(t, rng, more...))
 	}
 }
 

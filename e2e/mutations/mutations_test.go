@@ -119,6 +119,19 @@ func mutations() []mutation {
 
 		{"who has no keys signals nothing", "statement/signal.go", `from == nil || from.JWKS == "" || r.Estate`, "from == nil || r.Estate", "statement.TestSignals"},
 
+		{"an authority's token is by its token key", "workload/token.go", `t.set.ServiceKeys("token", now)`, "t.set.Charter.ServiceKeys", "captured.TestAuthority"},
+		{"an access token is short-lived", "workload/token.go", "|| a.Expiry-a.IssuedAt > AccessLife", "", "captured.TestAuthority"},
+		{"the authority's own word is marked", "workload/token.go", "v.AuthorityAsserted = true", "v.AuthorityAsserted = false", "captured.TestAuthority"},
+		{"an authority closes tokens alone", record, `if r.Target.Kind != "token" || r.Open`, "if r.Open", "captured.TestServiceKeys"},
+		{"a lifecycle owner breaks the glass", "statement/glass.go", `!s.Charter.anyHolds(by, role{"lifecycle", unit.ID}, b.Created) || `, "", "captured.TestBreakGlass"},
+		{"a handover is its custodian's", record, "case h.Custodian != custodian || ", "case ", "captured.TestCustodian"},
+		{"a custodian takes what it serves", record, " || !s.Serves(custodian, h.Credential):", ":", "captured.TestCustodian"},
+		{"enough witnesses cosign", "feed/publication.go", "need := max(set.Charter.Witnesses.Need, 1)", "need := 1", "captured.TestAuditors"},
+		{"a heartbeat is by its authority's key", "feed/feed.go", "k.Process == h.Authority && statement.VerifyService(k, HeartbeatType, env.Payload, env.Signatures[0].Sig)", "k.Process == h.Authority", "captured.TestAuditors"},
+		{"a signed request goes where it was signed for", "pop/pop.go", `line(b, "@target-uri", r.URL)`, `line(b, "@target-uri", "")`, "captured.TestSignedRequests"},
+		{"a signed request is taken once", "custodian/replay/replay.go", "case one || other:", "case one && other:", "captured.TestSignedRequests"},
+		{"a signal closes by the events of the charter", "statement/signal.go", "|| !slices.Contains(s.Events, name)", "", "captured.TestSignals"},
+
 		{"an SSH signature is for statements", "statement/sshsig.go", "case namespace != Namespace:", "case namespace == \"\":", "statement.TestSSHSignatureRefused"},
 		{"an SSH signature is by the person's key", "statement/sshsig.go", "if !bytes.Equal(s.key, k.blob) || s.format", "if s.format", "statement.TestSSHSignatureRefused"},
 		{"a passkey's user is there and verified", "statement/webauthn.go", "case flags&userPresent == 0 || flags&userVerified == 0:", "case flags&userPresent == 0:", "statement.TestPasskeySignatureRefused"},

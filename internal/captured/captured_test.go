@@ -3,6 +3,8 @@
 package captured
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -472,15 +474,20 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// service signs with a service's key as a person would.
+type service struct{ key ed25519.PrivateKey }
+
+func (s service) Sign(m *estate.Message) (statement.Signature, error) {
+	return statement.Signature{Sig: ed25519.Sign(s.key, statement.PAE(m.PayloadType, m.Payload))}, nil
+}
+
 // services are the services' keys, under the ids of people's.
 func (w *world) services(t *testing.T) (list []*estate.Signer) {
 	t.Helper()
 	for _, person := range []string{"ada", "bea", "cora"} {
-		s, err := estate.NewSigner(person) // a service key signs as any key that the charter has for no person
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, s)
+		key := w.Service[w.pick(slices.Sorted(maps.Keys(w.Service))...)]
+		public := base64.StdEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+		list = append(list, &estate.Signer{Person: person, Keys: []statement.Key{{ID: person + "-1", Type: "ed25519", Public: public}}, Hand: service{key}})
 	}
 	return list
 }

@@ -16,7 +16,7 @@ import (
 // mutation is a rule taken out of a file, and the test that must miss it.
 type mutation struct {
 	rule     string
-	file     string // below internal/
+	file     string // below internal/, or beside it
 	old, new string // old stands in the file once
 	test     string // package and test, such as statement.TestItems
 }
@@ -131,6 +131,7 @@ func mutations() []mutation {
 		{"a signed request goes where it was signed for", "pop/pop.go", `line(b, "@target-uri", r.URL)`, `line(b, "@target-uri", "")`, "captured.TestSignedRequests"},
 		{"a signed request is taken once", "custodian/replay/replay.go", "case one || other:", "case one && other:", "captured.TestSignedRequests"},
 		{"a signal closes by the events of the charter", "statement/signal.go", "|| !slices.Contains(s.Events, name)", "", "captured.TestSignals"},
+		{"a log's past stays what it was", "../verify/log.go", "err != nil || h != old.Hash {", "err != nil || h == (tlog.Hash{}) {", "captured.TestPast"},
 
 		{"an SSH signature is for statements", "statement/sshsig.go", "case namespace != Namespace:", "case namespace == \"\":", "statement.TestSSHSignatureRefused"},
 		{"an SSH signature is by the person's key", "statement/sshsig.go", "if !bytes.Equal(s.key, k.blob) || s.format", "if s.format", "statement.TestSSHSignatureRefused"},

@@ -25,8 +25,9 @@ test-real: ## the tests that need root, strace, nginx or chromium
 drill: build ## take the gateway over and show what it got
 	bin/reeve drill
 
-bench: build ## measure reeve against a plain proxy and nginx; docs/benchmarks.md has a run
+bench: build ## measure reeve against a plain proxy and nginx, then revocation; docs/benchmarks.md has a run
 	go run ./bench
+	@$(MAKE) --no-print-directory bench-revocation
 
 bench-revocation: build ## revoke keys under use over 3 custodians, 10 gateways and 1,000 subscribers; partition; restarts
 	go run ./bench -revocation -subscribers 1000 -trials 100

@@ -46,19 +46,7 @@ func newCredentialPutCmd() *cobra.Command {
 			if _, _, known := set.Credential(args[0]); !known {
 				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
 			}
-			if owner, live := set.Owner(args[0], time.Now()); live && signer.as == "" {
-				signer.as = owner.ID
-			}
-			by, err := signer.open(d)
-			if err != nil {
-				return failed(err)
-			}
-			value, err := readSecret(cmd)
-			if err != nil {
-				return failed(err)
-			}
-			defer value.Wipe()
-			done, err := handover.Put(estateDir(d), set, args[0], value, by, time.Now())
+			done, err := signer.handOver(cmd, d, set, args[0])
 			if err != nil {
 				return failed(err)
 			}
@@ -104,6 +92,23 @@ func askSecret(prompt string) (secret.Value, error) {
 		return secret.Value{}, fmt.Errorf("reading the passphrase: %w", err)
 	}
 	return secret.New(b), nil
+}
+
+// handOver hands over the secret on standard input, signed by the credential's owner unless another is named.
+func (s *signing) handOver(cmd *cobra.Command, d *host.Dir, set *statement.Set, name string) (*handover.Done, error) {
+	if owner, live := set.Owner(name, time.Now()); live && s.as == "" {
+		s.as = owner.ID
+	}
+	by, err := s.open(d)
+	if err != nil {
+		return nil, err
+	}
+	value, err := readSecret(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer value.Wipe()
+	return handover.Put(estateDir(d), set, name, value, by, time.Now())
 }
 
 // readSecret reads the secret to hand over: from a file or pipe, or from the terminal without showing it.

@@ -59,19 +59,7 @@ func newCredentialRotateCmd() *cobra.Command {
 			case p.Version == 0:
 				return failed(fmt.Errorf("nothing was handed over for %s that could be rotated: reeve credential put %s", args[0], args[0]))
 			default:
-				if owner, live := set.Owner(args[0], time.Now()); live && signer.as == "" {
-					signer.as = owner.ID
-				}
-				by, err := signer.open(d)
-				if err != nil {
-					return failed(err)
-				}
-				value, err := readSecret(cmd)
-				if err != nil {
-					return failed(err)
-				}
-				defer value.Wipe()
-				if x.Done, err = handover.Put(estateDir(d), set, args[0], value, by, time.Now()); err != nil {
+				if x.Done, err = signer.handOver(cmd, d, set, args[0]); err != nil {
 					return failed(err)
 				}
 				for end := time.Now().Add(wait); x.InUse == nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {

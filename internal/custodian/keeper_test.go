@@ -1,10 +1,12 @@
 package custodian
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -438,5 +440,39 @@ func TestEndAfterwards(t *testing.T) {
 	w.Show(&a, w.Clock())
 	if a.Ending == nil || len(a.Versions) != 1 || a.Versions[0].State != "frozen" {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestRetaken: what was handed over while the file of its versions could not be written is used as soon as it can be.
+func TestRetaken(t *testing.T) {
+	w := newWorld(t)
+	dir, err := w.Secrets.Dir("research-openai")
+	must(t, err)
+	file := dir.Path("versions.json")
+	must(t, os.Remove(file))
+	must(t, os.MkdirAll(file+"/in-the-way", 0o700))
+	env, ciphertext := w.sealedTo(w.estate.Identity.Recipient(), "research-openai", 2, "demo-upstream-key-of-research-0002", w.estate.Cora)
+	if err := w.Receive(env, ciphertext); err == nil {
+		t.Fatal("a version that is not on disk is in force")
+	}
+	lease := func() string {
+		a := admin.Credential{ID: "research-openai"}
+		w.Show(&a, w.Clock())
+		for _, v := range a.Versions {
+			if v.State == "active" {
+				return v.Lease + " " + a.Error
+			}
+		}
+		return "none"
+	}
+	if w.Keep(); !strings.HasPrefix(lease(), "v1 keeping which versions") {
+		t.Errorf("with the file in the way: %q", lease())
+	}
+	must(t, os.RemoveAll(file))
+	if w.Keep(); lease() != "v2 " {
+		t.Errorf("with the file written: %q", lease())
+	}
+	if a := w.do(w.chat()); a.refusal != nil || !bytes.HasSuffix(w.wire.sent[0].Secrets[0].Value, []byte("research-0002")) {
+		t.Errorf("%+v", a.refusal)
 	}
 }

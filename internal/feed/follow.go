@@ -127,6 +127,7 @@ type Status struct {
 	Withheld  int    // revocations held that the authority does not publish: more than 0 is an alarm
 	Gaps      []Gap  // revocation numbers that never came: an alarm
 	Refused   int64  // items refused since the start
+	Taking    int    // records that arrived, among them handovers, whose callbacks are not done
 	Err       string // why the feed is not followed now, or the newest refusal; empty when all is well
 }
 
@@ -212,7 +213,7 @@ func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.status
-	s.Records, s.Gaps = f.own.Len(), f.gaps()
+	s.Records, s.Gaps, s.Taking = f.own.Len(), f.gaps(), len(f.under)
 	if set := f.Set(); set != nil {
 		s.Lock = set.Lock.Version
 	}

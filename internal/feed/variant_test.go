@@ -198,6 +198,9 @@ func TestClosingPassesAHungLedger(t *testing.T) {
 		t.Error(err)
 	}
 	await(t, "the handover", func() bool { return len(h.list()) == 4 })
+	if n := f.Status().Taking; n != 1 { // whoever calls itself ready waits for this
+		t.Errorf("%d records are said to be underway", n)
+	}
 	got := h.list()
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"handover", "revocation", "revocation", "set 1"}, got); diff != "" {

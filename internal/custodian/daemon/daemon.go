@@ -82,6 +82,7 @@ type host struct {
 	follower atomic.Pointer[feed.Follower]
 	issuers  *issuer.Book
 	confined confine.Report
+	caughtUp bool             // with what had been handed over before the start
 	seen     feed.Status      // what alarms were written for
 	disputed int              // witnesses that disputed the log then
 	unopened map[string]error // sealed secrets that could not be opened, by credential
@@ -436,13 +437,17 @@ func (h *host) closeLedger() {
 	}
 }
 
-// watch does what time brings until ctx ends.
+// watch does what time brings until ctx ends. Until the custodian is ready for the first time it looks more often.
 func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
+	pace := tick / 10
 	for {
 		h.Rekey()
 		h.judge()
+		if ready, _ := h.rt.Ready.State(); ready {
+			pace = tick
+		}
 		h.Keep()
 		select {
 		case <-ctx.Done():
@@ -456,7 +461,7 @@ func (h *host) watch(ctx context.Context, reload <-chan *Config) {
 			h.ownUnits()
 			h.alarms(h.follower.Load().Status(), h.book.log.Load().Status().Disputed)
 			go h.Tell() // ends at once when there is nothing to tell
-		case <-time.After(tick):
+		case <-time.After(pace):
 		}
 	}
 }
@@ -493,6 +498,7 @@ func (h *host) alarms(st feed.Status, disputed int) {
 
 // judge says whether secrets can be used, and what helps when they cannot.
 func (h *host) judge() {
+	age := h.age() // first: what a heartbeat names arrived before it
 	st, log := h.follower.Load().Status(), h.book.log.Load()
 	reasons := map[string]string{"ledger": "", "witnesses": "", "feed": ""}
 	s := log.Status()
@@ -504,8 +510,11 @@ func (h *host) judge() {
 	if lag, _ := log.Uncosigned(); lag > custodian.Fuse || lag > patience && s.Cosigned == 0 {
 		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or have two owners run: reeve extend witness", lag.Round(time.Second), s.Reason)
 	}
-	if age := h.age(); age < 0 || age > custodian.Bound(h.Set(), "normal") {
+	if age < 0 || age > custodian.Bound(h.Set(), "normal") {
 		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or have two owners run: reeve extend feed", age.Round(time.Second), st.Err)
+	}
+	if h.caughtUp = h.caughtUp || age >= 0 && st.Taking == 0; !h.caughtUp && reasons["feed"] == "" {
+		reasons["feed"] = fmt.Sprintf("%d secrets that were handed over are being taken", st.Taking)
 	}
 	h.Rekey() // the keys that came before the news are known before it is called ready
 	for name, reason := range reasons {

@@ -114,7 +114,8 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	if v != nil && v.Ending != "" {
 		return nil // it was handed over before, and ended
 	}
-	if v == nil {
+	fresh := v == nil
+	if fresh {
 		v = &version{Lease: h.Lease, Workload: h.Workload, Origin: k.origin}
 		k.versions = slices.Insert(k.versions, 0, v)
 	} else if v.held != nil {
@@ -135,6 +136,9 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	if err := k.save(); err != nil {
 		for _, o := range rotated {
 			o.State = Active
+		}
+		if fresh && k.Source == nil { // it comes again; what a source gave is discarded
+			k.versions = slices.DeleteFunc(k.versions, func(o *version) bool { return o == v })
 		}
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
@@ -236,6 +240,29 @@ func (k *Keeper) take() error {
 		return nil
 	}
 	return k.Put(root)
+}
+
+// retake brings the newest secret that was handed over into force when it is not: its file could not be written when it came, or the record
+// changed just then.
+func (k *Keeper) retake() {
+	root := k.Root()
+	if k.Source != nil || root == nil {
+		return
+	}
+	k.mu.Lock()
+	held, v := k.shared.held.Load(), k.version(root.Lease, "")
+	missing := !k.closed && !k.resting && (held == nil || held.Version < root.Version) && (v == nil || v.Ending == "" && v.Over.IsZero())
+	k.mu.Unlock()
+	if !missing {
+		return
+	}
+	err := k.Put(root)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		k.Log.Info("what was handed over can be used now", "credential", k.Record.ID, "version", root.Version)
+	}
+	k.shared.err = err
 }
 
 // Put brings a secret that was handed over into force. The one before overlaps for as long as uses go on that began with it.

@@ -252,6 +252,7 @@ func (k *Keeper) begin(s *slot, now time.Time) *call {
 // Keep does what time brings: it fetches ahead what is in use, drops what is over, and ends at the source what nobody uses any more. It is called
 // every now and then, and does not wait.
 func (k *Keeper) Keep() {
+	k.retake()
 	now := k.Clock()
 	k.mu.Lock()
 	defer k.mu.Unlock()

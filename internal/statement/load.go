@@ -54,12 +54,31 @@ func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 	return s, nil
 }
 
-// loader is one call of Load.
+// Versions returns every set that the store has complete, verified as Load does, the oldest first: what was in force when. The newest may have
+// expired.
+func Versions(store Store, pin Pin, now time.Time) (all []*Set, err error) {
+	l := &loader{store: store, pin: pin, now: now, left: maxSets, files: map[string][]byte{}, each: func(s *Set) { all = append(all, s) }}
+	_, err = l.load(nil)
+	var e *Error
+	if errors.As(err, &e) && e.Rule == "expired" && len(all) > 0 && !now.Before(all[len(all)-1].Expires) {
+		err = nil
+	}
+	if err != nil && !errors.Is(err, ErrRefused) {
+		err = refuse("missing", "reading the store: %v", err)
+	}
+	for _, s := range all {
+		s.docs = nil
+	}
+	return all, err
+}
+
+// loader is one call of Load or Versions.
 type loader struct {
 	store Store
 	pin   Pin
 	now   time.Time
 	left  int64             // bytes that may still be read
+	each  func(*Set)        // of Versions
 	files map[string][]byte // that were read
 
 	// The newest charter accepted so far.
@@ -103,7 +122,9 @@ func (l *loader) load(prev *Set) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		s = next
+		if s = next; l.each != nil {
+			l.each(s)
+		}
 	}
 	s.docs = nil
 	return s, l.expired(top, s.Expires)

@@ -23,6 +23,7 @@ const (
 	maxFile    = 4 << 20  // one file
 	maxJSON    = 1 << 20  // one that is parsed before it is verified
 	maxSet     = 64 << 20 // all files of one set
+	maxSets    = 4 << 30  // all files of all sets, for who asks what was in force when
 	maxFiles   = 256      // in one statement
 	maxEntries = 1 << 16  // names in one folder
 	maxChain   = 1 << 12  // versions that are walked from what is trusted to what is offered

@@ -1,0 +1,86 @@
+// Package books opens what an auditor's questions are answered from: the verified copies of the ledgers, the index over them, what was in force
+// when, and the register of components.
+package books
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/logs"
+	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/verify"
+)
+
+// Where says where the books lie.
+type Where struct {
+	State string // the auditor's state directory: logs/, and index.db unless Index is set
+	Trust string // trust.json
+	Store statement.Store
+	Pin   statement.Pin
+}
+
+// Books are open books. Close ends them.
+type Books struct {
+	Trust    *verify.Trust
+	Logs     []*logs.Log
+	Index    index.Reader
+	History  *history.History
+	Register register.Reader
+	Now      time.Time
+}
+
+// Open opens the books as of now.
+func Open(w Where, now time.Time) (*Books, error) {
+	text, err := os.ReadFile(w.Trust)
+	if err != nil {
+		return nil, err
+	}
+	b := &Books{Now: now}
+	if b.Trust, err = verify.ParseTrust(text); err != nil {
+		return nil, err
+	}
+	if b.Logs, err = logs.Open(w.State, b.Trust); err != nil {
+		return nil, err
+	}
+	if b.History, err = history.Open(w.Store, w.Pin, now); err != nil {
+		return nil, err
+	}
+	b.Index, err = read(b.Logs)
+	return b, err
+}
+
+// read indexes the logs in memory.
+func read(all []*logs.Log) (*index.Memory, error) {
+	var names []index.Log
+	for _, l := range all {
+		names = append(names, index.Log{ID: l.ID, Process: l.Process, Origin: l.Checkpoint.Log.Origin})
+	}
+	m := index.NewMemory(names...)
+	for _, l := range all {
+		err := l.Raw(0, func(seq int64, raw []byte) error {
+			e, err := entry.Parse(raw)
+			if err != nil {
+				return err
+			}
+			return m.Add(e)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("indexing %s: %w", l.Checkpoint.Log.Origin, err)
+		}
+	}
+	return m, nil
+}
+
+// Close ends them.
+func (b *Books) Close() error { return nil }
+
+// At is where `reeve` finds the books of an estate's directory.
+func At(auditor, trust string, store statement.Store, pin statement.Pin) Where {
+	return Where{State: filepath.Clean(auditor), Trust: trust, Store: store, Pin: pin}
+}

@@ -22,6 +22,7 @@ type Control struct {
 	Title string              `json:"title" yaml:"title"`
 	Fails string              `json:"fails" yaml:"fails"` // when
 	Maps  map[string][]string `json:"maps" yaml:"maps"`   // ids by framework: owasp-nhi, csf2, ai-rmf, 800-63, 800-53, iso42001, soc2, owasp-agentic, owasp-mcp, …
+	Act   string              `json:"act" yaml:"act"`     // what a person does when it fails
 }
 
 // Ref points into a ledger.

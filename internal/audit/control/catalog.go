@@ -1,0 +1,66 @@
+package control
+
+import (
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Catalogue is what is judged, and what that answers in which framework.
+type Catalogue struct {
+	Frameworks []Framework `json:"frameworks" yaml:"frameworks"`
+	Controls   []Control   `json:"controls" yaml:"controls"`
+}
+
+// Framework is a public document that has controls, or names risks.
+type Framework struct {
+	ID     string            `json:"id" yaml:"id"` // as in Control.Maps
+	Title  string            `json:"title" yaml:"title"`
+	Source string            `json:"source" yaml:"source"` // URL
+	Note   string            `json:"note,omitempty" yaml:"note"`
+	Titles map[string]string `json:"titles" yaml:"titles"` // by the framework's id
+}
+
+//go:embed catalog.yaml
+var catalog []byte
+
+// Catalog reads the catalogue. Who changes it gets a copy of his own.
+func Catalog() (*Catalogue, error) {
+	c := new(Catalogue)
+	if err := yaml.UnmarshalWithOptions(catalog, c, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("reading the control catalogue: %w", err)
+	}
+	return c, nil
+}
+
+// Control returns the control of an id, or false.
+func (c *Catalogue) Control(id string) (*Control, bool) {
+	i := slices.IndexFunc(c.Controls, func(x Control) bool { return x.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return &c.Controls[i], true
+}
+
+// Framework returns the framework of an id, or false.
+func (c *Catalogue) Framework(id string) (*Framework, bool) {
+	i := slices.IndexFunc(c.Frameworks, func(x Framework) bool { return x.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return &c.Frameworks[i], true
+}
+
+// IDs are the ids of a framework that a control answers to, with those controls. Ids are sorted by their text.
+func (c *Catalogue) IDs(framework string) (ids []string, by map[string][]string) {
+	by = map[string][]string{}
+	for _, x := range c.Controls {
+		for _, id := range x.Maps[framework] {
+			by[id] = append(by[id], x.ID)
+		}
+	}
+	return slices.Sorted(maps.Keys(by)), by
+}

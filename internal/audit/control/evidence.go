@@ -1,0 +1,73 @@
+package control
+
+import "time"
+
+// Evidence is what neither the ledgers nor the statements have: what drills found, what providers saw, what was searched for, and what is
+// exempt. A nil list means that there is nothing of the kind, and what needs it is unknown.
+type Evidence struct {
+	Drills          []Drill          `json:"drills,omitempty"`
+	Reconciliations []Reconciliation `json:"reconciliations,omitempty"`
+	Discoveries     []Discovery      `json:"discoveries,omitempty"`
+	Stores          []Store          `json:"stores,omitempty"`
+	Exemptions      []Exemption      `json:"exemptions,omitempty"`
+}
+
+// Drill is the result of one scenario of a drill.
+type Drill struct {
+	Scenario string    `json:"scenario"` // S1 … S10
+	Time     time.Time `json:"time"`     // when it ended
+	Passed   bool      `json:"passed"`
+	Found    int       `json:"found"` // secrets in an attacker's hands, or calls that he may not make and that succeeded
+	Detail   string    `json:"detail,omitempty"`
+	// Seconds from the attack's first step until it was stopped, where the scenario has that; 0 where it was not stopped, or is not about that.
+	Seconds float64 `json:"seconds,omitempty"`
+	Record  string  `json:"record,omitempty"` // hex SHA-256 of the document, as the ledger has it
+	Refs    []Ref   `json:"refs,omitempty"`
+}
+
+// Reconciliation is what comes of holding a provider's own record of a credential's uses against the ledgers.
+type Reconciliation struct {
+	Credential string    `json:"credential"`
+	Source     string    `json:"source"` // of the provider's record, such as openai-usage
+	From       time.Time `json:"from"`
+	To         time.Time `json:"to"`
+	Provider   int64     `json:"provider"` // uses that the provider has
+	Ledger     int64     `json:"ledger"`   // and that the ledgers have
+	Strays     int64     `json:"strays"`   // uses that only the provider has
+	Detail     string    `json:"detail,omitempty"`
+	Record     string    `json:"record,omitempty"`
+}
+
+// Discovery is one search for gateways and keys outside the register.
+type Discovery struct {
+	Where  string    `json:"where"` // what was searched
+	Time   time.Time `json:"time"`
+	Found  []Found   `json:"found"`
+	Record string    `json:"record,omitempty"`
+}
+
+// Found is a gateway, or a configuration that holds keys.
+type Found struct {
+	Component string `json:"component"` // id, as it would stand in the register
+	What      string `json:"what,omitempty"`
+	Place     string `json:"place,omitempty"`
+}
+
+// Store is who may read a credential in the store that it comes from, as that store says.
+type Store struct {
+	Credential string    `json:"credential"`
+	Time       time.Time `json:"time"`
+	Readers    []string  `json:"readers"` // custodian ids; anything else is wider than the custody statement
+	Record     string    `json:"record,omitempty"`
+}
+
+// Exemption is a signed record that says that a control need not hold for a subject until a date.
+type Exemption struct {
+	Control  string    `json:"control"`           // RV-01 …
+	Subject  string    `json:"subject,omitempty"` // as in Finding; empty for all of them
+	From     time.Time `json:"from"`
+	Until    time.Time `json:"until"`
+	Approver string    `json:"approver"` // person id
+	Reason   string    `json:"reason"`
+	Record   string    `json:"record,omitempty"`
+}

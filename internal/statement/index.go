@@ -72,7 +72,7 @@ func (s *Set) Owner(credential string, t time.Time) (*Person, bool) {
 	if !ok {
 		return nil, false
 	}
-	p := s.Charter.acting(c.Owner, t)
+	p := s.Charter.Acting(c.Owner, t)
 	return p, p != nil
 }
 
@@ -142,7 +142,7 @@ func (s *Set) Route(gateway, custodian, credential string, t time.Time) string {
 		return "custodian_not_named"
 	}
 	for _, id := range []string{g.Owners.Policy, g.Owners.Operations, g.Owners.Lifecycle} {
-		if s.Charter.acting(id, t) == nil {
+		if s.Charter.Acting(id, t) == nil {
 			return "orphaned_gateway"
 		}
 	}

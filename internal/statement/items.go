@@ -255,7 +255,7 @@ func (s *Set) Signers(o Owner, t time.Time) (people []string) {
 		}
 		return people
 	}
-	p := c.acting(o.Person, t)
+	p := c.Acting(o.Person, t)
 	var units []string // any
 	if o.Unit != "" {
 		units = []string{o.Unit}

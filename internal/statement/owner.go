@@ -25,8 +25,8 @@ func (c *Charter) person(id string) *Person {
 	return nil
 }
 
-// acting returns who stands for the person at t: he himself while he is live, else his first live deputy, else nil.
-func (c *Charter) acting(id string, t time.Time) *Person {
+// Acting returns who stands for the person at t: he himself while he is live, else his first live deputy, else nil.
+func (c *Charter) Acting(id string, t time.Time) *Person {
 	p := c.person(id)
 	if p == nil || p.Live(t) {
 		return p
@@ -55,7 +55,7 @@ func (c *Charter) holds(person string, r role, t time.Time) bool {
 		list = c.Roles.Units[r.unit].Lifecycle
 	}
 	return slices.ContainsFunc(list, func(id string) bool {
-		p := c.acting(id, t)
+		p := c.Acting(id, t)
 		return p != nil && p.ID == person
 	})
 }

@@ -51,6 +51,7 @@ func Open(w Where, now time.Time) (*Books, error) {
 	if b.History, err = history.Open(w.Store, w.Pin, now); err != nil {
 		return nil, err
 	}
+	b.Register = register.New(b.History, nil)
 	b.Index, err = read(b.Logs)
 	return b, err
 }

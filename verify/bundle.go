@@ -16,8 +16,8 @@ import (
 
 // Bundle is a self-contained proof of one entry: what 'reeve receipt get' writes. docs/formats/receipt.md describes it.
 type Bundle struct {
-	V          int     `json:"v"` // 1
-	Receipt    string  `json:"receipt"`
+	V          int     `json:"v"`                 // 1
+	Receipt    string  `json:"receipt,omitempty"` // empty when it was made from a copy of the log, without the promise
 	Leaf       Proven  `json:"leaf"`
 	Outcome    *Proven `json:"outcome,omitempty"` // of an intent, if it was in the tree
 	Checkpoint string  `json:"checkpoint"`        // with cosignatures
@@ -78,22 +78,12 @@ func (t *Trust) Bundle(raw []byte) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, l, err := t.Receipt(b.Receipt)
-	if err != nil {
-		return nil, err
-	}
 	c, err := t.Checkpoint([]byte(b.Checkpoint))
 	if err != nil {
 		return nil, err
 	}
-	if c.Log.Origin != l.Origin {
-		return nil, fails("the receipt is of %s, the checkpoint of %s", l.Origin, c.Log.Origin)
-	}
-	e, err := b.Leaf.check(c, r.Seq)
+	e, err := t.leaf(b, c)
 	if err != nil {
-		return nil, err
-	}
-	if err := matches(r, []byte(b.Leaf.Entry), e); err != nil {
 		return nil, err
 	}
 	res := t.result(c, e, b.Leaf.Entry)
@@ -115,6 +105,29 @@ func (t *Trust) Bundle(raw []byte) (*Result, error) {
 	}
 	res.Outcome = b.Outcome.Entry
 	return res, nil
+}
+
+// leaf verifies the bundle's entry in its checkpoint, and that it is what its receipt, if it has one, promised.
+func (t *Trust) leaf(b *Bundle, c *Checkpoint) (*entry.Entry, error) {
+	if b.Receipt == "" {
+		e, err := entry.Parse([]byte(b.Leaf.Entry))
+		if err != nil {
+			return nil, fails("entry: %w", err)
+		}
+		return b.Leaf.check(c, e.Seq)
+	}
+	r, l, err := t.Receipt(b.Receipt)
+	if err != nil {
+		return nil, err
+	}
+	if c.Log.Origin != l.Origin {
+		return nil, fails("the receipt is of %s, the checkpoint of %s", l.Origin, c.Log.Origin)
+	}
+	e, err := b.Leaf.check(c, r.Seq)
+	if err != nil {
+		return nil, err
+	}
+	return e, matches(r, []byte(b.Leaf.Entry), e)
 }
 
 func isOutcome(o, intent *entry.Entry) bool {
@@ -199,7 +212,7 @@ func (t *Trust) Collect(dir fs.FS, receipt string) (*Bundle, error) {
 		return nil, undecided("the newest cosigned checkpoint of %s has %d entries, the receipt is for number %d", l.Origin, c.N, r.Seq)
 	}
 	b := &Bundle{V: 1, Receipt: receipt, Checkpoint: string(c.Raw)}
-	leaf, err := d.prove(c, r.Seq, &b.Leaf)
+	leaf, err := d.prove(c, c, r.Seq, &b.Leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -214,13 +227,37 @@ func (t *Trust) Collect(dir fs.FS, receipt string) (*Bundle, error) {
 		return b, err
 	}
 	b.Outcome = new(Proven)
-	_, err = d.prove(c, seq, b.Outcome)
+	_, err = d.prove(c, c, seq, b.Outcome)
 	return b, err
 }
 
-// prove fills p with entry seq and its proof.
-func (d published) prove(c *Checkpoint, seq int64, p *Proven) (*entry.Entry, error) {
-	raw, err := d.entry(seq, c.N)
+// Prove makes a bundle of one entry, and of its outcome unless that is -1, from a folder that holds one log alone, as the auditor keeps its
+// copies: without a receipt, in the cosigned checkpoint where that reaches so far and in the signed one otherwise.
+func (t *Trust) Prove(dir fs.FS, seq, outcome int64) (*Bundle, error) {
+	d := published{dir}
+	c, err := d.checkpoint(t, cosignedFile) // first: the signed one is the newer
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	newest, err := d.checkpoint(t, signedFile)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil || max(seq, outcome) >= c.N || c.Log.Origin != newest.Log.Origin {
+		c = newest
+	}
+	b := &Bundle{V: 1, Checkpoint: string(c.Raw)}
+	if _, err := d.prove(c, newest, seq, &b.Leaf); err != nil || outcome < 0 {
+		return b, err
+	}
+	b.Outcome = new(Proven)
+	_, err = d.prove(c, newest, outcome, b.Outcome)
+	return b, err
+}
+
+// prove fills p with entry seq and its proof in c, read from the tiles of newest: c or a checkpoint that extends it.
+func (d published) prove(c, newest *Checkpoint, seq int64, p *Proven) (*entry.Entry, error) {
+	raw, err := d.entry(seq, newest.N)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +265,7 @@ func (d published) prove(c *Checkpoint, seq int64, p *Proven) (*entry.Entry, err
 	if err != nil {
 		return nil, fails("entry %d: %w", seq, err)
 	}
-	proof, err := tlog.ProveRecord(c.N, seq, d.hashes(c.Tree))
+	proof, err := tlog.ProveRecord(c.N, seq, d.hashes(newest.Tree))
 	if err != nil {
 		return nil, fails("entry %d: %w", seq, err)
 	}

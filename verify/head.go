@@ -52,7 +52,7 @@ func (c *Checkpoint) Entries(dir fs.FS, from int64, count int) ([]string, error)
 	var all []string
 	for seq := max(from, 0); seq < c.N && len(all) < count; seq++ {
 		var p Proven
-		if _, err := d.prove(c, seq, &p); err != nil {
+		if _, err := d.prove(c, c, seq, &p); err != nil {
 			return all, err
 		}
 		all = append(all, p.Entry)

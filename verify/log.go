@@ -483,7 +483,7 @@ func (t *Trust) Published(dir fs.FS, receipt string) (*Result, error) {
 			continue
 		}
 		p := new(Proven)
-		e, err := d.prove(c, r.Seq, p)
+		e, err := d.prove(c, c, r.Seq, p)
 		if err != nil {
 			return nil, err
 		}

@@ -47,13 +47,13 @@ func parsePath(p string) (level int, n int64, width int, ok bool) {
 	return t.L, t.N, t.W, true
 }
 
-// tile reads the first width hashes of a tile, from the partial tile of that width or the full one.
+// tile reads the first width hashes of a tile, from the partial tile of that width, a wider one or the full one.
 func (d published) tile(level int, n int64, width int) ([]byte, error) {
 	b, err := d.either(level, n, width)
 	if err != nil {
 		return nil, err
 	}
-	if len(b) != tileWidth*tlog.HashSize && len(b) != width*tlog.HashSize {
+	if len(b)%tlog.HashSize != 0 || len(b) > tileWidth*tlog.HashSize || len(b) < width*tlog.HashSize {
 		return nil, fails("tile %s has %d bytes", tilePath(level, n, width), len(b))
 	}
 	return b[:width*tlog.HashSize], nil
@@ -69,16 +69,26 @@ func (d published) bundle(n int64, count int) ([][]byte, error) {
 	if err != nil {
 		return nil, fails("%s: %w", tilePath(-1, n, count), err)
 	}
-	if len(entries) != count && len(entries) != tileWidth {
+	if len(entries) < count {
 		return nil, fails("%s has %d entries", tilePath(-1, n, count), len(entries))
 	}
 	return entries[:count], nil
 }
 
+// either reads the tile of a width, the full one, or a wider partial one: a log that is written takes narrower ones away.
 func (d published) either(level int, n int64, width int) ([]byte, error) {
 	b, err := d.read(tilePath(level, n, width))
+	full := tilePath(level, n, tileWidth)
 	if errors.Is(err, fs.ErrNotExist) && width < tileWidth {
-		b, err = d.read(tilePath(level, n, tileWidth))
+		b, err = d.read(full)
+	}
+	if errors.Is(err, fs.ErrNotExist) && width < tileWidth {
+		others, _ := fs.ReadDir(d.FS, full+".p")
+		for _, o := range others {
+			if w, e := strconv.Atoi(o.Name()); e == nil && w > width && w < tileWidth && errors.Is(err, fs.ErrNotExist) {
+				b, err = d.read(tilePath(level, n, w))
+			}
+		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fails("%w", err) // the checkpoint says that it is there

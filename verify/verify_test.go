@@ -387,3 +387,50 @@ func FuzzTrust(f *testing.F) {
 		}
 	})
 }
+
+// TestProve makes bundles without receipts, from the log's folder alone, in a checkpoint that is older than the tiles.
+func TestProve(t *testing.T) {
+	w := newCosigner(t, "w1")
+	l := newLog(t, 300, w)
+	l.Close()
+	kept, err := l.trust.Directory(l.dir(), verify.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.away = true
+	l.open(t) // goes on without cosignatures
+	l.add(t, 30)
+	l.Close()
+	size := kept.Logs[0].Size
+	for _, c := range []struct {
+		seq, outcome int64
+		level        verify.Level
+	}{{0, 1, verify.Cosigned}, {size - 1, -1, verify.Cosigned}, {size + 3, -1, verify.Included}, {size - 1, size + 3, 0}} {
+		b, err := l.trust.Prove(l.dir(), c.seq, c.outcome)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.trust.Bundle(b.Encode())
+		if c.level == 0 {
+			if !errors.Is(err, verify.ErrDoesNotHold) {
+				t.Errorf("another entry's outcome: %+v, %v", r, err)
+			}
+			continue
+		}
+		if err != nil || r.Level != c.level || r.Seq != c.seq || b.Receipt != "" || (r.Outcome != "") != (c.outcome >= 0) {
+			t.Errorf("%+v: %+v, %v", c, r, err)
+		}
+	}
+	b, err := l.trust.Prove(l.dir(), 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := b.Encode()
+	for j := range raw {
+		raw[j] ^= 1
+		if r, err := l.trust.Bundle(raw); err == nil && r.Level == verify.Cosigned {
+			t.Errorf("byte %d (%q) flipped: still holds", j, raw[max(0, j-10):j+1])
+		}
+		raw[j] ^= 1
+	}
+}

@@ -10,6 +10,7 @@ type Evidence struct {
 	Discoveries     []Discovery      `json:"discoveries,omitempty"`
 	Stores          []Store          `json:"stores,omitempty"`
 	Exemptions      []Exemption      `json:"exemptions,omitempty"`
+	Incidents       []Incident       `json:"incidents,omitempty"`
 }
 
 // Drill is the result of one scenario of a drill.
@@ -70,4 +71,13 @@ type Exemption struct {
 	Approver string    `json:"approver"` // person id
 	Reason   string    `json:"reason"`
 	Record   string    `json:"record,omitempty"`
+}
+
+// Incident is how long an incident's questions took.
+type Incident struct {
+	ID         string    `json:"id"`
+	Opened     time.Time `json:"opened"`
+	Attributed time.Time `json:"attributed,omitzero"` // when everyone accountable was named
+	Contained  time.Time `json:"contained,omitzero"`
+	Record     string    `json:"record,omitempty"`
 }

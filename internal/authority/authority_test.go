@@ -914,3 +914,61 @@ func TestRefusalsAreTogether(t *testing.T) {
 		t.Errorf("%d entries in a second", len(got))
 	}
 }
+
+// Evidence is entered once, and published to nobody: not in the journal's records, not in the sum, not to followers.
+func TestEvidence(t *testing.T) {
+	state := t.TempDir()
+	r := newRig(t, estatetest.New(t), state)
+	_, h := r.follow(t, "c1")
+	h.want(t, "set 1", "workload-key", "workload-key")
+	before := r.Status()
+	file := r.record(t, "evidence", statement.Evidence{Estate: "demo", Kind: "drill", Subject: "S1", SHA256: strings.Repeat("ab", 32), Created: r.Now}, r.Bea)
+	for range 2 {
+		if status, body := r.post(t, "/v1/records", file); status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	env, _, err := feed.ParseRecord(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := env.ID()
+	r.book.mu.Lock()
+	var attested []entry.Entry
+	for _, e := range r.book.entries {
+		if e.Type == entry.Attest {
+			attested = append(attested, e)
+		}
+	}
+	r.book.mu.Unlock()
+	if len(attested) != 1 || attested[0].Reason != "drill" || attested[0].Record != hex.EncodeToString(id[:]) || !slices.Equal(attested[0].Actor, []string{"bea"}) {
+		t.Errorf("entered %+v", attested)
+	}
+	if after := r.Status(); after.Records != before.Records || after.Sum != before.Sum {
+		t.Errorf("%d records before, %d after", before.Records, after.Records)
+	}
+	if status, _ := r.post(t, "/v1/records", r.revocation(t, 1)); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	h.want(t, "revocation") // and nothing before it
+	r.resign()
+	again := newRig(t, r.Estate, state)
+	if status, body := again.post(t, "/v1/records", file); status != http.StatusOK || strings.Contains(again.book.types(), "attest") {
+		t.Errorf("after a start: %d %s, entered %s", status, body, again.book.types())
+	}
+	stranger, err := estate.NewSigner("bea")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string][]byte{
+		"a stranger": r.record(t, "evidence", statement.Evidence{Estate: "demo", Kind: "drill", Subject: "S2", SHA256: strings.Repeat("ab", 32), Created: r.Now}, stranger),
+		"no hash":    r.record(t, "evidence", statement.Evidence{Estate: "demo", Kind: "drill", Subject: "S1", SHA256: "ab", Created: r.Now}, r.Bea),
+		"no kind":    r.record(t, "evidence", statement.Evidence{Estate: "demo", Kind: "a\nb", Subject: "S1", SHA256: strings.Repeat("ab", 32), Created: r.Now}, r.Bea),
+		"later":      r.record(t, "evidence", statement.Evidence{Estate: "demo", Kind: "drill", Subject: "S1", SHA256: strings.Repeat("ab", 32), Created: r.Now.Add(time.Hour)}, r.Bea),
+		"of another": r.record(t, "evidence", statement.Evidence{Estate: "other", Kind: "drill", Subject: "S1", SHA256: strings.Repeat("ab", 32), Created: r.Now}, r.Bea),
+	} {
+		if status, _ := r.post(t, "/v1/records", bad); status != http.StatusForbidden {
+			t.Errorf("%s: %d", name, status)
+		}
+	}
+}

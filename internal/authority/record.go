@@ -48,6 +48,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	if set == nil {
 		return nil, ErrNoSet
 	}
+	if kind == "evidence" && a.entered[sum] { // all that there is to do with it
+		return new(record), nil
+	}
 	if channel != "folder" {
 		if err := set.Admit(env); err != nil {
 			return nil, err
@@ -74,11 +77,11 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		r.custodian, r.path, r.sealed, r.of = custodian, feed.SealedPath(h), h.SHA256, h
 	}
 	e := describe(set, v)
-	closing := e.Type == entry.Revoke
-	if !closing && a.Status().Records >= feed.MaxRecords {
+	closing, evidence := e.Type == entry.Revoke, e.Type == entry.Attest
+	if !closing && !evidence && a.Status().Records >= feed.MaxRecords {
 		return nil, fmt.Errorf("the estate has %d records, which is the limit for what closes nothing: %w", feed.MaxRecords, feed.ErrFrame)
 	}
-	if channel != "folder" {
+	if channel != "folder" && !evidence {
 		left, err := a.keep(r, frame, sum, closing)
 		if err != nil {
 			return nil, err
@@ -89,7 +92,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	}
 	e.Estate, e.Proof = hex.EncodeToString(set.LockHash[:]), channel
 	e.Record = hex.EncodeToString(sum[:])
-	e.Reason = kind + " sha256:" + e.Record
+	if !evidence {
+		e.Reason = kind + " sha256:" + e.Record
+	}
 	e.Actor = signers(&set.Charter, env)
 	if r, ok := v.(*statement.Revocation); ok && len(e.Actor) == 0 { // an authority that closes a token
 		e.Actor = []string{r.Signer}
@@ -103,7 +108,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	a.mu.Lock()
 	a.records[sum] = r
 	var over []id
-	if r.custodian == "" {
+	if evidence { // it is for the ledger, and published to nobody
+		r.line = nil
+	} else if r.custodian == "" {
 		a.sums.Add(sha256.Sum256(frame.Record))
 	} else {
 		a.handed[r.path] = r.sealed
@@ -233,6 +240,8 @@ func describe(set *statement.Set, v any) *entry.Entry {
 		_, unit, _ = set.Credential(v.Credential)
 	case *statement.Review:
 		e.Type = entry.BreakGlass
+	case *statement.Evidence:
+		e.Type, e.Reason = entry.Attest, v.Kind
 	case *statement.Extension:
 		e.Type = entry.BreakGlass
 	default:

@@ -59,7 +59,7 @@ func (d Dir) WriteRecord(name string, env *statement.Envelope) error {
 
 // Kind is the kind of record in an envelope, or empty.
 func Kind(env *statement.Envelope) string {
-	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement", "recovery", "break-glass", "break-glass-review"} {
+	for _, kind := range []string{"workload-key", "revocation", "handover", "extension", "retirement", "recovery", "break-glass", "break-glass-review", "evidence"} {
 		if env.PayloadType == statement.RecordType(kind) {
 			return kind
 		}
@@ -442,6 +442,8 @@ func Take(set *statement.Set, env *statement.Envelope, now time.Time) (err error
 		_, _, err = set.OpenBreakGlass(env, now)
 	case "break-glass-review":
 		_, _, err = set.OpenReview(env, now)
+	case "evidence":
+		_, _, err = set.OpenEvidence(env, now)
 	case "extension":
 		var x statement.Extension
 		if err = json.Unmarshal(env.Payload, &x); err == nil {

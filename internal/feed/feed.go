@@ -150,6 +150,8 @@ func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Tim
 		record, _, err = set.OpenBreakGlass(env, now)
 	case "break-glass-review":
 		record, _, err = set.OpenReview(env, now)
+	case "evidence":
+		record, _, err = set.OpenEvidence(env, now)
 	case "extension":
 		record, err = set.OpenExtension(env, to.Custodian, now)
 	case "handover":

@@ -662,6 +662,12 @@ func TestFolder(t *testing.T) {
 	if err := s.Dir.WriteRecord("research-openai-1-c1", env); err != nil {
 		t.Fatal(err)
 	}
+	if env, err = estate.Seal("evidence", statement.Evidence{Estate: s.Set.Charter.Estate, Kind: "drill", Subject: "S1", SHA256: hand.SHA256, Created: s.Now}, s.Ada); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Dir.WriteRecord("drill", env); err != nil { // which is no follower's business
+		t.Fatal(err)
+	}
 	f := follow(t, cfg)
 	await(t, "the folder", func() bool { return f.Age() != Unknown })
 	await(t, "the handover", func() bool { return slices.Contains(h.list(), "handover ciphertext") })

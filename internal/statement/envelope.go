@@ -32,7 +32,7 @@ func ParseSignatures(data []byte) (sigs []Signature, err error) {
 }
 
 // RecordType is the DSSE payload type of a kind of record: workload-key, revocation, handover, extension, retirement, recovery,
-// break-glass or break-glass-review.
+// break-glass, break-glass-review or evidence.
 func RecordType(kind string) string { return "application/vnd.reeve." + kind + "+json" }
 
 // record is what the types of record have in common.

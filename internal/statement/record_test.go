@@ -28,6 +28,8 @@ func open(s *statement.Set, env *statement.Envelope, now time.Time) (err error) 
 		_, err = s.OpenExtension(env, "c1", now)
 	case "retirement":
 		_, err = s.OpenRetirement(env, now)
+	case "evidence":
+		_, _, err = s.OpenEvidence(env, now)
 	default:
 		err = errors.New("no kind")
 	}
@@ -91,6 +93,13 @@ func TestRecords(t *testing.T) {
 			f(&r)
 		}
 		return r
+	}
+	evidence := func(f func(*statement.Evidence)) statement.Evidence {
+		x := statement.Evidence{Estate: "demo", Kind: "drill", Subject: "S1", SHA256: sum, Created: now}
+		if f != nil {
+			f(&x)
+		}
+		return x
 	}
 	by := func(s ...*estate.Signer) []*estate.Signer { return s }
 	for _, c := range []struct {
@@ -194,6 +203,16 @@ func TestRecords(t *testing.T) {
 		{"extension of something else", "value", "extension", extension(func(x *statement.Extension) { x.What = "lock" }), by(e.Ada, e.Cora), time.Time{}},
 		{"extension for another custodian", "value", "extension", extension(func(x *statement.Extension) { x.Custodian = "c2" }), by(e.Ada, e.Cora), time.Time{}},
 		{"extension without reason", "value", "extension", extension(func(x *statement.Extension) { x.Reason = " " }), by(e.Ada, e.Cora), time.Time{}},
+
+		{"evidence by anybody who is live", "", "evidence", evidence(nil), by(dan), time.Time{}},
+		{"evidence by a stranger", "signature", "evidence", evidence(nil), by(stranger), time.Time{}},
+		{"evidence by one whose attestation had run out", "right", "evidence", evidence(func(x *statement.Evidence) { x.Created = now.Add(60 * 24 * time.Hour) }), by(dan), now.Add(60 * 24 * time.Hour)},
+		{"evidence of no kind", "value", "evidence", evidence(func(x *statement.Evidence) { x.Kind = "" }), by(dan), time.Time{}},
+		{"evidence of a kind with a line", "value", "evidence", evidence(func(x *statement.Evidence) { x.Kind = "a\nb" }), by(dan), time.Time{}},
+		{"evidence about nothing", "value", "evidence", evidence(func(x *statement.Evidence) { x.Subject = " " }), by(dan), time.Time{}},
+		{"evidence without hash", "value", "evidence", evidence(func(x *statement.Evidence) { x.SHA256 = "ab" }), by(dan), time.Time{}},
+		{"evidence from the future", "value", "evidence", evidence(func(x *statement.Evidence) { x.Created = now.Add(6 * time.Minute) }), by(dan), time.Time{}},
+		{"evidence of another estate", "value", "evidence", evidence(func(x *statement.Evidence) { x.Estate = "other" }), by(dan), time.Time{}},
 
 		{"retirement", "", "retirement", retirement(nil), by(e.Bea, e.Cora), time.Time{}},
 		{"retirement by one", "right", "retirement", retirement(nil), by(e.Bea), time.Time{}},

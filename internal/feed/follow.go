@@ -241,7 +241,7 @@ func (f *Follower) run(ctx context.Context, attempt func(context.Context) error)
 		case f.newest.Load() != before:
 			pause = backoff / 16
 		default:
-			pause = min(max(2*pause, backoff/16), most)
+			pause = min(max(2*pause, backoff/64), most)
 		}
 		f.at = (f.at + 1) % max(len(f.cfg.URLs), 1)
 		select {

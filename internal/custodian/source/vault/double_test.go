@@ -21,7 +21,7 @@ const (
 
 // double is a Vault as its documents describe it (developer.hashicorp.com/vault/api-docs: auth/approle, auth/jwt, auth/kubernetes, auth/token,
 // secret/kv/kv-v2, secret/databases, system/audit, system/leases, system/wrapping-lookup, system/wrapping-unwrap), with the bytes that the
-// real server answers. What those do not describe it refuses, and TestRealVault holds it against the real one.
+// real server answers. What those do not describe it refuses, and TestRealOpenBao holds it against the real one.
 type double struct {
 	namespace string
 	jwt       string
@@ -225,7 +225,7 @@ func (d *double) answer(w http.ResponseWriter, lease string, seconds int64, data
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-	fmt.Fprintf(w, `{"request_id":"c571ce30-223d-f676-88cf-e7c2b5b5ea77","lease_id":%q,"renewable":%v,"lease_duration":%d,"data":%s,"wrap_info":null,"warnings":null,"auth":%s,"mount_type":""}`+"\n",
+	fmt.Fprintf(w, `{"request_id":"c571ce30-223d-f676-88cf-e7c2b5b5ea77","lease_id":%q,"renewable":%v,"lease_duration":%d,"data":%s,"wrap_info":null,"warnings":null,"auth":%s}`+"\n",
 		lease, lease != "" && !d.fixed, seconds, data, auth)
 }
 

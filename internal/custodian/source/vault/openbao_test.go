@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -41,7 +42,7 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-// server is a real Vault with a PostgreSQL behind it.
+// server is a real OpenBao with a PostgreSQL behind it.
 type server struct {
 	url, root, ca string
 	client        *http.Client
@@ -49,36 +50,87 @@ type server struct {
 	log           string // the audit log
 }
 
-// startVault builds and starts the server of e2e/vault; it ends with the test.
-func startVault(t *testing.T) *server {
+// startBao starts a server with its storage in memory, and unseals it; it ends with the test.
+func startBao(t *testing.T) *server {
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "server"), "./server")
-	build.Dir = filepath.Join("..", "..", "..", "..", "e2e", "vault")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the server: %v\n%s", err, out)
-	}
 	s := &server{log: filepath.Join(dir, "audit.log")}
 	s.certify(t, dir)
-	cmd := exec.Command(filepath.Join(dir, "server"), "-cert", filepath.Join(dir, "cert.pem"), "-key", filepath.Join(dir, "key.pem"))
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		in.Close()
-		cmd.Wait()
-	})
-	var where struct{ URL, Token string }
-	must(t, json.NewDecoder(out).Decode(&where))
-	s.url, s.root = where.URL, where.Token
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(s.ca))
 	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "example.com"}}}
 	t.Cleanup(s.client.CloseIdleConnections)
+	for try := 1; !s.start(t, dir); try++ {
+		if try == 5 {
+			t.Fatal("five ports in a row were taken by others meanwhile")
+		}
+	}
+	var made struct {
+		Keys  []string
+		Token string `json:"root_token"`
+	}
+	must(t, json.Unmarshal(s.admin(t, "sys/init", `{"secret_shares":1,"secret_threshold":1}`), &made))
+	s.root = made.Token
+	s.admin(t, "sys/unseal", `{"key":`+quote(made.Keys[0])+`}`)
+	if !eventually(func() bool { status, _ := s.do(t, "GET", "sys/health", "", ""); return status == 200 }) {
+		t.Fatal("the server does not become active")
+	}
 	s.setUp(t)
 	return s
+}
+
+// start starts the server on a port that was free just now, and reports whether it listens there.
+func (s *server) start(t *testing.T, dir string) bool {
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		return l.Addr().String()
+	}
+	at := free()
+	s.url = "https://" + at
+	config := filepath.Join(dir, "bao.hcl")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, `
+storage "inmem" {}
+listener "tcp" {
+  address         = %q
+  cluster_address = %q
+  tls_cert_file   = %q
+  tls_key_file    = %q
+}
+api_addr = %q
+unsafe_allow_api_audit_creation = true
+`, at, free(), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), s.url), 0o600))
+	cmd := exec.Command("bao", "server", "-config", config, "-log-level", "error")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	stop := func() {
+		cmd.Process.Kill()
+		<-ended
+	}
+	for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-ended:
+			if strings.Contains(said.String(), "address already in use") {
+				return false
+			}
+			t.Fatalf("the server ended: %s", said.String())
+		default:
+		}
+		if resp, err := s.client.Get(s.url + "/v1/sys/seal-status"); err == nil {
+			resp.Body.Close()
+			t.Cleanup(stop)
+			return true
+		}
+	}
+	stop()
+	t.Fatalf("the server does not answer: %s", said.String())
+	return false
 }
 
 // certify makes the listener's certificate: for the address, and for the name by which the conformance suite calls its double.
@@ -86,7 +138,7 @@ func (s *server) certify(t *testing.T, dir string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vault of the tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "openbao of the tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		DNSNames: []string{"example.com"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
@@ -229,9 +281,9 @@ func (s *server) audited(t *testing.T) map[string]int {
 	return n
 }
 
-func TestRealVault(t *testing.T) {
-	need.Real(t, "postgres")
-	s := startVault(t)
+func TestRealOpenBao(t *testing.T) {
+	need.Real(t, "postgres", "bao")
+	s := startBao(t)
 	audited := func(c statement.Credential) statement.Credential {
 		delete(c.From.Parameters, "audit")
 		return c
@@ -271,11 +323,11 @@ func TestRealVault(t *testing.T) {
 			t.Error("the source is closed, and what it leased lives on")
 		}
 		after := s.audited(t)
-		for path, want := range map[string]int{
+		for call, want := range map[string]int{
 			"update auth/approle/login": 1, "read sys/audit": 1, "read database/creds/readonly": 2, "update sys/leases/renew": 2, "update sys/leases/revoke": 2, "update auth/token/revoke-self": 1,
 		} {
-			if got := after[path] - before[path]; got != want {
-				t.Errorf("the audit log has %d times %s, want %d", got, path, want)
+			if got := after[call] - before[call]; got != want {
+				t.Errorf("the audit log has %d times %s, want %d", got, call, want)
 			}
 		}
 	})
@@ -401,6 +453,34 @@ func TestRealVault(t *testing.T) {
 		here.cfg.Tokens = tokens
 		if got := here.fetch(t, here.open(t)); got.Value.Empty() {
 			t.Error("no secret")
+		}
+	})
+
+	t.Run("within a namespace", func(t *testing.T) {
+		for _, at := range []string{"team-a", "team-a/prod"} {
+			parent, name := path.Split(at)
+			s.admin(t, "sys/namespaces/"+name, "{}", "X-Vault-Namespace", strings.TrimSuffix(parent, "/"))
+		}
+		in := []string{"X-Vault-Namespace", "team-a/prod"}
+		s.admin(t, "sys/mounts/secret", `{"type":"kv","options":{"version":"2"}}`, in...)
+		s.admin(t, "sys/policies/acl/reeve", `{"policy":`+quote(policy)+`}`, in...)
+		s.admin(t, "sys/auth/approle", `{"type":"approle"}`, in...)
+		s.admin(t, "auth/approle/role/reeve", `{"token_policies":["reeve"],"token_ttl":"20m","token_max_ttl":"1h"}`, in...)
+		s.admin(t, "auth/approle/role/reeve/role-id", `{"role_id":"`+roleID+`"}`, in...)
+		s.admin(t, "auth/approle/role/reeve/custom-secret-id", `{"secret_id":"`+secretID+`"}`, in...)
+		if !eventually(func() bool {
+			status, _ := s.do(t, "POST", "secret/data/openai", s.root, `{"data":{"key":"key-of-the-namespace"}}`, in...)
+			return status == 200
+		}) {
+			t.Fatal("kv in the namespace does not take a secret")
+		}
+		here := site(t, secretID, record(s.url, "secret/data/openai", "engine", "kv2", "field", "key", "login", "approle", "role", roleID, "namespace", "team-a/prod"))
+		if got := here.fetch(t, here.open(t)); !got.Value.Equal([]byte("key-of-the-namespace")) {
+			t.Errorf("%+v", got)
+		}
+		here.cfg.Record.From.Parameters["namespace"] = "team-a"
+		if _, err := here.open(t).Fetch(ctx, here.durable, source.Ask{}); !errors.Is(err, source.ErrRefused) {
+			t.Errorf("another namespace: %v", err)
 		}
 	})
 

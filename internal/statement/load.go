@@ -429,7 +429,7 @@ func (l *loader) readStatements(s, before *Set) (map[string]*signed, error) {
 			s.Expires = g.Expires
 		}
 	}
-	return all, s.assemble(files, l.parsed)
+	return all, s.assemble(files, l.parsed, before)
 }
 
 // accept checks one statement's history, times and signatures. was is the version that the lock before bound.

@@ -46,56 +46,73 @@ func Check(files map[string]Files) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{Charter: *c}
-	if err := s.assemble(files, d); err != nil {
+	if err := s.assemble(files, d, nil); err != nil {
 		return nil, err
 	}
 	s.docs = nil
 	return s, nil
 }
 
-// assemble parses what the charter wants besides itself, checks it, and indexes the set.
-func (s *Set) assemble(files map[string]Files, charter *document) (err error) {
+// assemble parses what the charter wants besides itself, checks it, and indexes the set. What the lock of the set before binds too was
+// parsed for that one, and is only checked again.
+func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (err error) {
 	c := &s.Charter
 	s.docs = map[string]*document{"charter": charter}
 	s.Policies, s.Cedar, s.Custody = map[string]*PolicyStatement{}, map[string]map[string][]byte{}, map[string]*CustodyStatement{}
-	read := func(name, file string, v any, check func(*document) error) error {
-		f, ok := files[name]
-		if !ok {
-			return refuse("missing", "the charter has %s, and there are no files for it", name)
-		}
-		d, err := parse(path.Join(f.Dir, file), f.Bytes[file], v)
-		if err != nil {
-			return err
-		}
-		s.docs[name] = d
-		return check(d)
-	}
 	if charter.cedar(c.Cedar, files["charter"].Bytes); charter.err != nil {
 		return charter.err
 	}
 	s.Forbids = maps.Clone(files["charter"].Bytes)
 	delete(s.Forbids, "charter.yaml")
 	for _, u := range c.Units {
-		cu := new(CustodyStatement)
-		if err := read("custody-"+u.ID, "custody.yaml", cu, func(d *document) error { return checkCustody(cu, u.ID, c, d) }); err != nil {
+		cu, d, err := read[CustodyStatement](s, before, files, "custody-"+u.ID, "custody.yaml")
+		if err == nil {
+			err = checkCustody(cu, u.ID, c, d)
+		}
+		if err != nil {
 			return err
 		}
 		s.Custody[u.ID] = cu
 	}
 	for _, u := range c.Units {
-		p, f := new(PolicyStatement), files["policy-"+u.ID].Bytes
-		if err := read("policy-"+u.ID, "policy.yaml", p, func(d *document) error { return checkPolicy(p, u.ID, f, s.Custody, c, d) }); err != nil {
+		f := files["policy-"+u.ID].Bytes
+		p, d, err := read[PolicyStatement](s, before, files, "policy-"+u.ID, "policy.yaml")
+		if err == nil {
+			err = checkPolicy(p, u.ID, f, s.Custody, c, d)
+		}
+		if err != nil {
 			return err
 		}
 		s.Policies[u.ID], s.Cedar[u.ID] = p, maps.Clone(f)
 		delete(s.Cedar[u.ID], "policy.yaml")
 	}
-	o := &s.Operations
-	if err := read("operations", "operations.yaml", o, func(d *document) error { return checkOperations(o, c, s.Custody, d) }); err != nil {
+	o, d, err := read[Operations](s, before, files, "operations", "operations.yaml")
+	if err == nil {
+		err = checkOperations(o, c, s.Custody, d)
+	}
+	if err != nil {
 		return err
 	}
+	s.Operations = *o
 	s.index, err = newIndex(s)
 	return err
+}
+
+// read parses the file of a statement, unless the lock of the set before, if there is one, binds the same version.
+func read[T any](s, before *Set, files map[string]Files, name, file string) (v *T, d *document, err error) {
+	f, ok := files[name]
+	if !ok {
+		return nil, nil, refuse("missing", "the charter has %s, and there are no files for it", name)
+	}
+	if before != nil && before.docs[name] != nil && before.Lock.Statements[name] == s.Lock.Statements[name] {
+		d = before.docs[name]
+		v = d.value.(*T)
+	} else {
+		v = new(T)
+		d, err = parse(path.Join(f.Dir, file), f.Bytes[file], v)
+	}
+	s.docs[name] = d
+	return v, d, err
 }
 
 // Without returns the set as if these people had left long ago: nothing that they signed opens anything, their deputies act for

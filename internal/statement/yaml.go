@@ -18,9 +18,10 @@ import (
 // Duration is a time.Duration written "5s" or "720h" in YAML. It is never negative.
 type Duration time.Duration
 
-// UnmarshalYAML reads a duration as time.ParseDuration does.
-func (d *Duration) UnmarshalYAML(b []byte) error {
-	text := unquote(b)
+// UnmarshalYAML reads a duration as time.ParseDuration does. It takes the node: to be given bytes, the library writes them from every
+// token of the file, for each value anew.
+func (d *Duration) UnmarshalYAML(n ast.Node) error {
+	text := n.GetToken().Value
 	v, err := time.ParseDuration(text)
 	if err != nil || v < 0 {
 		return scalarError{text, "a duration such as 90s or 720h"}
@@ -60,15 +61,16 @@ const (
 
 // document is a parsed YAML file. It keeps the syntax tree to give refusals their line and column, and the first refusal.
 type document struct {
-	file string
-	body ast.Node
-	err  *Error
+	file  string
+	body  ast.Node
+	err   *Error
+	value any // that it was read into: checked and not changed
 }
 
 // parse reads one YAML document into v. Unknown fields, duplicate keys, anchors, aliases, tags, merge keys, directives
 // and further documents are refused.
 func parse(file string, data []byte, v any) (*document, error) {
-	d := &document{file: file}
+	d := &document{file: file, value: v}
 	if !utf8.Valid(data) || bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return nil, refuse("yaml", "the file is not UTF-8 without a byte order mark").in(file)
 	}

@@ -99,6 +99,7 @@ func commands() []*cobra.Command {
 		newPublishCmd(),
 		newPeopleCmd(),
 		newReceiptCmd(),
+		newReconcileCmd(),
 		newRevokeCmd(),
 		newRestoreCmd(),
 		newSidecarCmd(),

@@ -303,20 +303,21 @@ func fetched(ctx context.Context, url string) (string, error) {
 }
 
 func newFederationHelperCmd() *cobra.Command {
-	var socket, keys, unit, algorithm string
+	var socket, keys, device, unit, algorithm string
 	cmd := &cobra.Command{
 		Use:   "helper",
-		Short: "A reference helper: keeps federation keys in files and gives signatures over a Unix socket",
-		Long: "Serve the protocol of docs/formats/helper.md with keys in files. It is an example and for tests: a helper that keeps a key where it cannot be\n" +
-			"taken out has a TPM, a PKCS #11 token or a key service behind it. Run it as another user than the custodian's. With --make it makes a key,\n" +
-			"prints the public JWK for reeve federation key --public, and ends.",
-		Example: "  reeve federation helper --keys /var/lib/reeve-helper --make research > research.jwk\n  reeve federation helper --keys /var/lib/reeve-helper --socket /run/reeve-helper/helper.sock",
-		Args:    cobra.NoArgs,
+		Short: "Keeps federation keys in a TPM and gives signatures over a Unix socket",
+		Long: "Serve the protocol of docs/formats/helper.md with keys that a TPM 2.0 made and that never leave it. The folder has what only that TPM can use.\n" +
+			"Without --tpm the keys are in the folder's files: an example, and for tests. For a PKCS #11 token or a key service put a helper of your own in its\n" +
+			"place. Run it as another user than the custodian's. With --make it makes a key, prints the public JWK for reeve federation key --public, and ends.",
+		Example: "  reeve federation helper --tpm /dev/tpmrm0 --keys /var/lib/reeve-helper --make research > research.jwk\n" +
+			"  reeve federation helper --tpm /dev/tpmrm0 --keys /var/lib/reeve-helper --socket /run/reeve-helper/helper.sock",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keys == "" || (socket == "") == (unit == "") {
 				return errors.New("--keys, and either --socket to serve or --make UNIT")
 			}
-			h, err := federation.NewHelper(keys)
+			h, err := federation.NewHelper(keys, device)
 			if err != nil {
 				return failed(err)
 			}
@@ -340,6 +341,7 @@ func newFederationHelperCmd() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&keys, "keys", "", "folder of the keys")
+	flags.StringVar(&device, "tpm", "", "TPM 2.0 that has the keys: a device, or the Unix socket of one in software; default: files")
 	flags.StringVar(&socket, "socket", "", "Unix socket to serve on")
 	flags.StringVar(&unit, "make", "", "make a key for a unit")
 	flags.StringVar(&algorithm, "algorithm", "ES256", "ES256 or RS256, of a key that is made")

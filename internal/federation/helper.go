@@ -4,11 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,39 +18,48 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 )
 
-// Helper is the reference for docs/formats/helper.md: it keeps keys in files. What stands in its place has them in a TPM, a PKCS #11
-// token or a key service, from where they cannot be taken.
+// Helper speaks docs/formats/helper.md with keys in a store: a TPM, from which they cannot be taken, or files, for tests and as an example.
 type Helper struct {
-	dir string // <unit>/<kid>.pk8
+	dir   string // <unit>/<kid> and the store's suffix
+	store store
 }
 
-// NewHelper opens the helper's folder, and makes it where it is not there.
-func NewHelper(dir string) (*Helper, error) {
+// store is where a helper's keys are. What it keeps of a key is in a file; opaque is what only the store can use.
+type store interface {
+	suffix() string
+	create(algorithm string) (opaque []byte, public crypto.PublicKey, err error)
+	public(opaque []byte) (public crypto.PublicKey, algorithm string, err error)
+	// sign gives r and s, 32 bytes each, for ES256 (RFC 7518, section 3.4), and PKCS #1 v1.5 for RS256, over a SHA-256 digest.
+	sign(opaque, digest []byte) ([]byte, error)
+}
+
+// NewHelper opens the helper's folder, and makes it where it is not there. device is a TPM 2.0: a character device such as /dev/tpmrm0, or the
+// Unix socket of one in software; with an empty one the keys are in files.
+func NewHelper(dir, device string) (*Helper, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the keys: %w", err)
 	}
-	return &Helper{dir}, nil
+	if device == "" {
+		return &Helper{dir, files{}}, nil
+	}
+	return &Helper{dir, &tpm{device: device}}, nil
 }
 
 // NewKey makes a key for a unit and returns its public JWK.
 func (h *Helper) NewKey(unit, algorithm string) (jwk string, err error) {
-	private, err := generate(algorithm)
+	opaque, public, err := h.store.create(algorithm)
 	if err != nil {
 		return "", err
 	}
-	jwk, kid, err := Public(private.Public(), algorithm)
+	defer clear(opaque)
+	jwk, kid, err := Public(public, algorithm)
 	if err != nil {
 		return "", err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return "", err
-	}
-	defer clear(der)
 	if err := os.MkdirAll(filepath.Join(h.dir, unit), 0o700); err != nil {
 		return "", fmt.Errorf("making the folder of the key: %w", err)
 	}
-	return jwk, durable.Create(filepath.Join(h.dir, unit, kid+".pk8"), der, 0o600)
+	return jwk, durable.Create(filepath.Join(h.dir, unit, kid+h.store.suffix()), opaque, 0o600)
 }
 
 // Serve answers until ctx ends: one line with a question on each connection, one line with the answer.
@@ -108,13 +113,18 @@ func (h *Helper) answer(line []byte) (a helperAnswer) {
 }
 
 func (h *Helper) list(unit string) (all []publicKey, err error) {
-	paths, err := filepath.Glob(filepath.Join(h.dir, filepath.Base(unit), "*.pk8"))
+	paths, err := filepath.Glob(filepath.Join(h.dir, filepath.Base(unit), "*"+h.store.suffix()))
 	for _, path := range paths {
-		private, algorithm, err := h.read(path)
+		opaque, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		jwk, kid, err := Public(private.Public(), algorithm)
+		public, algorithm, err := h.store.public(opaque)
+		clear(opaque)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not a key of this helper: %w", path, err)
+		}
+		jwk, kid, err := Public(public, algorithm)
 		if err != nil {
 			return nil, err
 		}
@@ -123,42 +133,17 @@ func (h *Helper) list(unit string) (all []publicKey, err error) {
 	return all, err
 }
 
-func (h *Helper) read(path string) (crypto.Signer, string, error) {
-	der, err := os.ReadFile(path)
-	if err != nil {
-		return nil, "", errors.New("there is no such key")
-	}
-	defer clear(der)
-	private, err := x509.ParsePKCS8PrivateKey(der)
-	switch k := private.(type) {
-	case *ecdsa.PrivateKey:
-		return k, "ES256", nil
-	case *rsa.PrivateKey:
-		return k, "RS256", nil
-	}
-	return nil, "", fmt.Errorf("%s is not a key of this helper: %w", path, err)
-}
+var errNoKey = errors.New("there is no such key")
 
-// sign gives r and s, 32 bytes each, for ES256 (RFC 7518, section 3.4), and PKCS #1 v1.5 for RS256.
 func (h *Helper) sign(id string, digest []byte) ([]byte, error) {
 	unit, kid, ok := strings.Cut(id, "/")
 	if !ok || filepath.Base(unit) != unit || filepath.Base(kid) != kid {
-		return nil, errors.New("there is no such key")
+		return nil, errNoKey
 	}
-	private, _, err := h.read(filepath.Join(h.dir, unit, kid+".pk8"))
+	opaque, err := os.ReadFile(filepath.Join(h.dir, unit, kid+h.store.suffix()))
 	if err != nil {
-		return nil, err
+		return nil, errNoKey
 	}
-	k, ok := private.(*ecdsa.PrivateKey)
-	if !ok {
-		return private.Sign(rand.Reader, digest, crypto.SHA256)
-	}
-	r, s, err := ecdsa.Sign(rand.Reader, k, digest)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, 64)
-	r.FillBytes(out[:32])
-	s.FillBytes(out[32:])
-	return out, nil
+	defer clear(opaque)
+	return h.store.sign(opaque, digest)
 }

@@ -182,7 +182,7 @@ func TestHelper(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	must(t, err)
-	reference, err := federation.NewHelper(filepath.Join(t.TempDir(), "keys"))
+	reference, err := federation.NewHelper(filepath.Join(t.TempDir(), "keys"), "")
 	must(t, err)
 	jwk, err := reference.NewKey("research", "ES256")
 	must(t, err)

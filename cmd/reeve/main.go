@@ -81,6 +81,7 @@ func commands() []*cobra.Command {
 		newAttestCmd(),
 		newBackupCmd(),
 		newCanCmd(),
+		newContainCmd(),
 		newBreakGlassCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),

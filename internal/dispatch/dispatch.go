@@ -28,6 +28,7 @@ const (
 	each      = 3 * time.Second       // for one attempt
 	recent    = 2048                  // entries that are searched in a log that could not be read before the record was sent
 	batch     = 1 << 20               // entries read at one look
+	idle      = time.Second           // between two looks for what takes minutes
 )
 
 // Channel is one way to a custodian.
@@ -125,6 +126,19 @@ func New(o *Order) *Dispatch {
 // Only waits for those custodians alone whom the record concerns.
 func (d *Dispatch) Only(concerns func(custodian string) bool) {
 	d.seekers = slices.DeleteFunc(d.seekers, func(s *seeker) bool { return !concerns(s.found.ID) })
+}
+
+// Past has Run find what was written of the record before New, for one that was sent before: from the entry on that at names by the origin of its
+// log and its number, and among the newest where it names none.
+func (d *Dispatch) Past(at func(custodian string) (origin string, seq int64, ok bool)) {
+	for _, s := range d.seekers {
+		origin, seq, ok := at(s.found.ID)
+		for _, p := range s.places {
+			if p.log, p.next = "", -1; ok {
+				p.log, p.next = origin, seq
+			}
+		}
+	}
 }
 
 // Run sends a record's file by all channels at once, again where that fails, and reads the custodians' published logs until each has a

@@ -19,6 +19,8 @@ const (
 // End is how one custodian ended a credential's secrets, by its own entries since it took the record.
 type End struct {
 	Custodian string    `json:"custodian"`
+	Log       string    `json:"log"`    // id of its log
+	Seq       int64     `json:"seq"`    // of the record's entry
 	Frozen    time.Time `json:"frozen"` // the record's entry: nothing was used from then on
 	Versions  []Ended   `json:"versions"`
 	Error     string    `json:"error,omitempty"` // why its log could not be read further
@@ -28,6 +30,7 @@ type End struct {
 type Ended struct {
 	Lease    string    `json:"lease"`
 	Workload string    `json:"workload,omitempty"`
+	Seq      int64     `json:"seq"` // of the newest entry that says its state, or of the one that it is proven dead by
 	State    string    `json:"state"`
 	Reason   string    `json:"reason,omitempty"`
 	Provider time.Time `json:"provider,omitzero"` // its source had been asked to end it, or could not be
@@ -85,10 +88,10 @@ func (d *Dispatch) Ends(ctx context.Context, credential string, enough func(*End
 		if !s.found.Known {
 			continue
 		}
-		e, next := &End{Custodian: s.found.ID, Frozen: s.found.At, Versions: []Ended{}}, s.first
+		e, next := &End{Custodian: s.found.ID, Log: s.found.Log, Seq: s.found.Seq, Frozen: s.found.At, Versions: []Ended{}}, s.first
 		all = append(all, e)
 		read = append(read, func() bool {
-			n, err := s.follow(next, func(x *entry.Entry) { e.take(x, credential, s.record) })
+			n, err := s.follow(next, func(x *entry.Entry) { e.Take(x, credential, s.record) })
 			next = n
 			if e.Error = ""; err != nil {
 				e.Error = err.Error()
@@ -96,7 +99,7 @@ func (d *Dispatch) Ends(ctx context.Context, credential string, enough func(*End
 			return enough(e)
 		})
 	}
-	for {
+	for pause := look; ; pause = min(2*pause, idle) {
 		waiting := false
 		for _, f := range read {
 			waiting = !f() || waiting
@@ -107,7 +110,7 @@ func (d *Dispatch) Ends(ctx context.Context, credential string, enough func(*End
 		select {
 		case <-ctx.Done():
 			return all
-		case <-time.After(look):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -138,8 +141,8 @@ func (s *seeker) follow(next int64, each func(*entry.Entry)) (int64, error) {
 	return next, failed
 }
 
-// take adds what an entry says of a version that the record ends.
-func (e *End) take(x *entry.Entry, credential, record string) {
+// Take adds what an entry of the custodian's log says of a version of the credential that the record ends. Entries come in order.
+func (e *End) Take(x *entry.Entry, credential, record string) {
 	if x.Credential != credential || x.Type == entry.Version && x.Record != record || x.Type != entry.Version && (x.Type != entry.Outcome || x.Lease == "") {
 		return
 	}
@@ -161,6 +164,9 @@ func (e *End) take(x *entry.Entry, credential, record string) {
 	}
 	v := &e.Versions[i]
 	v.State, v.Reason = x.State, x.Reason
+	if v.Proven.IsZero() {
+		v.Seq = x.Seq
+	}
 	if x.Expires != 0 {
 		v.Expires = time.Unix(x.Expires, 0).UTC()
 	}

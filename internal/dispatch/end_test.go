@@ -21,7 +21,7 @@ func TestEnd(t *testing.T) {
 	e := &End{Custodian: "c1", Versions: []Ended{}}
 	take := func(entries ...*entry.Entry) {
 		for _, x := range entries {
-			e.take(x, "x", "r")
+			e.Take(x, "x", "r")
 		}
 	}
 	other := version(1, "a", "revoked-proven", 0)

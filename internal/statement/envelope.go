@@ -164,12 +164,47 @@ func (s *Set) OpenRevocation(env *Envelope, now time.Time) (*Revocation, error) 
 		return nil, refuse("right", "only the accountable owner of a credential ends it at its source, with a record that closes it")
 	}
 	two := s.Charter.twoOver(by, where, now)
-	if r.Open && !(two && mine) || !r.Open && !two && (!mine || r.Target.Kind == "everything") {
+	if r.Open && !(two && mine) || !r.Open && !closes(r.Target, mine, two) {
 		e := refuse("right", "%s may not decide alone about %s", r.Signer, r.Target)
 		e.Person = r.Signer
 		return nil, e
 	}
 	return r, nil
+}
+
+// closes reports whether who signed may close the target: its owner alone, or two who hold two different roles for it.
+func closes(target Target, mine, two bool) bool { return two || mine && target.Kind != "everything" }
+
+// MayClose reports whether these people together may close the target at t, the first of them in whose name the record is. With end, its
+// secrets are to be ended at their source too.
+func (s *Set) MayClose(target Target, end bool, t time.Time, people ...string) bool {
+	by := signers{}
+	for _, id := range people {
+		p := s.Charter.person(id)
+		if p == nil || !p.here(t) {
+			return false
+		}
+		by[id] = p
+	}
+	if len(people) == 0 {
+		return false
+	}
+	mine, where, ok := s.owns(people[0], target, t)
+	return ok && (!end || mine && target.Kind == "credential") && closes(target, mine, s.Charter.twoOver(by, where, t))
+}
+
+// Two are the people who signed the envelope and were here at t, sorted. Two of them held two different owner roles then, or it is refused.
+func (s *Set) Two(env *Envelope, t time.Time) ([]string, error) {
+	by := s.Charter.signers(env.PayloadType, env.Payload, env.Signatures)
+	for id, p := range by {
+		if !p.here(t) {
+			delete(by, id)
+		}
+	}
+	if !s.Charter.two(by, nil, t) {
+		return nil, refuse("right", "it is signed by %d people of the charter: it takes two, who hold two different owner roles", len(by))
+	}
+	return by.ids(), nil
 }
 
 // closesToken reports whether the record is an authority's own and closes a token, as whoever has the token may ask it to

@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/confine"
+	"github.com/reevehq/reeve/internal/database"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
@@ -101,7 +102,7 @@ func (c *Config) check() error {
 	case c.Database.Connection == "" && c.Database.PasswordFile != "":
 		return errors.New("database has a password_file and no connection")
 	case c.Database.Connection != "":
-		if err := store.Server(c.Database).Check(); err != nil {
+		if err := database.Server(c.Database).Check(); err != nil {
 			return fmt.Errorf("database: %w", err)
 		}
 	}
@@ -119,7 +120,7 @@ func (c *Config) openStore(ctx context.Context) (*store.Store, error) {
 		return nil, err
 	}
 	if c.Database.Connection != "" {
-		return store.OpenServer(ctx, store.Server(c.Database))
+		return store.OpenServer(ctx, database.Server(c.Database))
 	}
 	return store.OpenFile(ctx, filepath.Join(c.StateDir, "authority.db"))
 }

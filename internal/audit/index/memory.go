@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,20 +19,32 @@ import (
 // batch for one. Not safe for concurrent use.
 type Memory struct {
 	uses     map[Key]*Uses
-	open     map[string]map[int64]Key // intents and mints without an outcome, by log and number
+	open     map[intent]*Uses // intents and mints without an outcome, by what they are counted in
 	events   []Event
 	versions map[place]*Version
 	logs     map[string]*Log
+
+	// Of a batch that is added to an index: before finds what an intent that was open before it is counted in, and ended are those that
+	// are open no more. What it counts of such intents is a sum of no uses, only of outcomes.
+	before func(intent) (Key, bool, error)
+	ended  map[intent]bool
+}
+
+// intent is the number of an entry that has an outcome later.
+type intent struct {
+	log string
+	seq int64
 }
 
 // place is what a version is known by.
 type place struct{ log, credential, workload, lease string }
 
-// NewMemory returns an index of logs without entries.
+// NewMemory returns an index of logs, each from its size on.
 func NewMemory(logs ...Log) *Memory {
-	m := &Memory{uses: map[Key]*Uses{}, open: map[string]map[int64]Key{}, versions: map[place]*Version{}, logs: map[string]*Log{}}
+	m := &Memory{uses: map[Key]*Uses{}, open: map[intent]*Uses{}, versions: map[place]*Version{}, logs: map[string]*Log{}, ended: map[intent]bool{}}
+	m.before = func(intent) (k Key, ok bool, err error) { return k, false, nil }
 	for _, l := range logs {
-		m.logs[l.ID], m.open[l.ID] = &l, map[int64]Key{}
+		m.logs[l.ID] = &l
 	}
 	return m
 }
@@ -41,6 +54,11 @@ func (m *Memory) Add(e *entry.Entry) error {
 	l := m.logs[e.Log]
 	if l == nil || e.Seq != l.Size {
 		return fmt.Errorf("entry %d of log %s does not come next", e.Seq, e.Log)
+	}
+	if e.Type == entry.Outcome { // first what can fail
+		if err := m.outcome(e); err != nil {
+			return err
+		}
 	}
 	if l.Size == 0 {
 		l.First = e.TimeNS
@@ -53,12 +71,10 @@ func (m *Memory) Add(e *entry.Entry) error {
 		if m.use(e); e.Type == entry.Issue && strings.HasPrefix(e.Reason, "workload-key") {
 			m.event(e)
 		}
-	case entry.Outcome:
-		m.outcome(e)
+	case entry.Outcome, entry.Heartbeat:
 	case entry.Retire:
 		l.PrevOrigin, l.PrevSize = e.PrevLog, e.PrevSize
 		m.event(e)
-	case entry.Heartbeat:
 	case entry.Version:
 		m.version(e)
 	default:
@@ -81,50 +97,70 @@ func keyOf(e *entry.Entry) Key {
 	return k
 }
 
-func (m *Memory) use(e *entry.Entry) {
-	k := keyOf(e)
+// sum is what is summed under a key.
+func (m *Memory) sum(k Key) *Uses {
 	u := m.uses[k]
 	if u == nil {
-		u = &Uses{Key: k, FirstSeq: e.Seq, First: e.TimeNS}
+		u = &Uses{Key: k}
 		m.uses[k] = u
 	}
-	u.Count += max(e.Count, 1)
-	u.LastSeq, u.Last = e.Seq, e.TimeNS
+	return u
+}
+
+func (m *Memory) use(e *entry.Entry) {
+	u := m.sum(keyOf(e))
+	u.merge(&Uses{Count: max(e.Count, 1), FirstSeq: e.Seq, LastSeq: e.Seq, First: e.TimeNS, Last: e.TimeNS})
 	if e.Type == entry.Intent || e.Type == entry.Mint {
-		m.open[e.Log][e.Seq] = k
+		m.open[intent{e.Log, e.Seq}] = u
 	}
 }
 
 // outcome counts at the intent's own hour. The outcome of a mint binds a version; that of a probe is an event.
-func (m *Memory) outcome(e *entry.Entry) {
-	log := cmp.Or(e.IntentLog, e.Log)
-	k, ok := m.open[log][e.IntentSeq]
-	if !ok {
-		m.event(e) // of a probe
-		return
+func (m *Memory) outcome(e *entry.Entry) error {
+	of := intent{cmp.Or(e.IntentLog, e.Log), e.IntentSeq}
+	u := m.open[of]
+	if u == nil && !m.ended[of] {
+		k, ok, err := m.before(of)
+		if err != nil {
+			return err
+		}
+		if ok {
+			u, m.ended[of] = m.sum(k), true
+		}
 	}
-	delete(m.open[log], e.IntentSeq)
-	u := m.uses[k]
+	if u == nil {
+		m.event(e) // of a probe
+		return nil
+	}
+	delete(m.open, of)
 	u.Done++
 	u.Bytes += e.Bytes
-	if k.Type == entry.Intent && (e.Status < 200 || e.Status > 399) || k.Type == entry.Mint && e.State == "" {
+	if u.Type == entry.Intent && (e.Status < 200 || e.Status > 399) || u.Type == entry.Mint && e.State == "" {
 		u.Failed++
 	}
 	if e.State != "" {
 		m.version(e)
 	}
+	return nil
 }
 
 func (m *Memory) version(e *entry.Entry) {
-	p := place{e.Log, e.Credential, e.Workload, e.Lease}
-	v := m.versions[p]
-	if v == nil {
-		v = &Version{Log: e.Log, Credential: e.Credential, Workload: e.Workload, Lease: e.Lease, Bound: e.TimeNS, BoundSeq: e.Seq}
-		m.versions[p] = v
+	v := &Version{Log: e.Log, Tenant: e.Tenant, Unit: e.Unit, Credential: e.Credential, Workload: e.Workload, Lease: e.Lease, Fingerprint: e.CredFP, Bound: e.TimeNS,
+		BoundSeq: e.Seq, Expires: e.Expires, State: cmp.Or(e.State, "pending"), Since: e.TimeNS, StateSeq: e.Seq}
+	if old := m.versions[v.place()]; old != nil {
+		old.merge(v)
+		return
 	}
-	v.Tenant, v.Unit = cmp.Or(e.Tenant, v.Tenant), cmp.Or(e.Unit, v.Unit)
-	v.Fingerprint, v.Expires = cmp.Or(e.CredFP, v.Fingerprint), cmp.Or(e.Expires, v.Expires)
-	v.State, v.Since, v.StateSeq = cmp.Or(e.State, "pending"), e.TimeNS, e.Seq
+	m.versions[v.place()] = v
+}
+
+func (v *Version) place() place { return place{v.Log, v.Credential, v.Workload, v.Lease} }
+
+// merge takes what is said of the version later.
+func (v *Version) merge(o *Version) {
+	v.Tenant, v.Unit = cmp.Or(o.Tenant, v.Tenant), cmp.Or(o.Unit, v.Unit)
+	v.Fingerprint, v.Expires = cmp.Or(o.Fingerprint, v.Fingerprint), cmp.Or(o.Expires, v.Expires)
+	v.State, v.Since, v.StateSeq = o.State, o.Since, o.StateSeq
 }
 
 func (m *Memory) event(e *entry.Entry) {
@@ -153,68 +189,87 @@ func (m *Memory) Uses(_ context.Context, f Filter, by ...Column) (list []Uses, e
 		if !f.From.IsZero() && u.Last >= f.From.UnixNano() {
 			at = max(at, f.From.UnixNano())
 		}
-		if !f.has(at, k.Type, k.Log, k.Tenant, k.Unit, k.Workload, k.Gateway, k.Credential, k.Fingerprint) {
-			continue
+		if f.has(at, k.Type, k.Log, k.Tenant, k.Unit, k.Workload, k.Gateway, k.Credential, k.Fingerprint) {
+			add(sums, k.only(by), u)
 		}
-		short := k.only(by)
-		s := sums[short]
-		if s == nil {
-			c := *u
-			c.Key = short
-			sums[short] = &c
-			continue
-		}
-		s.merge(u)
 	}
+	return sorted(sums), nil
+}
+
+// add sums u under a key.
+func add(sums map[Key]*Uses, k Key, u *Uses) {
+	s := sums[k]
+	if s == nil {
+		s = &Uses{Key: k}
+		sums[k] = s
+	}
+	s.merge(u)
+}
+
+func sorted(sums map[Key]*Uses) (list []Uses) {
 	for _, s := range sums {
 		list = append(list, *s)
 	}
 	slices.SortFunc(list, func(a, b Uses) int { return a.Key.compare(b.Key) })
-	return list, nil
+	return list
 }
 
-// merge adds another sum.
+// merge adds another sum. One without uses has no first and last.
 func (u *Uses) merge(o *Uses) {
+	switch {
+	case o.Count == 0:
+	case u.Count == 0:
+		u.FirstSeq, u.LastSeq, u.First, u.Last = o.FirstSeq, o.LastSeq, o.First, o.Last
+	default:
+		u.FirstSeq, u.LastSeq, u.First, u.Last = min(u.FirstSeq, o.FirstSeq), max(u.LastSeq, o.LastSeq), min(u.First, o.First), max(u.Last, o.Last)
+	}
 	u.Count += o.Count
 	u.Done += o.Done
 	u.Failed += o.Failed
 	u.Bytes += o.Bytes
-	u.FirstSeq, u.LastSeq, u.First, u.Last = min(u.FirstSeq, o.FirstSeq), max(u.LastSeq, o.LastSeq), min(u.First, o.First), max(u.Last, o.Last)
+}
+
+// member is where a column but the hour stands.
+func (k *Key) member(c Column) *string {
+	switch c {
+	case ByLog:
+		return &k.Log
+	case ByType:
+		return (*string)(&k.Type)
+	case ByTenant:
+		return &k.Tenant
+	case ByUnit:
+		return &k.Unit
+	case ByWorkload:
+		return &k.Workload
+	case ByGateway:
+		return &k.Gateway
+	case ByCredential:
+		return &k.Credential
+	case ByFingerprint:
+		return &k.Fingerprint
+	case ByEstate:
+		return &k.Estate
+	case ByDecision:
+		return &k.Decision
+	case ByReason:
+		return &k.Reason
+	case ByLevel:
+		return &k.Level
+	case ByProof:
+		return &k.Proof
+	}
+	return new(string)
 }
 
 // only keeps the columns.
 func (k Key) only(by []Column) (s Key) {
 	for _, c := range by {
-		switch c {
-		case ByHour:
+		if c == ByHour {
 			s.Hour = k.Hour
-		case ByLog:
-			s.Log = k.Log
-		case ByType:
-			s.Type = k.Type
-		case ByTenant:
-			s.Tenant = k.Tenant
-		case ByUnit:
-			s.Unit = k.Unit
-		case ByWorkload:
-			s.Workload = k.Workload
-		case ByGateway:
-			s.Gateway = k.Gateway
-		case ByCredential:
-			s.Credential = k.Credential
-		case ByFingerprint:
-			s.Fingerprint = k.Fingerprint
-		case ByEstate:
-			s.Estate = k.Estate
-		case ByDecision:
-			s.Decision = k.Decision
-		case ByReason:
-			s.Reason = k.Reason
-		case ByLevel:
-			s.Level = k.Level
-		case ByProof:
-			s.Proof = k.Proof
+			continue
 		}
+		*s.member(c) = *k.member(c)
 	}
 	return s
 }
@@ -232,10 +287,12 @@ func (m *Memory) Events(_ context.Context, f Filter) (list []Event, err error) {
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, func(a, b Event) int {
-		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Seq, b.Seq))
-	})
+	slices.SortFunc(list, Event.compare)
 	return list, nil
+}
+
+func (e Event) compare(o Event) int {
+	return cmp.Or(cmp.Compare(e.Time, o.Time), cmp.Compare(e.Log, o.Log), cmp.Compare(e.Seq, o.Seq))
 }
 
 // over reports whether a version can be used no more, and since when.
@@ -248,20 +305,26 @@ func (v *Version) over() (since int64, yes bool) {
 
 // Versions implements Reader.
 func (m *Memory) Versions(_ context.Context, f Filter) (list []Version, err error) {
-	g := f
-	g.From, g.To, g.Types, g.Gateway = time.Time{}, time.Time{}, nil, ""
 	for _, v := range m.versions {
-		since, over := v.over()
-		if !g.has(0, "", v.Log, v.Tenant, v.Unit, v.Workload, "", v.Credential, v.Fingerprint) || !f.To.IsZero() && v.Bound >= f.To.UnixNano() ||
-			over && !f.From.IsZero() && since < f.From.UnixNano() {
-			continue
+		if f.version(v) {
+			list = append(list, *v)
 		}
-		list = append(list, *v)
 	}
-	slices.SortFunc(list, func(a, b Version) int {
-		return cmp.Or(cmp.Compare(a.Bound, b.Bound), cmp.Compare(a.Log, b.Log), cmp.Compare(a.BoundSeq, b.BoundSeq))
-	})
+	slices.SortFunc(list, Version.compare)
 	return list, nil
+}
+
+// version reports whether the filter chooses a version.
+func (f Filter) version(v *Version) bool {
+	since, over := v.over()
+	before, after := f.To, f.From
+	f.From, f.To, f.Types, f.Gateway = time.Time{}, time.Time{}, nil, ""
+	return f.has(0, "", v.Log, v.Tenant, v.Unit, v.Workload, "", v.Credential, v.Fingerprint) && (before.IsZero() || v.Bound < before.UnixNano()) &&
+		(!over || after.IsZero() || since >= after.UnixNano())
+}
+
+func (v Version) compare(o Version) int {
+	return cmp.Or(cmp.Compare(v.Bound, o.Bound), cmp.Compare(v.Log, o.Log), cmp.Compare(v.BoundSeq, o.BoundSeq))
 }
 
 // Logs implements Reader.
@@ -277,29 +340,19 @@ func (m *Memory) Logs(context.Context) (list []Log, err error) {
 func (m *Memory) Hash(ctx context.Context) (string, error) {
 	h := sha256.New()
 	to := json.NewEncoder(h)
-	put := func(rows []any) (err error) {
-		for _, r := range rows {
-			if err == nil {
-				err = to.Encode(r)
-			}
-		}
-		return err
-	}
 	logs, _ := m.Logs(ctx)
 	uses, _ := m.Uses(ctx, Filter{}, Columns...)
 	events, _ := m.Events(ctx, Filter{})
 	versions, _ := m.Versions(ctx, Filter{})
-	for _, rows := range [][]any{rows(logs), rows(uses), rows(events), rows(versions)} {
-		if err := put(rows); err != nil {
-			return "", err
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	err := errors.Join(encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions))
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-func rows[T any](list []T) (all []any) {
-	for _, x := range list {
-		all = append(all, x)
+func encode[T any](to *json.Encoder, rows []T) error {
+	for _, r := range rows {
+		if err := to.Encode(r); err != nil {
+			return err
+		}
 	}
-	return all
+	return nil
 }

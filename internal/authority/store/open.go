@@ -2,28 +2,21 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
-
-	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/database"
 )
 
 // OpenFile opens a SQLite file, made when it is not there, and brings its tables up to date. Every write is synced.
 func OpenFile(ctx context.Context, path string) (*Store, error) {
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)"}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", location(path, pragmas))
+	db, err := database.File(path, "journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(5000)", "trusted_schema(0)")
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, err
 	}
 	db.SetMaxOpenConns(1)
 	s := &Store{db: db, now: `CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)`}
@@ -44,7 +37,7 @@ func Copy(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	db, err := sql.Open("sqlite", location(path, url.Values{"_pragma": {"busy_timeout(5000)"}}))
+	db, err := database.File(path, "busy_timeout(5000)")
 	if err != nil {
 		return nil, fmt.Errorf("copying %s: %w", path, err)
 	}
@@ -56,61 +49,16 @@ func Copy(path string) ([]byte, error) {
 	return os.ReadFile(to)
 }
 
-// location is a file as the driver names it.
-func location(path string, query url.Values) string {
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String()
-}
-
-// Server says where a PostgreSQL database is.
-type Server struct {
-	// Connection is a connection string of libpq, as a URL or as words, without a password.
-	Connection string
-	// PasswordFile has the password and nothing else, mode 0600. Without it passfile, client certificates or the server's
-	// own rules decide.
-	PasswordFile string
-}
-
-// Check refuses a connection string that is none, or that has a password in it: it would stand in the configuration.
-func (s Server) Check() error {
-	_, err := s.config()
-	return err
-}
-
-func (s Server) config() (*pgx.ConnConfig, error) {
-	if u, err := url.Parse(s.Connection); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			return nil, fmt.Errorf("the connection string has a password in it: put it into a file of mode 0600 and name that as password_file")
-		}
-	}
-	if strings.Contains(strings.ToLower(s.Connection), "password") {
-		return nil, fmt.Errorf("the connection string has a password in it: put it into a file of mode 0600 and name that as password_file")
-	}
-	c, err := pgx.ParseConfig(s.Connection)
-	if err != nil {
-		return nil, fmt.Errorf("the connection string is none that libpq would take: %w", err)
-	}
-	return c, nil
-}
-
 // OpenServer connects to PostgreSQL and brings the tables up to date. Several authorities may do so at once.
-func OpenServer(ctx context.Context, at Server) (*Store, error) {
-	c, err := at.config()
+func OpenServer(ctx context.Context, at database.Server) (*Store, error) {
+	db, err := at.Open(8)
 	if err != nil {
 		return nil, err
 	}
-	if at.PasswordFile != "" {
-		password, err := secret.ReadFile(at.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("the database's password: %w", err)
-		}
-		c.Password = strings.TrimRight(string(password.Reveal()), "\r\n")
-	}
-	db := stdlib.OpenDB(*c)
-	db.SetMaxOpenConns(8)
 	s := &Store{db: db, shared: true, now: `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)`}
 	if err := s.migrate(ctx, `SELECT pg_advisory_xact_lock(7801)`); err != nil {
 		db.Close()
-		return nil, fmt.Errorf("opening the database %s on %s: %w", c.Database, c.Host, err)
+		return nil, fmt.Errorf("opening %s: %w", at.Name(), err)
 	}
 	return s, nil
 }

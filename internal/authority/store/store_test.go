@@ -20,6 +20,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/authority/store"
 	"github.com/reevehq/reeve/internal/authority/store/postgrestest"
+	"github.com/reevehq/reeve/internal/database"
 )
 
 // backend opens the same database again and again.
@@ -69,7 +70,7 @@ func TestPostgreSQL(t *testing.T) {
 			n++
 			where := server.Database(t, fmt.Sprintf("reeve%d", n))
 			test(t, backend{"postgres", func() (*store.Store, error) {
-				return store.OpenServer(t.Context(), store.Server{Connection: where})
+				return store.OpenServer(t.Context(), database.Server{Connection: where})
 			}, func() (*sql.DB, error) { return sql.Open("pgx", where) }})
 		})
 	}
@@ -302,7 +303,7 @@ func TestNoPasswordInTheConfiguration(t *testing.T) {
 		"host=db.example PASSWORD = demo-database-word":            false,
 		"nonsense": false,
 	} {
-		if err := (store.Server{Connection: connection}).Check(); (err == nil) != good {
+		if err := (database.Server{Connection: connection}).Check(); (err == nil) != good {
 			t.Errorf("%s: %v", connection, err)
 		} else if err != nil && strings.Contains(err.Error(), "demo-database-word") {
 			t.Errorf("the refusal repeats the password: %v", err)

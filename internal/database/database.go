@@ -1,0 +1,95 @@
+// Package database opens a SQLite file or a database of PostgreSQL for database/sql.
+package database
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"github.com/reevehq/reeve/internal/secret"
+)
+
+// File opens a SQLite file with pragmas such as "journal_mode(WAL)", and makes it when it is not there. Transactions begin as writing ones.
+func File(path string, pragmas ...string) (*sql.DB, error) {
+	return open(path, url.Values{"_pragma": pragmas, "_txlock": {"immediate"}})
+}
+
+// Existing opens a SQLite file to read what is there.
+func Existing(path string, pragmas ...string) (*sql.DB, error) {
+	return open(path, url.Values{"_pragma": pragmas, "mode": {"ro"}})
+}
+
+func open(path string, query url.Values) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String())
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// Server says where a PostgreSQL database is.
+type Server struct {
+	// Connection is a connection string of libpq, as a URL or as words, without a password.
+	Connection string
+	// PasswordFile has the password and nothing else, mode 0600. Without it passfile, client certificates or the server's
+	// own rules decide.
+	PasswordFile string
+}
+
+// errPassword says where a password goes.
+var errPassword = errors.New("the connection string has a password in it: put it into a file of mode 0600 and name that as password_file")
+
+// Check refuses a connection string that is none, or that has a password in it: it would stand in the configuration.
+func (s Server) Check() error {
+	_, err := s.config()
+	return err
+}
+
+func (s Server) config() (*pgx.ConnConfig, error) {
+	if u, err := url.Parse(s.Connection); err == nil && u.User != nil {
+		if _, has := u.User.Password(); has {
+			return nil, errPassword
+		}
+	}
+	if strings.Contains(strings.ToLower(s.Connection), "password") {
+		return nil, errPassword
+	}
+	c, err := pgx.ParseConfig(s.Connection)
+	if err != nil {
+		return nil, fmt.Errorf("the connection string is none that libpq would take: %w", err)
+	}
+	return c, nil
+}
+
+// Name is the database as people know it, or nothing when the connection string is none.
+func (s Server) Name() string {
+	c, err := s.config()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("the database %s on %s", c.Database, c.Host)
+}
+
+// Open connects, with up to that many connections.
+func (s Server) Open(connections int) (*sql.DB, error) {
+	c, err := s.config()
+	if err != nil {
+		return nil, err
+	}
+	if s.PasswordFile != "" {
+		password, err := secret.ReadFile(s.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("the database's password: %w", err)
+		}
+		c.Password = strings.TrimRight(string(password.Reveal()), "\r\n")
+	}
+	db := stdlib.OpenDB(*c)
+	db.SetMaxOpenConns(connections)
+	return db, nil
+}

@@ -19,7 +19,7 @@ func newDemoCmd() *cobra.Command {
 		Use:   "demo",
 		Short: "Parts of the demo that run by themselves",
 	}
-	cmd.AddCommand(newDemoUpstreamCmd())
+	cmd.AddCommand(newDemoUpstreamCmd(), newDemoMonthCmd())
 	return cmd
 }
 

@@ -3,6 +3,7 @@
 package books
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/verify"
 )
@@ -51,9 +53,45 @@ func Open(w Where, now time.Time) (*Books, error) {
 	if b.History, err = history.Open(w.Store, w.Pin, now); err != nil {
 		return nil, err
 	}
-	b.Register = register.New(b.History, nil)
-	b.Index, err = read(b.Logs)
+	if b.Index, err = read(b.Logs); err != nil {
+		return nil, err
+	}
+	b.Register, err = openRegister(w.Store, b)
 	return b, err
+}
+
+// openRegister verifies the register's journal and holds it against the ledgers, which have evidence of its records.
+func openRegister(store statement.Store, b *Books) (*register.Register, error) {
+	j, err := register.Open(store, b.History, b.Now)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := evidence.Read(store)
+	if err != nil {
+		return nil, err
+	}
+	of := map[string]string{} // document by record
+	for _, k := range kept {
+		of[k.Record] = k.SHA256
+	}
+	events, err := b.Index.Events(context.Background(), index.Filter{Types: []entry.Type{entry.Attest}})
+	if err != nil {
+		return nil, err
+	}
+	entered := map[string]time.Time{}
+	for _, e := range events {
+		if e.Reason != evidence.Component {
+			continue
+		}
+		document, ok := of[e.Record]
+		if !ok {
+			return nil, fmt.Errorf("%w: entry %d of log %s names %.16s, which is not in records/evidence/ of the signed store; get a newer copy of it", register.ErrMissing, e.Seq, e.Log, e.Record)
+		}
+		if t := time.Unix(0, e.Time).UTC(); entered[document].IsZero() || t.Before(entered[document]) {
+			entered[document] = t
+		}
+	}
+	return register.New(b.History, j), j.Anchor(entered)
 }
 
 // read indexes the logs in memory.

@@ -61,7 +61,7 @@ func (o Owners) acting(c *statement.Charter, t time.Time) Owners {
 }
 
 func acting(c *statement.Charter, id string, t time.Time) string {
-	if p := c.Acting(id, t); p != nil && p.Live(t) {
+	if p := c.Acting(id, t); p != nil {
 		return p.ID
 	}
 	return ""

@@ -8,8 +8,8 @@ import (
 	"github.com/reevehq/reeve/internal/statement"
 )
 
-// estate is the components that a set of statements names, and who answered for them at t.
-func estate(s *history.Span, t time.Time) (list []Component) {
+// components are those that a set of statements names, and who answered for them at t.
+func components(s *history.Span, t time.Time) (list []Component) {
 	add := func(c Component) {
 		c.Tenant = tenant(s.Set, c.Units)
 		c.Valid, c.Until, c.Recorded, c.Record, c.Anchored = s.From, s.Until, s.From, s.Hash, true

@@ -37,7 +37,7 @@ func (r *Register) At(valid, recorded time.Time) ([]Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := estate(span, valid)
+	list := components(span, valid)
 	for _, c := range r.journal.at(valid, recorded) {
 		i := slices.IndexFunc(list, func(own Component) bool { return own.ID == c.ID })
 		if i < 0 {

@@ -5,6 +5,7 @@ package reach
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -142,24 +143,31 @@ func (p *finder) models(credential string) (names []string) {
 
 // may is what the policies say when model and gateway, unless empty, are known: nil when no request is permitted.
 func may(q *policy.Applicable, model, gateway string) *Path {
+	known := cedar.RecordMap{}
+	for name, v := range map[types.String]string{"model": model, "gateway": gateway} {
+		if v != "" {
+			known[name] = cedar.String(v)
+		}
+	}
+	return left(q, known)
+}
+
+// left is what the policies say when those members of the context are known: nil when no request is permitted.
+func left(q *policy.Applicable, known cedar.RecordMap) *Path {
 	context := cedar.RecordMap{}
 	for _, m := range q.Members {
 		context[m] = eval.Variable("context." + m)
 	}
-	for name, v := range map[types.String]string{"model": model, "gateway": gateway} {
-		if v != "" {
-			context[name] = cedar.String(v)
-		}
-	}
+	maps.Copy(context, known)
 	env := eval.Env{Principal: q.Principal, Action: q.Action, Resource: q.Resource, Context: cedar.NewRecord(context), Entities: q.Entities}
 	path := &Path{Rules: []Rule{}}
 	open, always, forbidden := false, false, false
 	for id, c := range q.Policies.All() {
-		left, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
+		rest, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
 		if !keep {
 			continue
 		}
-		rule := Rule{ID: string(id), Effect: "forbid", When: conditions(left)}
+		rule := Rule{ID: string(id), Effect: "forbid", When: conditions(rest)}
 		switch permit := c.Effect() == cedar.Permit; {
 		case permit:
 			rule.Effect, open, always = "permit", true, always || rule.When == ""

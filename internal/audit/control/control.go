@@ -39,6 +39,7 @@ type Finding struct {
 	Owner   string `json:"owner,omitempty"`   // person who has to act
 	Refs    []Ref  `json:"refs,omitempty"`    // entries that show it
 	Unknown bool   `json:"unknown,omitempty"` // it could not be judged
+	Exempt  string `json:"exempt,omitempty"`  // until when, by whom and why it need not hold
 }
 
 // Result is what one control's check found.

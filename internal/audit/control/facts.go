@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/books"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/policy"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// facts is what checks are judged from. What several of them ask for is read once.
+type facts struct {
+	books    *books.Books
+	opts     Options
+	asOf     time.Time
+	from     time.Time     // begin of the window that uses are looked at for
+	span     *history.Span // in force at asOf, or nil
+	evidence *Evidence
+
+	used     []index.Uses
+	asked    bool
+	versions []index.Version
+	logs     []index.Log
+	compiled map[string]*policy.Policies
+}
+
+func newFacts(b *books.Books, o Options) *facts {
+	if o.AsOf.IsZero() {
+		o.AsOf = b.Now
+	}
+	if o.Window == 0 {
+		o.Window = fresh
+	}
+	if o.Life == 0 {
+		o.Life = day
+	}
+	if o.Attested == 0 {
+		o.Attested = 180 * day
+	}
+	f := &facts{books: b, opts: o, asOf: o.AsOf, from: o.AsOf.Add(-o.Window), evidence: o.Evidence, compiled: map[string]*policy.Policies{}}
+	if f.evidence == nil {
+		f.evidence = new(Evidence)
+	}
+	if b.History != nil {
+		f.span, _ = b.History.At(o.AsOf) // the error is ErrBefore
+	}
+	return f
+}
+
+// statements returns the set in force, or counts that there is none.
+func (f *facts) statements(t *tally) (*statement.Set, bool) {
+	if f.span == nil {
+		t.unknown(Finding{Subject: "estate", What: "the signed store does not reach back to that time, so who answered for what cannot be said; keep every version of it"})
+		return nil, false
+	}
+	return f.span.Set, true
+}
+
+// end is the window's end: what was written at asOf is in it.
+func (f *facts) end() time.Time { return f.asOf.Add(1) }
+
+// uses are the intents of the window: a row for each way that something was used.
+func (f *facts) uses(ctx context.Context) (_ []index.Uses, err error) {
+	if !f.asked {
+		f.used, err = f.books.Index.Uses(ctx, index.Filter{From: f.from, To: f.end(), Types: []entry.Type{entry.Intent}},
+			index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByFingerprint, index.ByEstate, index.ByLevel, index.ByProof)
+		f.asked = err == nil
+	}
+	return f.used, err
+}
+
+// bound are the versions of secrets that the window has seen.
+func (f *facts) bound(ctx context.Context) (_ []index.Version, err error) {
+	if f.versions == nil {
+		f.versions, err = f.books.Index.Versions(ctx, index.Filter{From: f.from, To: f.end()})
+		for i := range f.versions {
+			if v := &f.versions[i]; v.Since > f.asOf.UnixNano() { // what came later was not so yet
+				v.State, v.Since, v.StateSeq = "active", v.Bound, v.BoundSeq
+			}
+		}
+	}
+	return f.versions, err
+}
+
+// live reports whether a version could still be used at asOf, as far as its custodian knows.
+func (f *facts) live(v *index.Version) bool {
+	return v.State != "destroyed" && v.State != "revoked-proven" && (v.Expires == 0 || time.Unix(v.Expires, 0).After(f.asOf))
+}
+
+// events are rare entries up to asOf, from so long before.
+func (f *facts) events(ctx context.Context, back time.Duration, types ...entry.Type) ([]index.Event, error) {
+	x := index.Filter{To: f.end(), Types: types}
+	if back > 0 {
+		x.From = f.asOf.Add(-back)
+	}
+	return f.books.Index.Events(ctx, x)
+}
+
+// ledger are the logs, or it counts that there are none.
+func (f *facts) ledger(ctx context.Context, t *tally) (_ []index.Log, err error) {
+	if f.logs == nil {
+		if f.logs, err = f.books.Index.Logs(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var list []index.Log
+	for _, l := range f.logs {
+		if l.Size > 0 && l.First <= f.asOf.UnixNano() {
+			list = append(list, l)
+		}
+	}
+	if len(list) == 0 {
+		t.unknown(Finding{Subject: "ledger", What: "there is no entry of any ledger up to that time; see whether the auditor follows them (reeve status)"})
+	}
+	return list, nil
+}
+
+// process is whose log it is.
+func (f *facts) process(ctx context.Context, log string) (string, error) {
+	if f.logs == nil {
+		var err error
+		if f.logs, err = f.books.Index.Logs(ctx); err != nil {
+			return "", err
+		}
+	}
+	for _, l := range f.logs {
+		if l.ID == log {
+			return l.Process, nil
+		}
+	}
+	return "", nil
+}
+
+// policies is the compiled policy of a set.
+func (f *facts) policies(s *history.Span) (p *policy.Policies, err error) {
+	if p = f.compiled[s.Hash]; p == nil {
+		if p, err = policy.Compile(s.Set); err == nil {
+			f.compiled[s.Hash] = p
+		}
+	}
+	return p, err
+}
+
+// components are those of the register of some kinds, or it counts that there is no register.
+func (f *facts) components(t *tally, kinds ...register.Kind) ([]register.Component, error) {
+	if f.books.Register == nil {
+		t.unknown(Finding{Subject: "register", What: "there is no register of components"})
+		return nil, nil
+	}
+	all, err := f.books.Register.At(f.asOf, f.asOf)
+	if errors.Is(err, history.ErrBefore) {
+		t.unknown(Finding{Subject: "register", What: "the register does not reach back to that time"})
+		return nil, nil
+	}
+	var list []register.Component
+	for _, c := range all {
+		for _, k := range kinds {
+			if c.Kind == k {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, err
+}
+
+// refs are the first and last entry of uses.
+func refs(u *index.Uses) []Ref {
+	if u.FirstSeq == u.LastSeq {
+		return []Ref{{u.Log, u.FirstSeq}}
+	}
+	return []Ref{{u.Log, u.FirstSeq}, {u.Log, u.LastSeq}}
+}
+
+// who acts for a person at asOf, or empty.
+func (f *facts) who(id string) string {
+	if p := f.span.Charter.Acting(id, f.asOf); p != nil {
+		return p.ID
+	}
+	return ""
+}
+
+// firstOf is the first of some people who is live, or has a deputy who is.
+func (f *facts) firstOf(people ...string) string {
+	for _, id := range people {
+		if who := f.who(id); who != "" {
+			return who
+		}
+	}
+	return ""
+}
+
+// escalate names who has to act where nobody answers: the unit's lifecycle owners, its policy owners, then the root quorum.
+func (f *facts) escalate(unit string) string {
+	r := f.span.Charter.Roles
+	u := r.Units[unit]
+	return f.firstOf(append(append(append([]string{}, u.Lifecycle...), u.Policy...), r.Root...)...)
+}
+
+// operator is who answers for the estate's operations, or empty.
+func (f *facts) operator() string {
+	if f.span == nil {
+		return ""
+	}
+	return f.firstOf(append(append([]string{}, f.span.Charter.Roles.Operations...), f.span.Charter.Roles.Root...)...)
+}
+
+// ownerOf is who answers for a credential, or who has to find somebody.
+func (f *facts) ownerOf(credential string) string {
+	if f.span == nil {
+		return ""
+	}
+	if p, ok := f.span.Owner(credential, f.asOf); ok {
+		return p.ID
+	}
+	if _, u, ok := f.span.Credential(credential); ok {
+		return f.escalate(u.ID)
+	}
+	return f.operator()
+}
+
+// policyOwner is who answers for the policy of a unit.
+func (f *facts) policyOwner(unit string) string {
+	if f.span == nil {
+		return ""
+	}
+	if who := f.firstOf(f.span.Charter.Roles.Units[unit].Policy...); who != "" {
+		return who
+	}
+	return f.escalate(unit)
+}
+
+// home is the unit that owns a credential, or empty.
+func (f *facts) home(credential string) string {
+	if f.span != nil {
+		if _, u, ok := f.span.Credential(credential); ok {
+			return u.ID
+		}
+	}
+	return ""
+}

@@ -100,8 +100,12 @@ func (f *reconcileFlags) run(cmd *cobra.Command) error {
 		sum := sha256.Sum256(file.Bytes)
 		r.Source = append(r.Source, usage.Source{Name: filepath.Base(file.Name), SHA256: hex.EncodeToString(sum[:])})
 	}
-	if _, err := usage.Write(d.Join(host.Auditor), r); err != nil {
-		return &exitError{exitUndecided, fmt.Errorf("the result could not be kept with the auditor's state, so that no answer will know of it: %w", err)}
+	path, err := usage.Write(d.Join(host.Auditor), r)
+	if e := r.Evidence(); err == nil && len(e.Reconciliations) > 0 {
+		_, err = e.Write(d.Join(), "usage-"+strings.TrimSuffix(filepath.Base(path), ".json"))
+	}
+	if err != nil {
+		return &exitError{exitUndecided, fmt.Errorf("the result could not be kept in %s, so that no answer will know of it: %w", d.Join(), err)}
 	}
 	if f.json {
 		err = printJSON(cmd, r)

@@ -33,8 +33,8 @@ type account struct {
 // Reconcile compares an export with the ledgers. The mapping goes before what the custody statements say themselves. Every use in the ledgers may
 // have been counted, whatever came of it, and none has to have been: an estate that uses its credentials through reeve alone has no stray.
 func Reconcile(ctx context.Context, b *books.Books, x *export.Export, m Mapping, reach Reach) (*Result, error) {
-	r := &Result{V: 1, Provider: x.Provider, From: x.From, To: x.To, AsOf: b.Now.UTC(), Cannot: slices.Clone(x.Unproven), Strays: []Stray{}, Unmapped: []Unmapped{}, Judged: []Judged{}}
-	if len(x.Unproven) == 0 {
+	r := &Result{V: 1, Provider: x.Provider, From: x.From, To: x.To, AsOf: b.Now.UTC(), Whole: len(x.Unproven) == 0, Cannot: slices.Clone(x.Unproven), Strays: []Stray{}, Unmapped: []Unmapped{}, Judged: []Judged{}}
+	if r.Whole {
 		r.Cannot = []string{}
 	}
 	if !x.From.IsZero() {
@@ -65,7 +65,7 @@ func Reconcile(ctx context.Context, b *books.Books, x *export.Export, m Mapping,
 	if x.AtLeast {
 		r.Cannot = append(r.Cannot, fmt.Sprintf("%s reports tokens and no requests: a use within %s of one of ours is not told from it", x.Provider, reach.Late))
 	}
-	r.conclude(len(x.Unproven) > 0)
+	r.conclude()
 	return r, nil
 }
 
@@ -94,7 +94,7 @@ func (r *Result) judge(a account, ledger []supply, demands []demand, reach Reach
 }
 
 // conclude says what it came to.
-func (r *Result) conclude(unproven bool) {
+func (r *Result) conclude() {
 	var sure, unsure int64
 	for _, s := range r.Strays {
 		if s.Confidence == Certain {
@@ -114,7 +114,7 @@ func (r *Result) conclude(unproven bool) {
 		r.State, r.Summary = Undecided, fmt.Sprintf("%s saw %d that no ledger has, at a time that the ledgers do not cover whole", r.Provider, unsure)
 	case keys > 0:
 		r.State, r.Summary = Undecided, fmt.Sprintf("%s saw %d with keys that no credential is known by: add them to the mapping, or find whose they are", r.Provider, keys)
-	case unproven:
+	case !r.Whole:
 		r.State, r.Summary = Undecided, "nothing is out of band in an export that may not be whole"
 	case len(r.Judged) == 0:
 		r.State, r.Summary = Undecided, "the export has nothing that could be compared"

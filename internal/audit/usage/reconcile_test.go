@@ -110,6 +110,11 @@ func TestReconcile(t *testing.T) {
 			for _, s := range r.Strays {
 				open = append(open, s.Difference)
 			}
+			for _, e := range r.Evidence().Reconciliations { // what is said for the controls is what was decided
+				if sure := r.State == OutOfBand && e.Strays > 0 || e.Strays == 0 && len(r.Strays) == 0; !sure {
+					t.Errorf("evidence %+v of %+v", e, r)
+				}
+			}
 			if r.State != tt.state || cmp.Diff(tt.open, open) != "" {
 				t.Errorf("%s %v, want %s %v: %+v", r.State, open, tt.state, tt.open, r)
 			}

@@ -77,6 +77,7 @@ type Result struct {
 	Judged   []Judged   `json:"judged"`
 	Strays   []Stray    `json:"strays"`
 	Unmapped []Unmapped `json:"unmapped"`
+	Whole    bool       `json:"whole"`  // the export is whole, and what the provider wrote, as far as can be checked
 	Cannot   []string   `json:"cannot"` // what this cannot show, a sentence each
 	Sizes    []Size     `json:"sizes"`  // of the ledgers that it was compared with
 }

@@ -75,10 +75,14 @@ func Paths(set *statement.Set, t time.Time, workload, credential string) (list [
 	return list, nil
 }
 
-// finder is one call of Paths.
+// finder is one call of Paths or Pairs.
 type finder struct {
 	set      *statement.Set
 	policies *policy.Policies
+
+	// Of Pairs: answers that were found, by what alike says, and which policies look at who asks or for what.
+	memo  map[string]weighed
+	looks map[cedar.PolicyID]bool
 }
 
 // pair lists the paths of one workload and one credential.
@@ -154,36 +158,50 @@ func may(q *policy.Applicable, model, gateway string) *Path {
 
 // left is what the policies say when those members of the context are known: nil when no request is permitted.
 func left(q *policy.Applicable, known cedar.RecordMap) *Path {
-	context := cedar.RecordMap{}
-	for _, m := range q.Members {
-		context[m] = eval.Variable("context." + m)
-	}
+	context := unknown(q.Members)
 	maps.Copy(context, known)
-	env := eval.Env{Principal: q.Principal, Action: q.Action, Resource: q.Resource, Context: cedar.NewRecord(context), Entities: q.Entities}
 	path := &Path{Rules: []Rule{}}
-	open, always, forbidden := false, false, false
-	for id, c := range q.Policies.All() {
-		rest, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
-		if !keep {
-			continue
-		}
+	open, always := weigh(q, context, func(id cedar.PolicyID, permit bool, rest *ast.Policy) {
 		rule := Rule{ID: string(id), Effect: "forbid", When: conditions(rest)}
-		switch permit := c.Effect() == cedar.Permit; {
-		case permit:
-			rule.Effect, open, always = "permit", true, always || rule.When == ""
-		case rule.When == "":
-			forbidden = true
-		default:
+		if permit {
+			rule.Effect = "permit"
+		} else {
 			path.Conditional = true
 		}
 		path.Rules = append(path.Rules, rule)
-	}
-	if !open || forbidden {
+	})
+	if !open {
 		return nil
 	}
 	path.Conditional = path.Conditional || !always
 	slices.SortFunc(path.Rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	return path
+}
+
+// unknown is a context of which nothing is known.
+func unknown(members []types.String) cedar.RecordMap {
+	context := cedar.RecordMap{}
+	for _, m := range members {
+		context[m] = eval.Variable("context." + m)
+	}
+	return context
+}
+
+// weigh holds the policies against all requests of which the context is known as far as it says, and calls each with what is left of those that
+// have a say. It reports whether some request is permitted, and whether a permit needs no more conditions.
+func weigh(q *policy.Applicable, context cedar.RecordMap, each func(id cedar.PolicyID, permit bool, rest *ast.Policy)) (open, always bool) {
+	env := eval.Env{Principal: q.Principal, Action: q.Action, Resource: q.Resource, Context: cedar.NewRecord(context), Entities: q.Entities}
+	forbidden := false
+	for id, c := range q.Policies.All() {
+		rest, keep := eval.PartialPolicy(env, (*ast.Policy)(c.AST()))
+		if !keep {
+			continue
+		}
+		permit, unconditional := c.Effect() == cedar.Permit, len(rest.Conditions) == 0
+		open, always, forbidden = open || permit, always || permit && unconditional, forbidden || !permit && unconditional
+		each(id, permit, rest)
+	}
+	return open && !forbidden, always
 }
 
 // conditions writes the conditions of a policy as Cedar, on one line.

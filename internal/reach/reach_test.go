@@ -111,3 +111,73 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("what no custodian can use passes the check: %v", err)
 	}
 }
+
+// Pairs are what Paths has ways for.
+func TestPairs(t *testing.T) {
+	e := estatetest.New(t, estatetest.Edit(lend), estatetest.Edit(func(p *estate.Plan) {
+		p.Cedar["research"]["use.cedar"] = `permit (principal, action, resource) when { context.model == "demo-small" && context.gateway == "g1" };
+forbid (principal, action, resource == Credential::"research-anthropic");
+forbid (principal, action, resource) when { context.authority_asserted };`
+		p.Operations.Providers[0].Credentials["support"] = "research-openai"
+		p.Custody["support"].Credentials[1].Honey = "alarm"
+	}))
+	for _, c := range []struct {
+		ask  reach.Ask
+		want []string
+	}{
+		{reach.Ask{}, []string{
+			"research-openai research [research-agent] [g1] [research/use.cedar#0]",
+			"research-openai support [support-agent] [g1] [support/lent.cedar#0]",
+			"support-openai support [support-agent] [g1] [support/use.cedar#agent]",
+		}},
+		{reach.Ask{Gateway: "g2"}, nil},
+		{reach.Ask{Gateway: "g1", Credential: "support-openai"}, []string{"support-openai support [support-agent] [g1] [support/use.cedar#agent]"}},
+		{reach.Ask{Workload: func(w *statement.Workload) bool { return w.ID == "research-agent" }}, []string{"research-openai research [research-agent] [g1] [research/use.cedar#0]"}},
+		{reach.Ask{Asserted: true}, []string{"support-openai support [support-agent] [g1] [support/use.cedar#agent]"}}, // the lender's forbid holds too
+	} {
+		list, err := reach.Pairs(e.Set, e.Now, c.ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range list {
+			got = append(got, fmt.Sprintf("%s %s %v %v %v", p.Credential, p.Unit, p.Workloads, p.Gateways, p.Permits))
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%+v: %s", c.ask, d)
+		}
+	}
+	if late, err := reach.Pairs(e.Set, e.Set.Expires, reach.Ask{}); err != nil || late != nil {
+		t.Errorf("an expired set opens %v, %v", late, err)
+	}
+}
+
+// BenchmarkPairs asks what a gateway reaches of 10,000 credentials of 40 units with 400 workloads.
+func BenchmarkPairs(b *testing.B) {
+	e := estatetest.New(b, estatetest.Edit(func(p *estate.Plan) {
+		for u := range 40 {
+			id := fmt.Sprintf("unit-%d", u)
+			p.Charter.Units = append(p.Charter.Units, statement.Unit{ID: id, Tenant: "acme"})
+			p.Charter.Roles.Units[id] = p.Charter.Roles.Units["research"]
+			p.Policies[id] = &statement.PolicyStatement{Unit: id, Cedar: []string{"use.cedar"}}
+			p.Cedar[id] = map[string]string{"use.cedar": fmt.Sprintf(`permit (principal in Unit::%q, action, resource) when { context.model like "demo-*" }; forbid (principal, action, resource) when { context.max_tokens > 1000 };`, id)}
+			cu := &statement.CustodyStatement{Unit: id, Custodians: p.Custody["research"].Custodians}
+			for w := range 10 {
+				p.Charter.Workloads = append(p.Charter.Workloads, statement.Workload{ID: fmt.Sprintf("agent-%d-%d", u, w), Unit: id, Identities: []statement.Identity{{Issuer: statement.IssuerReeve}}})
+			}
+			for n := range 250 {
+				c := p.Custody["research"].Credentials[0]
+				c.ID = fmt.Sprintf("credential-%d-%d", u, n)
+				cu.Credentials = append(cu.Credentials, c)
+			}
+			p.Custody[id] = cu
+			p.Operations.Gateways[0].Units = append(p.Operations.Gateways[0].Units, id)
+			p.Operations.Providers[0].Credentials[id] = fmt.Sprintf("credential-%d-0", u)
+		}
+	}))
+	for b.Loop() {
+		if got, err := reach.Pairs(e.Set, e.Now, reach.Ask{Gateway: "g1"}); err != nil || len(got) < 10_000 {
+			b.Fatalf("%d pairs, %v", len(got), err)
+		}
+	}
+}

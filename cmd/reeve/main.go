@@ -80,6 +80,7 @@ func commands() []*cobra.Command {
 		newApproveCmd(),
 		newAttestCmd(),
 		newBackupCmd(),
+		newBlastCmd(),
 		newCanCmd(),
 		newContainCmd(),
 		newBreakGlassCmd(),

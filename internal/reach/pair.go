@@ -69,7 +69,7 @@ func Pairs(s *statement.Set, t time.Time, ask Ask) (list []Pair, err error) {
 			}
 			models := p.models(c.ID)
 			for _, unit := range append([]string{u.ID}, lent[c.ID]...) {
-				if one := p.of(c.ID, unit, workloads[unit], gateways, models, ask.Asserted); len(one.Workloads) > 0 {
+				if one := p.of(c, unit, workloads[unit], gateways, models, ask.Asserted); len(one.Workloads) > 0 {
 					list = append(list, one)
 				}
 			}
@@ -85,11 +85,11 @@ func Pairs(s *statement.Set, t time.Time, ask Ask) (list []Pair, err error) {
 type weighed struct{ gateways, permits []string } // no gateways: nothing is open
 
 // of is one pair; without workloads when nothing is open.
-func (p *finder) of(credential, unit string, workloads []*statement.Workload, gateways, models []string, asserted bool) Pair {
-	one := Pair{Credential: credential, Unit: unit}
-	routes := strings.Join(gateways, " ") + "\n" + strings.Join(models, " ") + "\n"
+func (p *finder) of(c *statement.Credential, unit string, workloads []*statement.Workload, gateways, models []string, asserted bool) Pair {
+	one := Pair{Credential: c.ID, Unit: unit}
+	routes := strings.Join([]string{c.Class, c.Dialect, strings.Join(gateways, " "), strings.Join(models, " "), ""}, "\n")
 	for _, w := range workloads {
-		q, ok := p.policies.Applicable(w.ID, credential)
+		q, ok := p.policies.Applicable(w.ID, c.ID)
 		if !ok {
 			continue
 		}
@@ -109,8 +109,8 @@ func (p *finder) of(credential, unit string, workloads []*statement.Workload, ga
 	return one
 }
 
-// alike is the same for questions that have the same answer: those that the same policies apply to, none of which looks at the workload or the
-// credential in its conditions. Empty when one does.
+// alike is the same for questions that have the same answer: those that the same policies apply to, none of which looks in its conditions at the
+// workload, or at more of the credential than its attributes, which routes has. Empty when one does.
 func (p *finder) alike(q *policy.Applicable, routes string) string {
 	key := []byte(routes)
 	for id, c := range q.Policies.All() {
@@ -127,12 +127,17 @@ func (p *finder) alike(q *policy.Applicable, routes string) string {
 	return string(key)
 }
 
-// particular reports whether the conditions of a policy look at who asks or for what, beyond its scope.
+// particular reports whether the conditions of a policy look at who asks or for what, beyond its scope and the credential's attributes.
 func particular(p *ast.Policy) (looks bool) {
 	for _, c := range p.Conditions {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-			v, ok := n.(ast.NodeTypeVariable)
-			looks = looks || ok && v.Name != "context"
+			switch n := n.(type) {
+			case ast.NodeTypeAccess:
+				v, ok := n.Arg.(ast.NodeTypeVariable)
+				return !ok || v.Name != "resource"
+			case ast.NodeTypeVariable:
+				looks = looks || n.Name != "context"
+			}
 			return true
 		})
 	}

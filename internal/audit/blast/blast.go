@@ -1,5 +1,5 @@
 // Package blast answers what a captured component meant: which credentials it read, used or could have used, for whom, who answers for each, and
-// what still lives.
+// what still lives. Where it cannot know it says more than happened, never less.
 package blast
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/register"
 )
 
-// Class is what happened with a credential, for one business unit. The most serious comes first.
+// Class is what happened with a credential, for one business unit.
 type Class string
 
 // The classes.
@@ -18,16 +18,19 @@ const (
 	OutOfBand    Class = "OUT-OF-BAND"   // the provider saw a use that the ledgers do not have
 	UsedAsserted Class = "USED-ASSERTED" // only a bearer token, or the component, vouched
 	UsedProven   Class = "USED-PROVEN"   // the custodian verified the workload's own request-bound proof
-	Reachable    Class = "REACHABLE"     // the policy in force would have allowed it; no entry
+	Reachable    Class = "REACHABLE"     // the policy in force would have allowed it, or nobody can know; no entry
 	Excluded     Class = "EXCLUDED"      // the policy denied it, and the log is complete
 )
 
+// Classes is all of them, the most serious first.
+var Classes = []Class{Read, OutOfBand, UsedAsserted, UsedProven, Reachable, Excluded}
+
 // Accountable is who answered for a credential's use as of the start of the window, by person id; empty for nobody.
 type Accountable struct {
-	Policy     []string `json:"policy"`     // owners of the unit's policy
-	Operations []string `json:"operations"` // of the gateway
+	Policy     []string `json:"policy"`     // owners of the policy of the unit that used it, and of the unit that owns it
+	Operations []string `json:"operations"` // of the gateways
 	Lifecycle  string   `json:"lifecycle"`  // the credential's one owner
-	Approvers  []string `json:"approvers"`  // who signed the policy version that opened the reach
+	Approvers  []string `json:"approvers"`  // who signed the policy versions that opened the reach
 }
 
 // Row is one credential for one business unit.
@@ -42,27 +45,49 @@ type Row struct {
 	Uses         int64            `json:"uses"`
 	Unknown      int64            `json:"unknown"` // uses whose outcome is unknown
 	Denied       int64            `json:"denied"`
-	Proofs       map[string]int64 `json:"proofs"` // uses by proof, such as "W2 pop"
-	Workloads    []string         `json:"workloads"`
+	Proofs       map[string]int64 `json:"proofs"`    // uses by proof, such as "W2 pop"
+	Workloads    []string         `json:"workloads"` // that used it; that could, where none did
+	Gateways     []string         `json:"gateways"`  // likewise
+	Policies     []string         `json:"policies"`  // that permitted it in the window
 	First        time.Time        `json:"first,omitzero"`
 	Last         time.Time        `json:"last,omitzero"`
 	Accountable  Accountable      `json:"accountable"`
-	State        string           `json:"state"`               // of its newest version, now
-	LiveUntil    time.Time        `json:"live_until,omitzero"` // when the last of what was exposed ends by itself
-	Live         bool             `json:"live"`                // still usable now, as far as is known
-	Refs         []control.Ref    `json:"refs"`                // first and last entry in each log
-	Why          string           `json:"why"`                 // of the class, one sentence
+	Destination  string           `json:"destination,omitempty"` // origin that it goes to
+	State        string           `json:"state"`                 // of its newest version, now
+	LiveUntil    time.Time        `json:"live_until,omitzero"`   // when the last of what was exposed ends by itself; absent when it does not
+	Live         bool             `json:"live"`                  // still usable now, as far as is known
+	Complete     bool             `json:"complete"`              // the ledgers of its custodians cover the window: nothing is missing from this row
+	Refs         []control.Ref    `json:"refs"`                  // first and last entry in each log
+	Why          string           `json:"why"`                   // of the class, one sentence
 }
 
 // Log is how complete a ledger is for the window.
 type Log struct {
 	Process  string    `json:"process"`
 	Origin   string    `json:"origin"`
-	From     time.Time `json:"from"`
-	To       time.Time `json:"to"` // newest entry
+	From     time.Time `json:"from,omitzero"`
+	To       time.Time `json:"to,omitzero"` // newest entry
 	Size     int64     `json:"size"`
 	Complete bool      `json:"complete"` // it covers the window, without silence longer than its heartbeat allows
 	Why      string    `json:"why,omitempty"`
+}
+
+// Residual is what lives on of that which was exposed: read, used, or seen out of band.
+type Residual struct {
+	Credentials int   `json:"credentials"` // that are still live
+	Seconds     int64 `json:"seconds"`     // credential-seconds until those end that end by themselves
+	Unbounded   int   `json:"unbounded"`   // that do not end by themselves
+}
+
+// Stray is a use that a provider's own records show and no ledger has.
+type Stray struct {
+	Credential string    `json:"credential"`
+	Unit       string    `json:"unit,omitempty"` // where the provider's record says so; else the unit whose credential it is
+	Provider   string    `json:"provider"`
+	Count      int64     `json:"count"`
+	First      time.Time `json:"first,omitzero"`
+	Last       time.Time `json:"last,omitzero"`
+	Why        string    `json:"why"` // what was compared, a sentence
 }
 
 // Answer is the blast radius.
@@ -74,7 +99,9 @@ type Answer struct {
 	AsOf      time.Time          `json:"as_of"` // as recorded by then
 	Rows      []Row              `json:"rows"`  // by class, credential, unit
 	Counts    map[Class]int      `json:"counts"`
-	Units     []string           `json:"units"`
+	Units     []string           `json:"units"` // that are concerned: of rows that are not EXCLUDED
+	Residual  Residual           `json:"residual"`
+	Complete  bool               `json:"complete"` // every ledger that counts covers the window
 	Logs      []Log              `json:"logs"`
 	Cannot    []string           `json:"cannot"` // what cannot be known, a sentence each
 }

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reevehq/reeve/internal/audit/blast"
+)
+
+// blastFlags are what the command is told.
+type blastFlags struct {
+	window
+	subjects [5]string // as subjectKinds
+	silence  time.Duration
+	live     bool
+	by       string
+	limit    int
+	json     bool
+}
+
+// subjectKinds are the subjects that are no components, each a flag.
+var subjectKinds = [5]blast.Kind{blast.Credential, blast.Workload, blast.Person, blast.Tenant, blast.Unit}
+
+func newBlastCmd() *cobra.Command {
+	var f blastFlags
+	cmd := &cobra.Command{
+		Use:   "blast [COMPONENT]",
+		Short: "What a captured component meant: which credentials were read, used or reachable, for whom, who answers, what still lives",
+		Long: "The blast radius of a component (a gateway, a custodian, the authority, the auditor, or what the register has besides), or of what a flag\n" +
+			"names, from the auditor's verified copies of the ledgers and the signed statements in time. Each credential and business unit is in one class:\n\n" +
+			"  READ           its plaintext was in the component\n" +
+			"  OUT-OF-BAND    the provider saw a use that the ledgers do not have\n" +
+			"  USED-ASSERTED  only a bearer token, or the component, vouched for the uses\n" +
+			"  USED-PROVEN    the custodian verified the workload's own signature over each request\n" +
+			"  REACHABLE      the policy in force would have allowed it, or nobody can know; there is no entry\n" +
+			"  EXCLUDED       no policy permitted it, and the ledgers are complete for the window\n\n" +
+			"Exit status 3 when a ledger is not complete for the window: what is said then is a lower bound of what is known, and what is not\n" +
+			"known counts as reachable.",
+		Example: "  reeve blast g1 --from 3h\n  reeve blast g1 --from 2026-11-23T02:00:00Z --to 2026-11-23T05:00:00Z --by unit\n  reeve blast --credential research-openai --from 720h --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := f.subject(args)
+			if err != nil {
+				return err
+			}
+			a, err := f.ask(cmd, s)
+			if err != nil {
+				return err
+			}
+			if f.live {
+				a.Rows = slices.DeleteFunc(a.Rows, func(r blast.Row) bool { return !r.Live })
+			}
+			if f.json {
+				err = printJSON(cmd, a)
+			} else {
+				err = f.print(cmd.OutOrStdout(), a)
+			}
+			if err == nil && !a.Complete {
+				err = &exitError{exitUndecided, errors.New("a ledger is not complete for the window: see what cannot be known")}
+			}
+			return failed(err)
+		},
+	}
+	f.window.add(cmd, 24*time.Hour)
+	for i, k := range subjectKinds {
+		cmd.Flags().StringVar(&f.subjects[i], string(k), "", fmt.Sprintf("instead of a component: this %s", k))
+	}
+	cmd.Flags().DurationVar(&f.silence, "silence", blast.Silence, "longest time without an entry that says nothing about a custodian's ledger")
+	cmd.Flags().BoolVar(&f.live, "live", false, "list only what is still usable")
+	cmd.Flags().StringVar(&f.by, "by", "", "count by unit instead of listing rows: unit")
+	cmd.Flags().IntVar(&f.limit, "limit", 50, "list at most so many rows of a class; 0 for all")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	return cmd
+}
+
+// subject is what is asked about.
+func (f *blastFlags) subject(args []string) (s blast.Subject, err error) {
+	var all []blast.Subject
+	if len(args) == 1 {
+		all = append(all, blast.Subject{Kind: blast.Component, ID: args[0]})
+	}
+	for i, id := range f.subjects {
+		if id != "" {
+			all = append(all, blast.Subject{Kind: subjectKinds[i], ID: id})
+		}
+	}
+	switch {
+	case len(all) != 1:
+		return s, errors.New("name one subject: a component, or one of --credential, --workload, --person, --tenant and --unit")
+	case f.by != "" && f.by != "unit":
+		return s, fmt.Errorf("--by %q: the word is unit", f.by)
+	}
+	return all[0], nil
+}
+
+// ask computes the answer.
+func (f *blastFlags) ask(cmd *cobra.Command, s blast.Subject) (*blast.Answer, error) {
+	from, to, asOf, err := f.times(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	_, b, err := openBooks(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	a, err := blast.Radius(cmd.Context(), b, s, from, to, blast.Options{AsOf: asOf, Silence: f.silence})
+	if errors.Is(err, blast.ErrUnknown) {
+		return nil, &exitError{exitUndecided, err}
+	}
+	return a, failed(err)
+}
+
+// print is the answer for people: the counts, then the rows, then what cannot be known.
+func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
+	fmt.Fprintf(out, "%s, from %s to %s, as recorded by %s\n\n", a.Subject, a.From.Format(time.RFC3339), a.To.Format(time.RFC3339), a.AsOf.Format(time.RFC3339))
+	for _, c := range blast.Classes {
+		fmt.Fprintf(out, "%-14s %d\n", c, a.Counts[c])
+	}
+	fmt.Fprintln(out)
+	var err error
+	if f.by == "unit" {
+		err = printUnits(out, a)
+	} else {
+		err = f.printRows(out, a)
+	}
+	if err != nil {
+		return err
+	}
+	if r := a.Residual; r.Credentials > 0 {
+		fmt.Fprintf(out, "\nOf what was read or used, %d credentials are still live: %d until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
+	}
+	fmt.Fprintln(out)
+	for _, l := range a.Logs {
+		word := "complete"
+		if !l.Complete {
+			word = "INCOMPLETE: " + l.Why
+		}
+		fmt.Fprintf(out, "ledger of %s: %s\n", l.Process, word)
+	}
+	for _, s := range a.Cannot {
+		fmt.Fprintf(out, "cannot be known: %s\n", s)
+	}
+	return nil
+}
+
+// printRows lists the rows but for those that are excluded, class by class.
+func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "CLASS\tCREDENTIAL\tUNIT\tUSES\tPROOF\tWORKLOADS\tLAST\tPOLICY\tOPERATIONS\tLIFECYCLE\tAPPROVED BY\tLIVE")
+	listed := map[blast.Class]int{}
+	for _, r := range a.Rows {
+		if listed[r.Class]++; r.Class == blast.Excluded || f.limit > 0 && listed[r.Class] > f.limit {
+			continue
+		}
+		unit, last := r.Unit, ""
+		if r.Owning != r.Unit && r.Owning != "" {
+			unit += " (of " + r.Owning + ")"
+		}
+		if !r.Last.IsZero() {
+			last = r.Last.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Class, r.Credential, unit, r.Uses, proofs(&r), brief(r.Workloads), last, brief(r.Accountable.Policy),
+			brief(r.Accountable.Operations), nobody(r.Accountable.Lifecycle), brief(r.Accountable.Approvers), lives(&r))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range blast.Classes {
+		if n := listed[c]; c != blast.Excluded && f.limit > 0 && n > f.limit {
+			fmt.Fprintf(out, "%d more are %s (--limit 0 lists all, --by unit counts)\n", n-f.limit, c)
+		}
+	}
+	return nil
+}
+
+// printUnits counts the classes of each unit.
+func printUnits(out io.Writer, a *blast.Answer) error {
+	counts := map[string]map[blast.Class]int{}
+	uses := map[string]int64{}
+	for _, r := range a.Rows {
+		if counts[r.Unit] == nil {
+			counts[r.Unit] = map[blast.Class]int{}
+		}
+		counts[r.Unit][r.Class]++
+		uses[r.Unit] += r.Uses
+	}
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "UNIT")
+	for _, c := range blast.Classes {
+		fmt.Fprintf(t, "\t%s", c)
+	}
+	fmt.Fprintln(t, "\tUSES")
+	for _, u := range sorted(counts) {
+		fmt.Fprint(t, nobody(u))
+		for _, c := range blast.Classes {
+			fmt.Fprintf(t, "\t%d", counts[u][c])
+		}
+		fmt.Fprintf(t, "\t%d\n", uses[u])
+	}
+	return t.Flush()
+}
+
+func sorted[V any](m map[string]V) (keys []string) {
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// proofs are the kinds of proof of a row's uses, with their counts.
+func proofs(r *blast.Row) string {
+	var list []string
+	for _, p := range sorted(r.Proofs) {
+		list = append(list, fmt.Sprintf("%s ×%d", p, r.Proofs[p]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// brief is a list of at most three words.
+func brief(list []string) string {
+	if len(list) > 3 {
+		return strings.Join(list[:3], ", ") + fmt.Sprintf(" +%d", len(list)-3)
+	}
+	return strings.Join(list, ", ")
+}
+
+func nobody(id string) string {
+	if id == "" {
+		return "NOBODY"
+	}
+	return id
+}
+
+// lives says whether a row can still be used.
+func lives(r *blast.Row) string {
+	switch {
+	case !r.Live:
+		return "no (" + r.State + ")"
+	case r.LiveUntil.IsZero():
+		return "until revoked"
+	}
+	return "until " + r.LiveUntil.Format(time.RFC3339)
+}

@@ -1,0 +1,91 @@
+package blast
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/reevehq/reeve/internal/audit/books"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+// Kind is what a subject is.
+type Kind string
+
+// The kinds of subjects.
+const (
+	Component  Kind = "component" // captured
+	Credential Kind = "credential"
+	Workload   Kind = "workload" // captured
+	Person     Kind = "person"   // captured
+	Tenant     Kind = "tenant"
+	Unit       Kind = "unit"
+)
+
+// Subject is what is asked about.
+type Subject struct {
+	Kind Kind
+	ID   string
+}
+
+// String names the subject for people.
+func (s Subject) String() string { return string(s.Kind) + ":" + s.ID }
+
+// ErrUnknown means that nothing has the subject's name.
+var ErrUnknown = errors.New("not known")
+
+// find says what the subject is; the component is empty for one that is none.
+func find(b *books.Books, s Subject, spans []*history.Span, from, to, asOf time.Time) (c register.Component, err error) {
+	if s.Kind == Component {
+		return component(b, s.ID, from, to, asOf)
+	}
+	for _, span := range spans {
+		if has(span.Set, s) {
+			return c, nil
+		}
+	}
+	return c, fmt.Errorf("the %s %q is %w: no set of statements that was in force between %s and %s has it", s.Kind, s.ID, ErrUnknown,
+		from.Format(time.RFC3339), to.Format(time.RFC3339))
+}
+
+// component is what the register knows of it at the start of the window, else at its end.
+func component(b *books.Books, id string, from, to, asOf time.Time) (register.Component, error) {
+	var known []string
+	for _, at := range []time.Time{from, to, asOf} {
+		list, err := b.Register.At(at, asOf)
+		if errors.Is(err, history.ErrBefore) {
+			continue
+		}
+		if err != nil {
+			return register.Component{}, fmt.Errorf("reading the register: %w", err)
+		}
+		for _, c := range list {
+			if c.ID == id {
+				return c, nil
+			}
+			known = append(known, c.ID)
+		}
+	}
+	slices.Sort(known)
+	return register.Component{}, fmt.Errorf("the component %q is %w: the register has %q", id, ErrUnknown, slices.Compact(known))
+}
+
+// has reports whether a set has the subject.
+func has(s *statement.Set, of Subject) (ok bool) {
+	switch of.Kind {
+	case Credential:
+		_, _, ok = s.Credential(of.ID)
+	case Workload:
+		_, _, ok = s.Workload(of.ID)
+	case Person:
+		_, ok = s.Person(of.ID)
+	case Tenant:
+		ok = slices.Contains(s.Charter.Tenants, of.ID)
+	case Unit:
+		ok = slices.ContainsFunc(s.Charter.Units, func(u statement.Unit) bool { return u.ID == of.ID })
+	}
+	return ok
+}

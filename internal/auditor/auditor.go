@@ -38,6 +38,7 @@ type Auditor struct {
 	metrics *metrics.Registry
 	alarms  *alarms
 	relay   server.Relay
+	index   *keeper // nil when none is kept
 
 	mu    sync.Mutex // guards what follows
 	trust *verify.Trust
@@ -56,6 +57,10 @@ func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.L
 	}
 	var err error
 	a.alarms, err = openAlarms(filepath.Join(cfg.StateDir, "alarms.ndjson"), log, m)
+	if !cfg.Index.Off {
+		a.index = &keeper{a: a, open: cfg.openIndex}
+		m.GaugeFunc("reeve_auditor_index_lag", "Entries verified and not indexed.", func() float64 { return float64(a.index.status().Lag) })
+	}
 	return a, err
 }
 
@@ -298,6 +303,8 @@ type Status struct {
 	Auditor string  `json:"auditor"`
 	Logs    []Log   `json:"logs"`
 	Alarms  []Alarm `json:"alarms"` // newest first, those that stand and those that are over
+
+	Index *IndexStatus `json:"index,omitempty"` // none when none is kept
 }
 
 // Status reports every log and alarm.
@@ -309,6 +316,10 @@ func (a *Auditor) Status() Status {
 	}
 	a.mu.Unlock()
 	s := Status{Auditor: a.id, Logs: []Log{}, Alarms: a.alarms.list()}
+	if a.index != nil {
+		index := a.index.status()
+		s.Index = &index
+	}
 	for _, t := range tails {
 		l := t.status()
 		if i := slices.IndexFunc(s.Alarms, func(al Alarm) bool { return al.Log == l.Origin && al.Stands }); i >= 0 {

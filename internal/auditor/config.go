@@ -25,6 +25,8 @@ type Config struct {
 	WitnessKey string `yaml:"witness_key"` // file with the cosigner's private key (note key of type 4), mode 0600
 
 	Logs []Source `yaml:"logs"`
+
+	Index Index `yaml:"index,omitempty"`
 }
 
 // Source is where a process publishes its log.
@@ -67,12 +69,19 @@ func (c *Config) check() error {
 		}
 		seen[s.Process] = true
 	}
+	if err := c.Index.check(); err != nil {
+		return err
+	}
 	return c.TLS.Check()
 }
 
-// confine is what the auditor may still do once it runs: read logs, write its own state, listen. It dials nobody.
+// confine is what the auditor may still do once it runs: read logs, write its own state, listen. It dials nobody but the database of its
+// index, where that is a server.
 func (c *Config) confine() confine.Profile {
-	p := confine.Profile{ReadOnly: confine.Folders(append(c.TLS.Files(), c.Trust)...), ReadWrite: []string{c.StateDir}}
+	p := confine.Profile{ReadOnly: confine.Folders(append(c.TLS.Files(), c.Trust, c.Index.PasswordFile)...), ReadWrite: []string{c.StateDir}}
+	if c.Index.Connection != "" {
+		p.Connect, p.Datagrams = c.Index.server().Ports(), true
+	}
 	for _, s := range c.Logs {
 		p.ReadOnly = append(p.ReadOnly, s.Tiles)
 	}

@@ -55,7 +55,25 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if _, err := rt.Restrict(nil); err != nil {
 		return err
 	}
+	defer a.keep(ctx)()
 	return a.serve(ctx, rt, cfg, cert.Listen(l), reload, cert)
+}
+
+// keep keeps the index, if there is to be one, until end is called, which waits.
+func (a *Auditor) keep(ctx context.Context) (end func()) {
+	if a.index == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.index.keep(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 func readTrust(path string) (*verify.Trust, error) {

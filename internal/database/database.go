@@ -93,3 +93,20 @@ func (s Server) Open(connections int) (*sql.DB, error) {
 	db.SetMaxOpenConns(connections)
 	return db, nil
 }
+
+// Ports are the TCP ports that Open connects to, none when the server is reached through a socket of this machine.
+func (s Server) Ports() (ports []uint16) {
+	c, err := s.config()
+	if err != nil {
+		return nil
+	}
+	if !strings.HasPrefix(c.Host, "/") {
+		ports = append(ports, c.Port)
+	}
+	for _, f := range c.Fallbacks {
+		if !strings.HasPrefix(f.Host, "/") {
+			ports = append(ports, f.Port)
+		}
+	}
+	return ports
+}

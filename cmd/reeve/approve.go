@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ func newApproveCmd() *cobra.Command {
 		Long: "Add your signature to the drafts named. What you sign lies under DIR/estate/.pending. \"all\" stands for every draft that your\n" +
 			"role approves, or that changes what you answer for. A record that waits for a second owner is named as reeve revoke\n" +
 			"printed it, such as revocation/cora-3, or is a file that came from another machine, such as an extension or a retirement:\n" +
-			"your signature is added to the file.\n\n" + withKeys,
+			"your signature is added to the file. A step of an incident is named as reeve incident printed it, such as incident/inc-20261123-1-2.\n\n" + withKeys,
 		Example: "  reeve approve policy-research --as ada\n  reeve approve all --as ada --passkey\n  reeve approve revocation/cora-3 --as bea\n  reeve approve extension.json --as cora",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,6 +41,8 @@ func newApproveCmd() *cobra.Command {
 			}
 			for _, name := range args {
 				switch {
+				case strings.HasPrefix(name, "incident/"):
+					err = approveStep(cmd, name, signer)
 				case e.Waits(name):
 					err = approveRecord(cmd, name, signer)
 				case isFile(name):

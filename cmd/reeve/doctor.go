@@ -79,8 +79,8 @@ func complete(call *doctor.Call, set *statement.Set) {
 	}
 }
 
-// evidence asks the files, the processes and the custodian.
-func evidence(ctx context.Context, d *host.Dir) *doctor.Evidence {
+// observed asks the files, the processes and the custodian.
+func observed(ctx context.Context, d *host.Dir) *doctor.Evidence {
 	e := &doctor.Evidence{Now: time.Now(), Gateway: "g1", ID: "c1"}
 	for _, p := range up.Look(ctx, d).Processes {
 		e.Processes = append(e.Processes, doctor.Process{Name: p.Name, Ready: p.Ready, Waits: p.Waits(), Log: p.Log})

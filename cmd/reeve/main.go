@@ -95,6 +95,7 @@ func commands() []*cobra.Command {
 		newFreezeCmd(),
 		newFederationCmd(),
 		newHostCmd(),
+		newIncidentCmd(),
 		newInitCmd(),
 		newKeyCmd(),
 		newLedgerCmd(),

@@ -38,7 +38,7 @@ func newDoctorCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e := evidence(cmd.Context(), d)
+			e := observed(cmd.Context(), d)
 			if key := os.Getenv("REEVE_KEY"); call.Workload == "" && key != "" {
 				sum := sha256.Sum256([]byte(key))
 				call.KeyHash = hex.EncodeToString(sum[:])

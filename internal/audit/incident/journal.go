@@ -181,7 +181,7 @@ func (all Journals) Append(s Step, now time.Time, by ...*estate.Signer) (*Signed
 	if err != nil {
 		return nil, err
 	}
-	return all.take(j, fmt.Sprintf("incident/%s-%d", s.Incident, s.Number), env)
+	return all.take(j, fmt.Sprintf("incident/%s-%d", s.Incident, s.Number), env, false)
 }
 
 // Approve adds a signature to a step that waits, and appends it.
@@ -207,17 +207,20 @@ func (all Journals) Approve(name string, show func(*Step) error, by *estate.Sign
 	if err != nil {
 		return nil, err
 	}
-	return all.take(j, name, s.Env)
+	return all.take(j, name, s.Env, true)
 }
 
-// take appends a step that holds, or puts it aside for want of a signature.
-func (all Journals) take(j *Journal, name string, env *statement.Envelope) (*Signed, error) {
+// take appends a step that holds, or puts it aside for want of a signature. waited is that it was aside before.
+func (all Journals) take(j *Journal, name string, env *statement.Envelope, waited bool) (*Signed, error) {
 	line, err := statement.Canonical(env)
 	if err != nil {
 		return nil, err
 	}
 	s, err := all.verify(j.ID, line, j)
 	if err != nil && estate.Unsigned(err) {
+		if !waited && all.Waits(name) {
+			return nil, fmt.Errorf("another step waits for a signature as %s: have it approved first, or remove %s", name, all.pending(name))
+		}
 		p := &Pending{Name: name}
 		for _, a := range all.History.Newest().Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
 			p.By = append(p.By, a.Person)
@@ -236,16 +239,19 @@ func (all Journals) take(j *Journal, name string, env *statement.Envelope) (*Sig
 	}
 	put := durable.Replace
 	if s.Number == 1 {
+		if err := os.MkdirAll(all.Dir, 0o755); err != nil {
+			return nil, err
+		}
 		put = durable.Create
 	}
 	err = put(all.file(j.ID), append(append(text, line...), '\n'), 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("appending to the journal of %s: %w", j.ID, err)
 	}
-	if err := os.Remove(all.pending(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if waited {
+		err = os.Remove(all.pending(name))
 	}
-	return s, nil
+	return s, err
 }
 
 // Subject is what the evidence of a step says that it is about.

@@ -1,0 +1,246 @@
+package incident
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/statement"
+)
+
+const id = "inc-20261123-1"
+
+func journals(t *testing.T) (*estatetest.Estate, Journals) {
+	t.Helper()
+	e := estatetest.New(t)
+	return e, In(e.Dir, history.New(e.Set))
+}
+
+func opening(e *estatetest.Estate) Step {
+	return Step{Incident: id, Kind: Open, Subjects: []string{"gateway:g1"}, From: e.Now.Add(-time.Hour).UTC().Truncate(time.Second), Commander: "bea", Text: "malicious dependency"}
+}
+
+// three is a journal of three steps.
+func three(t *testing.T) (*estatetest.Estate, Journals) {
+	t.Helper()
+	e, all := journals(t)
+	for i, s := range []Step{opening(e), {Incident: id, Kind: Note, Text: "pulled"}, {Incident: id, Kind: Close, Text: "contained"}} {
+		if _, err := all.Append(s, e.Now.Add(time.Duration(i+1)*time.Second), e.Bea, e.Ada); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e, all
+}
+
+func TestJournal(t *testing.T) {
+	e, all := three(t)
+	j, err := all.Read(id)
+	if err != nil || j.Broken != "" || len(j.Steps) != 3 || j.Closed() == nil || !slices.Equal(j.Steps[1].Signers, []string{"ada", "bea"}) {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	if ids, err := all.List(); err != nil || !slices.Equal(ids, []string{id}) {
+		t.Errorf("%v, %v", ids, err)
+	}
+	if next, _ := all.Next(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)); next != "inc-20261123-2" {
+		t.Error(next)
+	}
+	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "after"}, e.Now.Add(time.Minute), e.Bea, e.Cora); err != nil {
+		t.Error(err)
+	}
+	for name, s := range map[string]Step{
+		"a second opening": opening(e), "a second close": {Incident: id, Kind: Close, Text: "again"}, "no text": {Incident: id, Kind: Note},
+		"no hash": {Incident: id, Kind: Report}, "no kind": {Incident: id, Kind: "x", Text: "x"}, "no incident": {Incident: "inc-x", Kind: Note, Text: "x"},
+	} {
+		if _, err := all.Append(s, e.Now.Add(2*time.Minute), e.Bea, e.Ada); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "earlier"}, e.Now, e.Bea, e.Ada); !errors.Is(err, ErrStep) {
+		t.Errorf("a step dated before the last: %v", err)
+	}
+}
+
+// One signature, or two of one role, put a step aside; the second person's completes it, and nothing was appended before.
+func TestTwoMachines(t *testing.T) {
+	e, all := journals(t)
+	var waits *Pending
+	if _, err := all.Append(opening(e), e.Now.Add(time.Second), e.Bea); !errors.As(err, &waits) || waits.Name != "incident/"+id+"-1" || !slices.Equal(waits.By, []string{"bea"}) {
+		t.Fatal(err)
+	}
+	if _, err := all.Read(id); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was appended: %v", err)
+	}
+	show := func(s *Step) error { return nil }
+	if _, err := all.Approve(waits.Name, show, e.Bea); !errors.As(err, &waits) {
+		t.Errorf("the same one twice: %v", err)
+	}
+	shown := ""
+	s, err := all.Approve(waits.Name, func(s *Step) error { shown = s.Text; return nil }, e.Cora)
+	if err != nil || !slices.Equal(s.Signers, []string{"bea", "cora"}) || shown == "" || all.Waits(waits.Name) {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "one"}, e.Now.Add(2*time.Second), e.Bea); !errors.As(err, &waits) {
+		t.Fatal(err)
+	}
+	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "overtakes"}, e.Now.Add(3*time.Second), e.Ada, e.Bea); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := all.Approve("incident/"+id+"-2", show, e.Ada); !errors.Is(err, ErrStep) {
+		t.Errorf("a step that was overtaken: %v", err)
+	}
+}
+
+// Whatever is changed in the file is found, and what follows it is not believed.
+func TestTampering(t *testing.T) {
+	_, all := three(t)
+	whole, err := os.ReadFile(all.file(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func() [][]byte { return bytes.SplitAfter(bytes.Clone(whole), []byte("\n"))[:3] }
+	join := func(l ...[]byte) []byte { return bytes.Join(l, nil) }
+	resign := func(line []byte, change func(*statement.Envelope)) []byte {
+		env, err := statement.ParseEnvelope(bytes.TrimSpace(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(env)
+		b, err := statement.Canonical(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(b, '\n')
+	}
+	mallory, err := estate.NewSigner("bea")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		file  []byte
+		holds int
+	}{
+		"first taken away":   {join(lines()[1], lines()[2]), 0},
+		"middle taken away":  {join(lines()[0], lines()[2]), 1},
+		"order":              {join(lines()[0], lines()[2], lines()[1]), 1},
+		"twice":              {join(lines()[0], lines()[1], lines()[1]), 2},
+		"a torn line":        {whole[:len(whole)-5], 2},
+		"an empty line":      {join(lines()[0], []byte("\n"), lines()[1]), 1},
+		"empty":              {nil, 0},
+		"one signature less": {join(lines()[0], resign(lines()[1], func(e *statement.Envelope) { e.Signatures = e.Signatures[:1] }), lines()[2]), 1},
+		"another text": {join(lines()[0], resign(lines()[1], func(e *statement.Envelope) {
+			e.Payload = bytes.Replace(e.Payload, []byte("pulled"), []byte("kept!!"), 1)
+		})), 1},
+		"a stranger's signature": {join(lines()[0], resign(lines()[1], func(e *statement.Envelope) {
+			e.Signatures = e.Signatures[:1]
+			sig, err := mallory.Hand.Sign(&estate.Message{PayloadType: e.PayloadType, Payload: e.Payload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sig.KeyID = "zz"
+			e.Signatures = append(e.Signatures, sig)
+		})), 1},
+	} {
+		if err := os.WriteFile(all.file(id), c.file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j, err := all.Read(id)
+		if err != nil || j.Broken == "" || len(j.Steps) != c.holds {
+			t.Errorf("%s: %+v, %v", name, j, err)
+		}
+	}
+	for i := range whole {
+		b := bytes.Clone(whole)
+		b[i] ^= 1
+		if err := os.WriteFile(all.file(id), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if i%7 != 0 { // every byte of the format, at a seventh of the cost
+			continue
+		}
+		if j, err := all.Read(id); err != nil || j.Broken == "" {
+			t.Fatalf("bit flipped in byte %d (%q): %+v, %v", i, whole[i], j, err)
+		}
+	}
+}
+
+// The ledger knows steps that were cut off at the end, and records that were taken from the store; a step in no ledger is said to be.
+func TestAnchors(t *testing.T) {
+	e, all := three(t)
+	const log = "00000000000000a1"
+	x := index.NewMemory(index.Log{ID: log, Process: "a1", Origin: "reeve/demo/a1"})
+	seq := int64(0)
+	j, err := all.Read(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []string
+	for i := range j.Steps[:2] {
+		a, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[i].Subject(), j.Steps[i].Line, e.Bea)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := x.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: log, Seq: seq, TimeNS: j.Steps[i].Time.UnixNano(), Reason: evidence.Incident, Record: a.Record}); err != nil {
+			t.Fatal(err)
+		}
+		records, seq = append(records, a.Record), seq+1
+	}
+	look := func() (map[string]*Anchor, []string, []string) {
+		kept, err := evidence.Read(e.Dir.Store())
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := all.Read(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		anchors, findings, remarks, err := j.Anchors(t.Context(), x, kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return anchors, findings, remarks
+	}
+	if anchors, findings, remarks := look(); len(anchors) != 2 || len(findings) != 0 || len(remarks) != 1 || !strings.Contains(remarks[0], "step 3 is in no ledger") {
+		t.Errorf("%v %v %v", anchors, findings, remarks)
+	}
+	// The last steps are cut off: the chain still holds, and the ledger tells.
+	b, err := os.ReadFile(all.file(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(all.file(id), b[:bytes.IndexByte(b, '\n')+1], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, findings, _ := look(); len(findings) != 1 || !strings.Contains(findings[0], id+" 2") {
+		t.Errorf("%v", findings)
+	}
+	// And the record of it is taken out of the store as well.
+	if err := os.Remove(e.Dir.Signed() + "/records/evidence/" + records[1] + ".json"); err != nil {
+		t.Fatal(err)
+	}
+	if _, findings, _ := look(); len(findings) != 1 || !strings.Contains(findings[0], records[1]) {
+		t.Errorf("%v", findings)
+	}
+	if _, err := hex.DecodeString(HashOf(nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzStep(f *testing.F) {
+	f.Add([]byte(`{"payload":"e30=","payloadType":"application/vnd.reeve.incident+json","signatures":[]}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if s, err := parse(line); err == nil && s.check() != nil {
+			t.Error("parsed, and does not hold")
+		}
+	})
+}

@@ -84,6 +84,7 @@ func commands() []*cobra.Command {
 		newCanCmd(),
 		newContainCmd(),
 		newBreakGlassCmd(),
+		newControlsCmd(),
 		newCredentialCmd(),
 		newDemoCmd(),
 		newDoctorCmd(),

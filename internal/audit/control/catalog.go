@@ -64,3 +64,11 @@ func (c *Catalogue) IDs(framework string) (ids []string, by map[string][]string)
 	}
 	return slices.Sorted(maps.Keys(by)), by
 }
+
+// names are the ids of the frameworks.
+func (c *Catalogue) names() (ids []string) {
+	for _, f := range c.Frameworks {
+		ids = append(ids, f.ID)
+	}
+	return ids
+}

@@ -62,7 +62,8 @@ type Store struct {
 	Record     string    `json:"record,omitempty"`
 }
 
-// Exemption is a signed record that says that a control need not hold for a subject until a date.
+// Exemption is a signed record that says that a control need not hold for a subject until a date. It excuses nothing that its approver has to put right
+// himself.
 type Exemption struct {
 	Control  string    `json:"control"`           // RV-01 …
 	Subject  string    `json:"subject,omitempty"` // as in Finding; empty for all of them

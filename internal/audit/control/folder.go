@@ -126,3 +126,27 @@ func (e *Evidence) Write(dir, name string) ([]byte, error) {
 	b = append(b, '\n')
 	return b, os.WriteFile(filepath.Join(folder, name+".json"), b, 0o644)
 }
+
+// records are the records that vouch for what is there, each once, in the order of their hashes.
+func (e *Evidence) records() (list []string) {
+	for _, d := range e.Drills {
+		list = append(list, d.Record)
+	}
+	for _, r := range e.Reconciliations {
+		list = append(list, r.Record)
+	}
+	for _, d := range e.Discoveries {
+		list = append(list, d.Record)
+	}
+	for _, s := range e.Stores {
+		list = append(list, s.Record)
+	}
+	for _, x := range e.Exemptions {
+		list = append(list, x.Record)
+	}
+	for _, i := range e.Incidents {
+		list = append(list, i.Record)
+	}
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(r string) bool { return r == "" })
+}

@@ -3,12 +3,15 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/books"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Options say what is judged.
@@ -33,6 +36,13 @@ const (
 	settled = 15 * time.Minute // after which a use has its outcome, and a revocation its proof
 )
 
+// What is asked for and is not there.
+var (
+	ErrControl   = errors.New("there is no control")
+	ErrFramework = errors.New("there is no framework")
+	ErrUnit      = errors.New("there is no business unit")
+)
+
 // check judges one control.
 type check func(context.Context, *facts, *tally) error
 
@@ -54,11 +64,17 @@ func Judge(ctx context.Context, b *books.Books, o Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := c.Framework(o.Framework); o.Framework != "" && !ok {
+		return nil, fmt.Errorf("%w %q: %s are known", ErrFramework, o.Framework, strings.Join(c.names(), ", "))
+	}
 	f := newFacts(b, o)
+	if f.span != nil && o.Unit != "" && !slices.ContainsFunc(f.span.Charter.Units, func(u statement.Unit) bool { return u.ID == o.Unit }) {
+		return nil, fmt.Errorf("%w %q: the charter then in force has no such one", ErrUnit, o.Unit)
+	}
 	if len(o.Controls) > 0 {
 		for _, id := range o.Controls {
 			if _, ok := c.Control(id); !ok {
-				return nil, fmt.Errorf("there is no control %q: they are %s to %s", id, c.Controls[0].ID, c.Controls[len(c.Controls)-1].ID)
+				return nil, fmt.Errorf("%w %q: they are %s to %s", ErrControl, id, c.Controls[0].ID, c.Controls[len(c.Controls)-1].ID)
 			}
 		}
 	}
@@ -124,7 +140,7 @@ func (t *tally) fail(f Finding) {
 	}
 	t.checked++
 	for _, x := range t.exempting {
-		if x.Subject == "" || x.Subject == f.Subject {
+		if (x.Subject == "" || x.Subject == f.Subject) && x.Approver != f.Owner { // nobody excuses himself
 			f.Exempt = fmt.Sprintf("until %s by %s: %s", x.Until.UTC().Format(time.DateOnly), x.Approver, x.Reason)
 			if t.until.IsZero() || x.Until.Before(t.until) {
 				t.until, t.approver = x.Until, x.Approver

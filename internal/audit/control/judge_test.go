@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -230,6 +231,8 @@ func TestFaults(t *testing.T) {
 			}},
 		{name: "a verdict that ran out", fails: "RV-18", subject: "gateway:v1", owner: "bea", says: "ran out",
 			fault: func(w *world) { w.components[0].Probed = now.Add(-day) }},
+		{name: "nobody searched", unknown: "RV-19 RV-18", subject: "estate", owner: "bea", says: "nobody has searched", noRefs: true,
+			fault: func(w *world) { w.evidence.Discoveries, w.components = nil, nil }},
 		{name: "a gateway that nobody registered", fails: "RV-19", subject: "component:shadow", owner: "bea", says: "the register does not have it", noRefs: true,
 			fault: func(w *world) {
 				w.evidence.Discoveries[0].Found = append(w.evidence.Discoveries[0].Found, control.Found{Component: "shadow", What: "a proxy", Place: "10.0.0.7"})
@@ -321,7 +324,7 @@ func TestExemptions(t *testing.T) {
 	})
 	b, o := w.build(t)
 	exempt := func(subject string, until time.Time) control.Exemption {
-		return control.Exemption{Control: "RV-10", Subject: subject, From: now.Add(-day), Until: until, Approver: "cora", Reason: "no federation there"}
+		return control.Exemption{Control: "RV-10", Subject: subject, From: now.Add(-day), Until: until, Approver: "ada", Reason: "no federation there"}
 	}
 	for _, c := range []struct {
 		name string
@@ -332,12 +335,13 @@ func TestExemptions(t *testing.T) {
 		{"of one", []control.Exemption{exempt("credential:support-openai", now.Add(day))}, control.Fail},
 		{"of both", []control.Exemption{exempt("credential:support-openai", now.Add(9*day)), exempt("credential:support-anthropic", now.Add(day))}, control.Exempt},
 		{"of all", []control.Exemption{exempt("", now.Add(day))}, control.Exempt},
+		{"by who has to put it right", []control.Exemption{{Control: "RV-10", From: now.Add(-day), Until: now.Add(day), Approver: "cora"}}, control.Fail},
 		{"over", []control.Exemption{exempt("", now)}, control.Fail},
-		{"of another control", []control.Exemption{{Control: "RV-11", From: now.Add(-day), Until: now.Add(day), Approver: "cora"}}, control.Fail},
+		{"of another control", []control.Exemption{{Control: "RV-11", From: now.Add(-day), Until: now.Add(day), Approver: "ada"}}, control.Fail},
 	} {
 		o.Evidence.Exemptions, o.Controls = c.list, []string{"RV-10"}
 		r := judge(t, b, o)["RV-10"]
-		if r.State != c.want || r.State == control.Exempt && (r.Approver != "cora" || !r.Until.Equal(now.Add(day)) || r.Findings[0].Exempt == "") {
+		if r.State != c.want || r.State == control.Exempt && (r.Approver != "ada" || !r.Until.Equal(now.Add(day)) || r.Findings[0].Exempt == "") {
 			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
@@ -365,8 +369,43 @@ func TestScope(t *testing.T) {
 			t.Errorf("before there was anything: %s: %s, %s", id, r.State, fmt.Sprint(r.Findings))
 		}
 	}
-	o.Controls = []string{"RV-23"}
-	if _, err := control.Judge(t.Context(), b, o); err == nil {
-		t.Error("a control that is none was judged")
+	for want, o := range map[error]control.Options{control.ErrControl: {Controls: []string{"RV-23"}}, control.ErrFramework: {Framework: "soc3"}, control.ErrUnit: {Unit: "sales"}} {
+		if _, err := control.Judge(t.Context(), b, o); !errors.Is(err, want) {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
+}
+
+// TestGroups: an id of a framework stands as its worst control does.
+func TestGroups(t *testing.T) {
+	w := clean()
+	w.evidence.Reconciliations = nil // RV-16 is not known
+	w.drill("S10", func(d *control.Drill) { d.Passed = false })
+	b, o := w.build(t)
+	for framework, want := range map[string]map[string]control.State{
+		"csf2":      {"DE.CM-06": control.Unknown, "ID.IM-02": control.Fail, "PR.AA-05": control.Pass},
+		"800-53":    {"AU-6(3)": control.Unknown, "IR-3": control.Fail, "AC-5": control.Pass},
+		"eu-ai-act": {"Article 12": control.Pass},
+		"owasp-nhi": {"NHI1": control.Pass},
+		"iso42001":  {"A.3.2": control.Pass},
+		"owasp-mcp": {"MCP01": control.Pass},
+		"800-63":    {"AAL2": control.Pass},
+		"ai-rmf":    {"GOVERN 4.3": control.Fail},
+	} {
+		o.Framework = framework
+		r, err := control.Make(t.Context(), b, o)
+		must(t, err)
+		got := map[string]control.State{}
+		for _, g := range r.Groups {
+			if g.Title == "" || len(g.Controls) == 0 {
+				t.Errorf("%s: %+v", framework, g)
+			}
+			if _, asked := want[g.ID]; asked {
+				got[g.ID] = g.State
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: %s", framework, d)
+		}
 	}
 }

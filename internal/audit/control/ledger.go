@@ -92,7 +92,7 @@ const maxVerified = 2_000_000
 // ledgers judges RV-09: the auditor's copies verify from the first entry to the last, enough witnesses have cosigned them, and no witness is of the
 // process, the key or the hands that the log is of.
 func ledgers(ctx context.Context, f *facts, t *tally) error {
-	t.of = "ledgers"
+	t.of, t.note = "ledgers and witnesses", "on whose hosts the keys lie is not known here"
 	if len(f.books.Logs) == 0 {
 		t.unknown(Finding{Subject: "ledger", What: "the auditor has no copy of any ledger"})
 		return nil

@@ -65,10 +65,12 @@ func outOfBand(ctx context.Context, f *facts, t *tally) error {
 // vendors judges RV-18: a probe's verdict holds for every vendor's gateway, and one credential that it reaches was revoked and proven dead.
 func vendors(ctx context.Context, f *facts, t *tally) error {
 	t.of = "vendor gateways"
-	t.vacuous = f.books.Register != nil
 	list, err := f.components(t, register.Vendor)
 	if err != nil {
 		return err
+	}
+	if t.vacuous = f.searched(); len(list) == 0 && !t.vacuous && f.books.Register != nil {
+		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: "no vendor's gateway is registered, and nobody has searched for one in 90 days"})
 	}
 	versions, err := f.bound(ctx)
 	if err != nil {
@@ -141,12 +143,10 @@ func unregistered(ctx context.Context, f *facts, t *tally) error {
 		}
 		t.fail(Finding{Subject: "gateway:" + u.Gateway, Unit: u.Unit, Owner: f.operator(), Refs: refs(u), What: "the ledger names it, and neither the statements nor the register do"})
 	}
-	searched := false
 	for _, d := range f.evidence.Discoveries {
 		if d.Time.After(f.asOf) || f.asOf.Sub(d.Time) > fresh {
 			continue
 		}
-		searched = true
 		for _, x := range d.Found {
 			if known[x.Component] {
 				t.pass("", 1)
@@ -155,8 +155,13 @@ func unregistered(ctx context.Context, f *facts, t *tally) error {
 			t.fail(Finding{Subject: "component:" + x.Component, Owner: f.operator(), What: fmt.Sprintf("a search of %s found %s at %s, and the register does not have it", d.Where, x.What, x.Place)})
 		}
 	}
-	if !searched {
+	if !f.searched() {
 		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: "nobody has searched for gateways and keys outside the register in 90 days"})
 	}
 	return nil
+}
+
+// searched reports whether somebody has searched for gateways and keys outside the register in 90 days.
+func (f *facts) searched() bool {
+	return slices.ContainsFunc(f.evidence.Discoveries, func(d Discovery) bool { return !d.Time.After(f.asOf) && f.asOf.Sub(d.Time) <= fresh })
 }

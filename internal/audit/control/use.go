@@ -215,7 +215,7 @@ func authentication(ctx context.Context, f *facts, t *tally) error {
 			}
 		}
 		if n := static[w.ID]; n > 0 {
-			wrong = append(wrong, fmt.Sprintf("used one %d times", n))
+			wrong = append(wrong, fmt.Sprintf("has done so %d times", n))
 		}
 		if len(wrong) == 0 {
 			t.pass(w.Unit, 1)

@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/reevehq/reeve/internal/audit/books"
+)
+
+// Report is the controls as they were judged.
+type Report struct {
+	Estate    string    `json:"estate,omitempty"`
+	AsOf      time.Time `json:"as_of"`
+	Unit      string    `json:"unit,omitempty"`
+	Framework string    `json:"framework,omitempty"`
+	Lock      string    `json:"lock,omitempty"` // hex hash of the set that was in force
+	State     State     `json:"state"`          // the worst
+	Results   []Result  `json:"results"`
+	Groups    []Group   `json:"groups,omitempty"`   // of the framework
+	Refused   []string  `json:"refused,omitempty"`  // evidence that does not count, a sentence each
+	Evidence  []string  `json:"evidence,omitempty"` // records of the documents that were taken into account
+}
+
+// Group is one id of a framework with what answers to it.
+type Group struct {
+	ID       string   `json:"id"`
+	Title    string   `json:"title"`
+	State    State    `json:"state"` // the worst of its controls: what is not known is not satisfied
+	Controls []string `json:"controls"`
+}
+
+// worse orders states, the worst first.
+func worse(a, b State) State {
+	for _, s := range []State{Fail, Unknown, Exempt} {
+		if a == s || b == s {
+			return s
+		}
+	}
+	return Pass
+}
+
+// Make judges, and sums up by framework where one is named.
+func Make(ctx context.Context, b *books.Books, o Options) (*Report, error) {
+	if o.AsOf.IsZero() {
+		o.AsOf = b.Now
+	}
+	results, err := Judge(ctx, b, o)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{AsOf: o.AsOf.UTC(), Unit: o.Unit, Framework: o.Framework, State: Pass, Results: results}
+	if span, err := b.History.At(o.AsOf); err == nil { // else ErrBefore, and the results say so
+		r.Estate, r.Lock = span.Charter.Estate, span.Hash
+	}
+	states := map[string]State{}
+	for _, x := range results {
+		states[x.Control], r.State = x.State, worse(r.State, x.State)
+	}
+	if o.Evidence != nil {
+		r.Evidence = o.Evidence.records()
+	}
+	if o.Framework == "" {
+		return r, nil
+	}
+	c, err := Catalog()
+	if err != nil {
+		return nil, err
+	}
+	f, _ := c.Framework(o.Framework)
+	ids, by := c.IDs(o.Framework)
+	for _, id := range ids {
+		g := Group{ID: id, Title: f.Titles[id], State: Pass, Controls: by[id]}
+		for _, x := range by[id] {
+			if s, judged := states[x]; judged {
+				g.State = worse(g.State, s)
+			} else {
+				g.State = worse(g.State, Unknown)
+			}
+		}
+		r.Groups = append(r.Groups, g)
+	}
+	return r, nil
+}

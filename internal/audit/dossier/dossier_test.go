@@ -1,0 +1,58 @@
+package dossier_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/dossier"
+	"github.com/reevehq/reeve/internal/audit/usage"
+	"github.com/reevehq/reeve/internal/estate/estatetest"
+	"github.com/reevehq/reeve/internal/evidence"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRead: a document counts when a live person has signed for its very bytes, an exemption when its approver has.
+func TestRead(t *testing.T) {
+	e, dir := estatetest.New(t), t.TempDir()
+	now := time.Now().UTC()
+	exemption := control.Exemption{Control: "RV-10", From: now.Add(-time.Hour), Until: now.Add(time.Hour), Approver: "ada", Reason: "no federation there"}
+	for _, d := range []struct {
+		name     string
+		evidence control.Evidence
+		signs    bool
+	}{
+		{"drill", control.Evidence{Drills: []control.Drill{{Scenario: "S1", Time: now, Passed: true}}}, true},
+		{"forged", control.Evidence{Drills: []control.Drill{{Scenario: "S2", Time: now, Passed: true}}}, false},
+		{"exemption", control.Evidence{Exemptions: []control.Exemption{exemption}}, true},
+	} {
+		b, err := d.evidence.Write(dir, d.name)
+		must(t, err)
+		if d.signs {
+			_, err = evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, "drill", d.name, b, e.Ada)
+			must(t, err)
+		}
+	}
+	must(t, func() error {
+		_, err := usage.Write(dir, &usage.Result{V: 1, Provider: "openai", State: usage.OutOfBand, Judged: []usage.Judged{{Credential: "research-openai", Counted: 5, Ledger: 3}}, Strays: []usage.Stray{{Credential: "research-openai", Difference: 2}}})
+		return err
+	}())
+	got, refused, err := dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second))
+	must(t, err)
+	if len(got.Drills) != 1 || len(got.Drills[0].Record) != 64 || len(got.Exemptions) != 1 || len(got.Reconciliations) != 1 || got.Reconciliations[0].Strays != 2 ||
+		len(refused) != 1 || !strings.Contains(refused[0], "forged.json: nobody has signed for it") {
+		t.Fatalf("%+v; refused %q", got, refused)
+	}
+	_, err = (&control.Evidence{Drills: []control.Drill{{Scenario: "S1", Time: now, Passed: true, Detail: "later"}}}).Write(dir, "drill")
+	must(t, err)
+	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second)); err != nil || got.Drills != nil {
+		t.Fatalf("a document that was changed after it was signed: %+v, %v", got, err)
+	}
+}

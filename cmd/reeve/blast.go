@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/usage"
+	"github.com/reevehq/reeve/internal/host"
 )
 
 // blastFlags are what the command is told.
@@ -106,16 +108,38 @@ func (f *blastFlags) ask(cmd *cobra.Command, s blast.Subject) (*blast.Answer, er
 	if err != nil {
 		return nil, err
 	}
-	_, b, err := openBooks(cmd)
+	d, b, err := openBooks(cmd)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	a, err := blast.Radius(cmd.Context(), b, s, from, to, blast.Options{AsOf: asOf, Silence: f.silence})
+	strays, err := strays(d)
+	if err != nil {
+		return nil, err
+	}
+	a, err := blast.Radius(cmd.Context(), b, s, from, to, blast.Options{AsOf: asOf, Silence: f.silence, OutOfBand: strays})
 	if errors.Is(err, blast.ErrUnknown) {
 		return nil, &exitError{exitUndecided, err}
 	}
 	return a, failed(err)
+}
+
+// strays are what 'reeve reconcile' found and kept.
+func strays(d *host.Dir) (list []blast.Stray, err error) {
+	results, err := usage.Load(d.Join(host.Auditor))
+	if err != nil {
+		return nil, &exitError{exitUndecided, fmt.Errorf("what was compared with the providers' records: %w", err)}
+	}
+	for _, r := range results {
+		for _, s := range r.Strays {
+			why := fmt.Sprintf("it counted %d between %s and %s, the ledgers have %d", s.Counted, s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Ledger)
+			if s.Confidence != usage.Certain {
+				why += ", and do not cover that time whole"
+			}
+			list = append(list, blast.Stray{Credential: s.Credential, Provider: s.Provider, Count: s.Difference, First: s.From, Last: s.To, Why: why})
+		}
+	}
+	return list, nil
 }
 
 // print is the answer for people: the counts, then the rows, then what cannot be known.

@@ -101,7 +101,7 @@ func (r *radius) custodian(ctx context.Context, p *power) error {
 	}
 	p.proven = func(*index.Uses) bool { return false }
 	p.serves = func(s *history.Span, c *statement.Credential) bool { return s.Serves(id, c.ID) }
-	p.cannot = append(p.cannot, "What "+id+" used without an entry: a captured custodian can, and the providers' own records alone show it (reeve usage compares them).")
+	p.cannot = append(p.cannot, "What "+id+" used without an entry: a captured custodian can, and the providers' own records alone show it ('reeve reconcile' compares them).")
 	return nil
 }
 

@@ -177,12 +177,13 @@ func (r *rig) prove(t testing.TB) {
 // heard is what a follower's callbacks were given.
 type heard chan string
 
-func (r *rig) follow(t testing.TB, process string) (*feed.Follower, heard) {
+func (r *rig) follow(t testing.TB, process string, left ...string) (*feed.Follower, heard) {
 	t.Helper()
 	h := make(heard, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	f, err := feed.Follow(ctx, feed.Config{
 		URLs: []string{r.url}, Pin: r.Pin, Dir: t.TempDir(), Process: process, Sign: r.Endorse(process), Skew: time.Minute,
+		Left: func() []string { return left },
 		OnSet: func(s *statement.Set, _ statement.Store) error {
 			h <- fmt.Sprintf("set %d", s.Lock.Version)
 			return nil
@@ -246,10 +247,15 @@ func (r *rig) handover(t testing.TB, ciphertext string) []byte {
 
 func (r *rig) handoverOf(t testing.TB, version int64, ciphertext string) []byte {
 	t.Helper()
+	return r.handoverBy(t, version, ciphertext, r.Cora)
+}
+
+func (r *rig) handoverBy(t testing.TB, version int64, ciphertext string, by *estate.Signer) []byte {
+	t.Helper()
 	sum := sha256.Sum256([]byte(ciphertext))
 	record := r.record(t, "handover", statement.Handover{
 		Estate: r.Estate.Set.Charter.Estate, Credential: "research-openai", Version: version, Custodian: "c1", SHA256: hex.EncodeToString(sum[:]), Created: r.Now,
-	}, r.Cora)
+	}, by)
 	return (&feed.Frame{Record: record, Sealed: []byte(ciphertext)}).Encode()
 }
 
@@ -882,6 +888,37 @@ func TestKeyOfOneWhoLeftIsNotExchanged(t *testing.T) {
 	if got := exchange(); got != http.StatusBadRequest {
 		t.Errorf("a key that ada signed, who has left: %d", got)
 	}
+}
+
+// Who has left by a signed revocation has deputies from that instant, before a charter says so: what they hand over is published and passed on,
+// in the folder too, where it was refused as long as she was there.
+func TestDeputyOfOneWhoLeftHandsOver(t *testing.T) {
+	dora, err := estate.NewSigner("dora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, estatetest.New(t, estatetest.Edit(func(p *estate.Plan) {
+		for i := range p.Charter.People {
+			if c := p.Charter.People[i]; c.ID == "cora" {
+				p.Charter.People[i].Deputies = []string{"dora"}
+				c.ID, c.Name, c.Keys = "dora", "Dora", []statement.Key{dora.Key()}
+				p.Charter.People = append(p.Charter.People, c)
+			}
+		}
+	})), t.TempDir())
+	if status, text := r.post(t, "/v1/handovers", r.handoverBy(t, 2, "early", dora)); status != http.StatusForbidden && status != http.StatusUnprocessableEntity {
+		t.Fatalf("a deputy's handover while the owner is there: %d %s", status, text)
+	}
+	left := r.record(t, "revocation", statement.Revocation{
+		Estate: r.Estate.Set.Charter.Estate, Signer: "ada", Number: 1, Target: statement.Target{Kind: "person", ID: "cora"}, Reason: "left", Time: r.Now}, r.Ada)
+	if status, text := r.post(t, "/v1/records", left); status != http.StatusOK {
+		t.Fatal(status, text)
+	}
+	if status, text := r.post(t, "/v1/handovers", r.handoverBy(t, 2, "the deputy's", dora)); status != http.StatusOK {
+		t.Fatalf("a deputy's handover once the owner has left: %d %s", status, text)
+	}
+	_, c := r.follow(t, "c1", "cora")
+	c.want(t, "set 1", "workload-key", "workload-key", "revocation", "handover the deputy's")
 }
 
 // Refusals of who proved nothing are one entry a second, the same refusal of one workload too.

@@ -87,6 +87,18 @@ func (x *issuing) left(t statement.Target) {
 	}
 }
 
+// gone are the people whom revocations say have left.
+func (a *Authority) gone() (people []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for target, r := range a.issue.closed {
+		if target.Kind == closing.Person && !r.Open {
+			people = append(people, target.ID)
+		}
+	}
+	return people
+}
+
 // number notes that a signer has used a number.
 func (x *issuing) number(signer string, n int64) {
 	if x.numbers == nil {

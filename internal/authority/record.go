@@ -56,7 +56,7 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 			return nil, err
 		}
 	}
-	v, custodian, err := feed.Open(set, env, kind, a.clock())
+	v, custodian, err := feed.Open(set, env, kind, a.clock(), a.gone()...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 	}
 	a.count.published.Inc()
 	a.mu.Unlock()
+	if closing {
+		clear(a.refused) // who acts for a person who left may have signed some of them
+	}
 	for _, sum := range over {
 		a.forget(sum)
 	}

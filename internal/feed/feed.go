@@ -127,8 +127,9 @@ func ParseRecord(file []byte) (env *statement.Envelope, kind string, err error) 
 }
 
 // Open verifies a record of a kind with a set, and returns it as a pointer to its type of package statement, and the
-// custodian that it is for, if it is for one.
-func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Time) (record any, custodian string, err error) {
+// custodian that it is for, if it is for one. What people who left since handed over before, and their deputies after, is passed on alike:
+// their custodian judges it once more.
+func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Time, left ...string) (record any, custodian string, err error) {
 	var to struct {
 		Custodian string `json:"custodian"`
 	}
@@ -155,7 +156,9 @@ func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Tim
 	case "extension":
 		record, err = set.OpenExtension(env, to.Custodian, now)
 	case "handover":
-		record, err = set.OpenHandover(env, to.Custodian, now)
+		if record, err = set.OpenHandover(env, to.Custodian, now); err != nil {
+			record, err = set.Without(left...).OpenHandover(env, to.Custodian, now)
+		}
 	default:
 		err = fmt.Errorf("%w: this release does not know records of kind %q", ErrFrame, kind)
 	}

@@ -55,6 +55,7 @@ type Config struct {
 	OnSet      func(*statement.Set, statement.Store) error
 	OnRecord   func(*statement.Record) error // every kind but handovers
 	OnHandover func(env *statement.Envelope, ciphertext []byte) error
+	Left       func() []string // people whom revocations say have left: their deputies hand over; nil for none
 
 	Skew  time.Duration    // how far a heartbeat's time may be from the clock; default 2 s
 	TLS   *tls.Config      // for an https URL

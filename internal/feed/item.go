@@ -292,7 +292,11 @@ func (f *Follower) open(r *statement.Record, sealed []byte) (record any, pass fu
 	if set == nil {
 		return nil, nil, errors.New("there is no set yet to verify it with")
 	}
-	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock())
+	var left []string
+	if f.cfg.Left != nil {
+		left = f.cfg.Left()
+	}
+	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock(), left...)
 	if err != nil {
 		return nil, nil, err
 	}

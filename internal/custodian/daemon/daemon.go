@@ -251,6 +251,7 @@ func (h *host) follow(ctx context.Context) error {
 		Pin: statement.Pin{Estate: trust.Estate, CharterSHA256: trust.CharterSHA256, RootKeys: trust.RootKeys, MinCharter: trust.MinCharter,
 			AllowDemo: h.rt.Demo},
 		Dir: h.dir.Path("estate"), Process: h.cfg.ID, Sign: h.logKey.Endorse, OnSet: h.adopt, OnRecord: h.take, OnHandover: h.Receive, Log: h.rt.Log,
+		Left: func() []string { return h.Gate.State().People() },
 	}
 	if folder, ok := h.cfg.folder(); ok {
 		cfg.Folder = folder

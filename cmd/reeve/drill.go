@@ -48,6 +48,7 @@ func newDrillCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&o.Calls, "calls", 1000, "calls made through each gateway before the attack")
+	cmd.Flags().StringSliceVar(&o.Only, "scenario", nil, "scenarios to play, such as S7,S9; all unless named")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave the drill's directory behind")
 	cmd.AddCommand(newCapturedCmd("captured", "The gateway", drill.Captured()), newCapturedCmd("captured-authority", "The authority", drill.CapturedAuthority()), newAttackerCmd(), newDoubleCmd())
 	return cmd

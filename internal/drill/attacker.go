@@ -26,6 +26,7 @@ type Order struct {
 	Forge  *Forgery     `json:"forge,omitempty"`
 	Post   *Post        `json:"post,omitempty"`
 	Wire   *Wire        `json:"wire,omitempty"` // a captured authority's
+	Reach  *Reach       `json:"reach,omitempty"`
 }
 
 // Post is a form sent to the authority, as whoever reaches its token endpoint can.
@@ -44,9 +45,10 @@ type Forgery struct {
 
 // Taken is what an order brought.
 type Taken struct {
-	Survey *loot.Survey `json:"survey,omitempty"`
-	Answer *Answer      `json:"answer,omitempty"`
-	Error  string       `json:"error,omitempty"` // the attacker itself failed: the drill cannot judge
+	Survey  *loot.Survey `json:"survey,omitempty"`
+	Answer  *Answer      `json:"answer,omitempty"`
+	Reached []Reached    `json:"reached,omitempty"`
+	Error   string       `json:"error,omitempty"` // the attacker itself failed: the drill cannot judge
 }
 
 // Answer is what the custodian said to a forgery, or the token endpoint to a form.
@@ -110,6 +112,8 @@ func carryOut(ctx context.Context, o Order, maps *os.File) Taken {
 			return Taken{Error: err.Error()}
 		}
 		return Taken{Answer: a}
+	case o.Reach != nil:
+		return Taken{Reached: o.Reach.try(ctx)}
 	}
 	return Taken{Error: "an order to do nothing"}
 }

@@ -139,7 +139,7 @@ func (f *field) stolenDatabases(_ context.Context, r *Report, d *doubled) error 
 	if err != nil {
 		return err
 	}
-	s := Scenario{ID: "S5", Place: "the databases of authority and gateway", Reeve: len(loot.Find(f.needles, db))}
+	s := Line{ID: "S5", Place: "the databases of authority and gateway", Reeve: len(loot.Find(f.needles, db))}
 	n, size := 1, len(db)
 	for _, dir := range []string{f.dir.Join(host.Authority), f.dir.Join(host.Gateway)} {
 		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -197,12 +197,12 @@ func (f *field) forgedNews(ctx context.Context, r *Report, _ *doubled) error {
 	if err != nil {
 		return err
 	}
-	s := Scenario{ID: "S5", Place: "a forged set", Detail: "refused: lock version " + fmt.Sprint(after.Lock) + " stays in force"}
+	s := Line{ID: "S5", Place: "a forged set", Detail: "refused: lock version " + fmt.Sprint(after.Lock) + " stays in force"}
 	if after.LockHash != before.LockHash {
 		s.Reeve, s.Detail = 1, "in force"
 	}
 	r.add(s)
-	s = Scenario{ID: "S5", Place: "a forged workload key", Detail: "refused"}
+	s = Line{ID: "S5", Place: "a forged workload key", Detail: "refused"}
 	own, forged := f.clients[0], f.clients[0]
 	if forged.key = string(key.Reveal()); forged.call(ctx, forged.credentials[0]) == nil {
 		s.Reeve, s.Detail = 1, "WENT THROUGH"
@@ -292,7 +292,7 @@ func (f *field) forgedTokens(ctx context.Context, r *Report, _ *doubled) error {
 	if err != nil {
 		return err
 	}
-	s := Scenario{ID: "S5", Place: "tokens forged with the authority's key"}
+	s := Line{ID: "S5", Place: "tokens forged with the authority's key"}
 	for name, token := range forged {
 		if c.key = token; c.call(ctx, c.credentials[0]) == nil {
 			s.Reeve++
@@ -343,12 +343,12 @@ func (f *field) genuineSubjects(ctx context.Context, r *Report, set *statement.S
 	if err != nil {
 		return err
 	}
-	r.add(Scenario{ID: "S5", Place: "a genuine bound subject token, in forged tokens", Reeve: n, Detail: fmt.Sprintf("3 tried without the key, %d went through", n)})
+	r.add(Line{ID: "S5", Place: "a genuine bound subject token, in forged tokens", Reeve: n, Detail: fmt.Sprintf("3 tried without the key, %d went through", n)})
 	n, err = tries(free, func(*workload.Access) {}, func(a *workload.Access) { a.Actor = actor })
 	if err != nil {
 		return err
 	}
-	r.add(Scenario{ID: "S5", Place: "a genuine unbound subject token, in forged tokens",
+	r.add(Line{ID: "S5", Place: "a genuine unbound subject token, in forged tokens",
 		Detail: fmt.Sprintf("%d of 2 went through: a captured authority can be whoever shows it a bearer, at level 1, until that expires; bind it (cnf), or have policy ask for level 2", n)})
 	return nil
 }
@@ -367,7 +367,7 @@ func (f *field) seenTokens(ctx context.Context, r *Report, endpoint, access stri
 	actor := subject(key, "urn:reeve:params:oauth:token-type:workload-key")
 	actor.Set("actor_token", access)
 	actor.Set("actor_token_type", kind+"access_token")
-	s := Scenario{ID: "S5", Place: "exchange of what a gateway saw"}
+	s := Line{ID: "S5", Place: "exchange of what a gateway saw"}
 	refused := map[string]int{}
 	forms := map[string]url.Values{
 		"an access token":                     subject(access, kind+"access_token"),
@@ -464,34 +464,18 @@ func (f *field) forge(set *statement.Set, endpoint string) (map[string]string, e
 // withheld is a revocation that the authority keeps to itself, with heartbeats that do not name it. It arrives by the custodian's
 // admin socket.
 func (f *field) withheld(ctx context.Context, r *Report, _ *doubled) error {
-	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
+	c, err := f.keyed(ctx, time.Hour)
 	if err != nil {
-		return err
-	}
-	c := f.clients[0]
-	key, env, err := estate.NewKey(demo.ID, c.workload, time.Now().Add(-time.Minute), time.Hour, ada)
-	if err != nil {
-		return err
-	}
-	name, err := estate.KeyName(env)
-	if err != nil {
-		return err
-	}
-	if err := f.publish(name, env); err != nil {
-		return err
-	}
-	c.key = string(key.Reveal())
-	if err := f.untilAccepted(ctx, c); err != nil {
 		return err
 	}
 	if err := f.wire(ctx, Wire{Withhold: true}); err != nil {
 		return err
 	}
-	revocation, err := f.revocation(keyTarget(c), 1)
+	revocation, name, err := f.revocation(keyTarget(c))
 	if err != nil {
 		return err
 	}
-	if err := f.publish("ada-1", revocation); err != nil {
+	if err := f.publish(name, revocation); err != nil {
 		return err
 	}
 	if _, err := f.fresh(ctx); err != nil {
@@ -508,7 +492,7 @@ func (f *field) withheld(ctx context.Context, r *Report, _ *doubled) error {
 	if _, err := f.admin().Accept(ctx, record); err != nil {
 		return fmt.Errorf("giving the custodian a revocation that is withheld: %w", err)
 	}
-	s := Scenario{ID: "S5", Place: "a withheld revocation", Detail: fmt.Sprintf("the custodian refused %s after it came by another channel", time.Since(begun).Round(time.Millisecond))}
+	s := Line{ID: "S5", Place: "a withheld revocation", Detail: fmt.Sprintf("the custodian refused %s after it came by another channel", time.Since(begun).Round(time.Millisecond))}
 	if c.call(ctx, c.credentials[0]) == nil {
 		s.Reeve, s.Detail = 1, "used all the same"
 	}

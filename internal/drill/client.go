@@ -31,7 +31,7 @@ type client struct {
 func (f *field) findClients() error {
 	for _, unit := range []string{"research", "support"} {
 		w := unit + "-agent"
-		env, err := readEnv(demo.EnvFile(f.dir, w))
+		env, err := readEnv(f.envFile(w))
 		if err != nil {
 			return fmt.Errorf("reading the settings of %s: %w", w, err)
 		}
@@ -41,6 +41,8 @@ func (f *field) findClients() error {
 	}
 	return checkReflections()
 }
+
+func (f *field) envFile(workload string) string { return demo.EnvFile(f.dir, workload) }
 
 // headerOf, pathOf and bodyOf make the plainest call that a credential is for.
 func pathOf(credential string) string {

@@ -1,6 +1,6 @@
 // Package drill takes a gateway over and shows what that brought: it starts an estate of its own with the real processes, puts an
 // attacker's code inside the gateway and another beside it as a bare process of its user, and another into the authority, and goes through the scenarios
-// S1 to S5 of the control catalogue. The same is done to the double, a gateway of one process with the keys in it, so that a drill that
+// S1 to S10 of the control catalogue. The same is done to the double, a gateway of one process with the keys in it, so that a drill that
 // could not find anything is told from one that found nothing.
 package drill
 
@@ -14,11 +14,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/demo"
 	"github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/drill/loot"
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/gateway"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/process"
@@ -32,10 +35,15 @@ type Options struct {
 	Calls    int       // made through each gateway before the attack
 	Progress io.Writer // a line a step
 	Keep     bool      // leave the estate's directory behind, for a look
+	Only     []string  // scenarios by id; none for all
 }
 
 // Run plays the drill on an estate that it makes and removes.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	chosen, err := choose(o.Only)
+	if err != nil {
+		return nil, err
+	}
 	base, err := os.MkdirTemp("/tmp", "reeve-drill-")
 	if err != nil {
 		return nil, fmt.Errorf("making the drill's directory: %w", err)
@@ -46,25 +54,32 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := os.Chmod(base, 0o711); err != nil { // the processes' users pass through
 		return nil, err
 	}
-	f := &field{Options: o, base: base, keys: map[string]secret.Value{}}
+	f := &field{Options: o, base: base, chosen: chosen, specs: map[string]up.Spec{}, keys: map[string]secret.Value{}}
 	if err := f.make(filepath.Join(base, "estate")); err != nil {
 		return nil, fmt.Errorf("making the drill's estate: %w", err)
 	}
 	defer f.endpoint.listener.Close()
+	defer f.pager.close()
 	if f.dir.State != f.dir.Path && !o.Keep {
 		defer os.RemoveAll(f.dir.State)
 	}
-	report := &Report{Calls: o.Calls}
+	report := &Report{Calls: o.Calls, Began: time.Now().UTC(), Version: process.Version, Played: drills.Own}
 	err = up.Run(ctx, up.Options{
 		Dir: f.dir.Path, Bin: o.Bin, Out: o.Progress, Now: time.Now, Command: f.capture,
 		Then: func(ctx context.Context, d *host.Dir, pids map[string]int) error {
 			f.dir, f.pids = d, pids
+			defer func() {
+				for _, c := range f.restarted {
+					c.Stop(time.Minute)
+				}
+			}()
 			return f.play(ctx, report)
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	report.Ended = time.Now().UTC()
 	return report, ctx.Err()
 }
 
@@ -80,6 +95,13 @@ type field struct {
 	issuer  ed25519.PrivateKey // of the issuer that vouches for research-agent, outside reeve
 	clients []client           // one for each workload
 
+	chosen    []scripted
+	specs     map[string]up.Spec // of reeve's processes, as they were started
+	revoked   int64              // number of ada's last revocation
+	restarted []*up.Child        // in place of others
+	deputy    *estate.Signer     // of whom everything is once cora has left
+	pager     *pager             // where cora is told
+
 	endpoint *endpoint // a source of secrets that is the attacker's
 	planned  error     // why the estate could not be planned
 }
@@ -94,14 +116,23 @@ func (f *field) make(dir string) error {
 	if f.endpoint, err = newEndpoint(); err != nil {
 		return err
 	}
+	if f.pager, err = newPager(); err != nil {
+		return err
+	}
+	if f.deputy, err = estate.NewSigner("dora"); err != nil {
+		return err
+	}
 	err = demo.Create(d, time.Now(), func(credential string) secret.Value {
 		key := demo.RandomKey(credential)
 		kept := secret.New(append([]byte(nil), key.Reveal()...))
 		f.keys[credential] = kept
+		if slices.Contains(chain()[1:], credential) || credential == trap {
+			return key // as many needles would only lengthen the search
+		}
 		f.needles = append(f.needles, loot.Needles(credential, kept.Reveal())...)
 		f.escaped = append(f.escaped, loot.Escaped(credential, kept.Reveal())...)
 		return key
-	}, f.vouch, f.federate)
+	}, f.vouch, f.federate, f.enlarge)
 	if err = errors.Join(f.planned, err); err != nil {
 		return err
 	}
@@ -118,6 +149,7 @@ func (f *field) capture(s up.Spec) up.Spec {
 		s.Path = filepath.Join(filepath.Dir(s.Path), "reeve")
 		s.Args = append([]string{"drill", command}, s.Args...)
 	}
+	f.specs[s.Name] = s
 	return s
 }
 

@@ -2,9 +2,12 @@ package drill
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/drill/loot"
 )
 
@@ -41,22 +44,62 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A scenario that found nothing is held only when the same attack found something elsewhere, or did work where it may.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
+		name          string
 		reeve, double int
-		held          bool
-		word          string
+		lines         int
+		controlled    bool
+		state, word   string
 	}{
-		{0, 3, true, "HELD"}, {1, 3, false, "NOT HELD"}, {0, 0, false, "UNDECIDED"},
+		{"held", 0, 3, 1, false, drills.Held, "HELD"},
+		{"found", 1, 3, 1, false, drills.NotHeld, "NOT HELD"},
+		{"nothing found anywhere", 0, 0, 1, false, drills.Undecided, "UNDECIDED"},
+		{"refusals after uses", 0, 0, 1, true, drills.Held, "HELD"},
+		{"found after uses", 1, 0, 1, true, drills.NotHeld, "NOT HELD"},
+		{"not played", 0, 0, 0, true, drills.Undecided, "UNDECIDED"},
 	} {
-		r := &Report{}
-		r.add(Scenario{ID: "S1", Place: "memory", Reeve: c.reeve, Double: c.double})
-		var out bytes.Buffer
-		r.WriteTable(&out)
-		last := out.String()[strings.LastIndex(strings.TrimSpace(out.String()), "\n")+1:]
-		if r.Held() != c.held || !strings.HasPrefix(last, c.word+":") {
-			t.Errorf("%d and %d hits: held %v, %q", c.reeve, c.double, r.Held(), last)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			r := &Report{}
+			for range c.lines {
+				r.add(Line{ID: "S1", Place: "memory", Reeve: c.reeve, Double: c.double})
+			}
+			r.measure("took_ms", 7)
+			r.end(Scenario{"S1", "one", c.controlled}, time.Second)
+			r.end(Scenario{"S10", "ten", true}, time.Second) // without lines: never held
+			r.Results = r.Results[:1]
+			var out bytes.Buffer
+			r.WriteTable(&out)
+			last := out.String()[strings.LastIndex(strings.TrimSpace(out.String()), "\n")+1:]
+			if got := r.Results[0]; got.State != c.state || got.Found != c.reeve || r.Held() != (c.state == drills.Held) || !strings.HasPrefix(last, c.word+":") || got.Figures["took_ms"] != 7 {
+				t.Errorf("%+v, held %v, %q", got, r.Held(), last)
+			}
+		})
+	}
+	if new(Report).Held() {
+		t.Error("a drill that played nothing held")
+	}
+}
+
+// The catalogue has ten scenarios; each can be chosen, in the order in which they are played.
+func TestChoose(t *testing.T) {
+	var ids []string
+	for _, s := range Scenarios() {
+		ids = append(ids, s.ID)
+	}
+	if want := []string{"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"}; !slices.Equal(ids, want) {
+		t.Fatalf("%v", ids)
+	}
+	chosen, err := choose([]string{"S10", "S7"})
+	if err != nil || len(chosen) != 2 || chosen[0].ID != "S7" {
+		t.Fatalf("%v, %v", chosen, err)
+	}
+	if _, err := choose([]string{"S11"}); err == nil {
+		t.Error("S11 was chosen")
+	}
+	if all, err := choose(nil); err != nil || len(all) != 10 || all[9].ID != "S10" {
+		t.Errorf("%d, %v", len(all), err)
 	}
 }
 

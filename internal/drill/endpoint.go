@@ -133,7 +133,7 @@ func (f *field) s4sources(ctx context.Context, r *Report, _ *doubled) error {
 		if err != nil {
 			return err
 		}
-		s := Scenario{ID: "S4", Place: c.place, Reeve: f.endpoint.count(taken) - before, Detail: got.Answer.how()}
+		s := Line{ID: "S4", Place: c.place, Reeve: f.endpoint.count(taken) - before, Detail: got.Answer.how()}
 		if c.way == leads { // the token is a token: the call goes where custody says
 			s.Detail = fmt.Sprintf("the call went to the signed destination; the named host was asked %d times", s.Reeve)
 		}

@@ -22,7 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/workload"
 )
 
-// play goes through the scenarios. The order matters: S3 closes what the others use.
+// play goes through the chosen scenarios.
 func (f *field) play(ctx context.Context, r *Report) error {
 	if err := f.findClients(); err != nil {
 		return err
@@ -52,12 +52,14 @@ func (f *field) play(ctx context.Context, r *Report) error {
 		return err
 	}
 	defer bare.stop()
-	for _, scenario := range []func(context.Context, *Report, *doubled) error{f.s1, f.s2, f.s4, f.s4sources, f.s5, f.s3} {
-		if err := scenario(ctx, r, d); err != nil {
-			return err
+	for _, c := range f.chosen {
+		begun := time.Now()
+		if err := c.play(f, ctx, r, d); err != nil {
+			return fmt.Errorf("%s: %w", c.ID, err)
 		}
+		r.end(c.Scenario, time.Since(begun))
 	}
-	slices.SortStableFunc(r.Scenarios, func(a, b Scenario) int { return strings.Compare(a.ID, b.ID) })
+	r.sort()
 	return nil
 }
 
@@ -115,8 +117,8 @@ func (f *field) s1(ctx context.Context, r *Report, d *doubled) error {
 
 // judge makes one line of S1. At a level where the gateway's user is the custodian's, a bare process of that user can open the
 // custodian's files: that is not defended, and said so.
-func (f *field) judge(r *Report, who, place string, got, twin *loot.Survey) Scenario {
-	s := Scenario{
+func (f *field) judge(r *Report, who, place string, got, twin *loot.Survey) Line {
+	s := Line{
 		ID: "S1", Place: place + ", " + who, Reeve: got.Count(place), Double: twin.Count(place),
 		Detail: fmt.Sprintf("%d read, %d refused", got.Read[place], got.Denied[place]),
 	}
@@ -126,13 +128,15 @@ func (f *field) judge(r *Report, who, place string, got, twin *loot.Survey) Scen
 			break
 		}
 	}
-	sameUser := r.Level == "one-uid" || r.Level == "none"
-	if s.Reeve > 0 && sameUser && who == "beside the gateway" {
+	if s.Reeve > 0 && sameUser(r.Level) && who == "beside the gateway" {
 		s.NotHeld, s.Reeve = true, 0
 		r.NotHeld = append(r.NotHeld, fmt.Sprintf("at level %s a bare process of the gateway's user reaches the custodian's %s: use separate users (start as root) or another host", r.Level, place))
 	}
 	return s
 }
+
+// sameUser reports whether gateway and custodian have one user at an isolation level.
+func sameUser(level string) bool { return level == "one-uid" || level == "none" }
 
 // forgeries are calls that nobody may make. Each is tried for every credential of every unit.
 func (f *field) forgeries(c string, own, other client) []Forgery {
@@ -186,7 +190,7 @@ func (f *field) forgeries(c string, own, other client) []Forgery {
 func (f *field) s2(ctx context.Context, r *Report, d *doubled) error {
 	f.say("S2: both attackers forge calls to the custodian.")
 	for name, socket := range map[string]string{"in the gateway": f.inside(), "beside the gateway": f.beside()} {
-		s := Scenario{ID: "S2", Place: "forged calls, " + name}
+		s := Line{ID: "S2", Place: "forged calls, " + name}
 		tried, refused := 0, map[string]int{}
 		for i, own := range f.clients {
 			for _, c := range own.credentials {
@@ -243,7 +247,7 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 		}
 		return through, unledgered, nil
 	}
-	within := Scenario{ID: "S3", Place: "replay within grants"}
+	within := Line{ID: "S3", Place: "replay within grants"}
 	for _, c := range f.clients {
 		through, unledgered, err := replay(c)
 		if err != nil {
@@ -262,7 +266,7 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	if err != nil {
 		return err
 	}
-	stolen := Scenario{ID: "S3", Place: "replay of a stolen key after its rotation", Detail: "refused"}
+	stolen := Line{ID: "S3", Place: "replay of a stolen key after its rotation", Detail: "refused"}
 	if stolen.Reeve, _, err = replay(rotated); err != nil {
 		return err
 	}
@@ -272,7 +276,7 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	if err != nil {
 		return err
 	}
-	expired := Scenario{ID: "S3", Place: "replay after expiry", Detail: "refused"}
+	expired := Line{ID: "S3", Place: "replay after expiry", Detail: "refused"}
 	if expired.Reeve, _, err = replay(brief); err != nil {
 		return err
 	}
@@ -286,7 +290,7 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 		{"replay after a signed revocation of the key", keyTarget, true},
 		{"replay after a freeze of the unit at the admin socket", unitTarget, false},
 	} {
-		s := Scenario{ID: "S3", Place: closing.name, Detail: "refused"}
+		s := Line{ID: "S3", Place: closing.name, Detail: "refused"}
 		victim := f.clients[0]
 		if !closing.signed {
 			victim = f.clients[1]
@@ -304,16 +308,23 @@ func (f *field) s3(ctx context.Context, r *Report, _ *doubled) error {
 	return nil
 }
 
-// s4 is an upstream that reflects the credential, in every place and every encoding.
+// s4 is an upstream that reflects the credential, in every place and every encoding, and sources of secrets that are an attacker's.
 func (f *field) s4(ctx context.Context, r *Report, d *doubled) error {
+	if err := f.s4reflects(ctx, r, d); err != nil {
+		return err
+	}
+	return f.s4sources(ctx, r, d)
+}
+
+func (f *field) s4reflects(ctx context.Context, r *Report, d *doubled) error {
 	f.say("S4: the upstream reflects the credential in every form.")
-	places := map[string]*Scenario{}
+	places := map[string]*Line{}
 	var sorted []string
 	for _, form := range reflections() {
 		place, _, _ := strings.Cut(form, ",")
 		s := places[place]
 		if s == nil {
-			s = &Scenario{ID: "S4", Place: "reflected in " + place}
+			s = &Line{ID: "S4", Place: "reflected in " + place}
 			places[place] = s
 			sorted = append(sorted, place)
 		}
@@ -332,7 +343,7 @@ func (f *field) s4(ctx context.Context, r *Report, d *doubled) error {
 	if err != nil {
 		return err
 	}
-	r.add(Scenario{ID: "S4", Place: "the gateway's memory afterwards", Reeve: got.Count("memory"), Detail: fmt.Sprintf("%d bytes searched", got.Bytes)})
+	r.add(Line{ID: "S4", Place: "the gateway's memory afterwards", Reeve: got.Count("memory"), Detail: fmt.Sprintf("%d bytes searched", got.Bytes)})
 	return nil
 }
 
@@ -342,7 +353,7 @@ func (f *field) searchAgain(ctx context.Context) (*loot.Survey, error) {
 }
 
 // reflect makes one call whose answer holds the key, through reeve's hop and through the double.
-func (f *field) reflect(ctx context.Context, s *Scenario, d *doubled, own client, c, form string) error {
+func (f *field) reflect(ctx context.Context, s *Line, d *doubled, own client, c, form string) error {
 	forgery := f.forgeries(c, own, own)[0]
 	forgery.Open.Proof.Value = []byte(own.key)
 	forgery.Open.Header = append(forgery.Open.Header, hop.Field{Name: "X-Demo-Reflect", Value: form})
@@ -397,11 +408,11 @@ func (f *field) admin() *operator.Client { return operator.New(f.dir.Socket(host
 func (f *field) close(ctx context.Context, target statement.Target, signed bool) (time.Duration, error) {
 	begun := time.Now()
 	if signed {
-		file, err := f.revocation(target, 2)
+		file, name, err := f.revocation(target)
 		if err != nil {
 			return 0, err
 		}
-		if err := f.publish("ada-2", file); err != nil {
+		if err := f.publish(name, file); err != nil {
 			return 0, err
 		}
 	} else if _, err := f.admin().Freeze(ctx, target, "drill"); err != nil {
@@ -422,15 +433,17 @@ func (f *field) close(ctx context.Context, target statement.Target, signed bool)
 	}
 }
 
-// revocation is one that the policy owner signs.
-func (f *field) revocation(target statement.Target, number int64) (*statement.Envelope, error) {
+// revocation is the policy owner's next, and the name that its file has in the store.
+func (f *field) revocation(target statement.Target) (*statement.Envelope, string, error) {
 	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return estate.Seal("revocation", statement.Revocation{
-		Estate: demo.ID, Signer: "ada", Number: number, Target: target, Reason: "drill", Time: time.Now().UTC().Truncate(time.Second),
+	f.revoked++
+	env, err := estate.Seal("revocation", statement.Revocation{
+		Estate: demo.ID, Signer: "ada", Number: f.revoked, Target: target, Reason: "drill", Time: time.Now().UTC().Truncate(time.Second),
 	}, ada)
+	return env, fmt.Sprintf("ada-%d", f.revoked), err
 }
 
 // publish writes a record where the authority reads it.
@@ -477,42 +490,47 @@ func (f *field) rotatedClient(ctx context.Context) (client, error) {
 	return c, f.untilRefused(ctx, c)
 }
 
-// briefClient is a workload with a key that has expired by the time it returns.
-func (f *field) briefClient(ctx context.Context) (client, error) {
+// keyed is research-agent with a new key that lives so long from now, once it works.
+func (f *field) keyed(ctx context.Context, life time.Duration) (client, error) {
 	ada, err := estate.Open(f.dir.Join("people", "ada.key"), nil)
 	if err != nil {
 		return client{}, err
 	}
 	c := f.clients[0]
-	key, env, err := estate.NewKey(demo.ID, c.workload, time.Now().Add(-time.Minute), time.Minute+4*time.Second, ada)
+	key, env, err := estate.NewKey(demo.ID, c.workload, time.Now().Add(-time.Minute), time.Minute+life, ada)
 	if err != nil {
 		return client{}, err
 	}
 	name, err := estate.KeyName(env)
+	if err == nil {
+		err = f.publish(name, env)
+	}
 	if err != nil {
 		return client{}, err
 	}
-	if err := f.publish(name, env); err != nil {
-		return client{}, err
-	}
 	c.key = string(key.Reveal())
-	if err := f.untilAccepted(ctx, c); err != nil {
-		return client{}, err
+	return c, f.untilAccepted(ctx, c)
+}
+
+// briefClient is a workload with a key that has expired by the time it returns.
+func (f *field) briefClient(ctx context.Context) (client, error) {
+	c, err := f.keyed(ctx, 4*time.Second)
+	if err == nil {
+		time.Sleep(5 * time.Second)
 	}
-	time.Sleep(5 * time.Second)
-	return c, nil
+	return c, err
 }
 
 // untilAccepted waits until the key works: an expired key that never worked would prove nothing.
 func (f *field) untilAccepted(ctx context.Context, c client) error {
 	var last error
-	for range 35 {
+	for range 100 {
 		if last = c.call(ctx, c.credentials[0]); last == nil {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return fmt.Errorf("the brief key never worked: %w", last)
+	return fmt.Errorf("a new key never worked: %w", last)
 }
 
 // untilRefused waits until the custodian itself refuses the key: it hears of a rotation from its own feed.

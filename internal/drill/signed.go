@@ -191,7 +191,7 @@ func (s *signing) reroutes() []attack {
 
 // refusal is an answer that an entry of the custodian's ledger must stand behind.
 type refusal struct {
-	scenario     *Scenario
+	scenario     *Line
 	what, reason string
 	receipt      string
 }
@@ -203,15 +203,15 @@ func (f *field) signedRequests(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	replayed := Scenario{ID: "S3", Place: "signed requests, replayed"}
-	altered := Scenario{ID: "S3", Place: "signed requests, altered"}
-	rerouted := Scenario{ID: "S3", Place: "signed requests, re-routed"}
+	replayed := Line{ID: "S3", Place: "signed requests, replayed"}
+	altered := Line{ID: "S3", Place: "signed requests, altered"}
+	rerouted := Line{ID: "S3", Place: "signed requests, re-routed"}
 	var all []refusal
 	for _, socket := range []string{f.inside(), f.beside()} {
 		if err := s.greet(ctx); err != nil {
 			return err
 		}
-		try := func(to *Scenario, what, reason string, o hop.Open) error {
+		try := func(to *Line, what, reason string, o hop.Open) error {
 			time.Sleep(75 * time.Millisecond) // of requests that only claim to be a workload's 20 a second get an entry each
 			got, err := order(ctx, socket, Order{Forge: &Forgery{Name: what, Socket: f.dir.Hop(), Open: o, Needles: slices.Concat(f.needles, f.escaped)}})
 			if err != nil {
@@ -240,7 +240,7 @@ func (f *field) signedRequests(ctx context.Context, r *Report) error {
 				return err
 			}
 		}
-		play := func(to *Scenario, attacks []attack) error {
+		play := func(to *Line, attacks []attack) error {
 			for _, a := range attacks {
 				o, err := s.open(a.sign)
 				if err != nil {
@@ -265,7 +265,7 @@ func (f *field) signedRequests(ctx context.Context, r *Report) error {
 	if err := f.entered(ctx, all, s.workload); err != nil {
 		return err
 	}
-	for _, s := range []*Scenario{&replayed, &altered, &rerouted} {
+	for _, s := range []*Line{&replayed, &altered, &rerouted} {
 		n, reasons := 0, map[string]int{}
 		for _, x := range all {
 			if x.scenario == s {
@@ -318,7 +318,7 @@ func (f *field) entered(ctx context.Context, all []refusal, who string) error {
 }
 
 // hit counts what should not have been.
-func (s *Scenario) hit(what string) {
+func (s *Line) hit(what string) {
 	s.Reeve++
 	s.Detail += what + "; "
 }

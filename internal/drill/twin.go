@@ -72,6 +72,7 @@ type doubled struct {
 	inside  string // the attacker's socket
 	config  string
 	clients []client
+	idle    []client // of credentials that no call before the attack uses
 }
 
 func (f *field) startDouble(ctx context.Context) (*doubled, error) {
@@ -96,6 +97,9 @@ func (f *field) startDouble(ctx context.Context) (*doubled, error) {
 			d.clients = append(d.clients, one)
 		}
 	}
+	for _, credential := range append(chain(), bait) {
+		d.idle = append(d.idle, client{base: "http://" + addr, unit: "research", key: f.clients[0].key + "." + credential, credentials: []string{credential}})
+	}
 	return d, nil
 }
 
@@ -114,6 +118,9 @@ func (f *field) configureDouble(d *doubled) error {
 			}
 			c.Routes[own.key+"."+credential] = route
 		}
+	}
+	for _, credential := range append(chain(), bait) {
+		c.Routes[f.clients[0].key+"."+credential] = double.Route{Credential: credential, Header: "Authorization", Key: "Bearer " + string(f.keys[credential].Reveal())}
 	}
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -1,0 +1,148 @@
+// Package drills keeps what drills found: one document a drill, in a folder of the estate's directory (docs/formats/drill.md).
+package drills
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reevehq/reeve/internal/durable"
+)
+
+// Folder is where an estate's directory has them.
+const Folder = "drills"
+
+// The states of a scenario.
+const (
+	Held      = "held"      // nothing was found, and the same attack did find something elsewhere, or did work where it may
+	NotHeld   = "not held"  // an attacker got, or did, something that he may not
+	Undecided = "undecided" // nothing was found, and nothing was found in the double either
+)
+
+// The estates that a drill is played on.
+const (
+	Own     = "own"     // one that the drill made, with the real processes
+	Running = "running" // the processes that run the estate
+)
+
+// Document is what one drill found.
+type Document struct {
+	V       int       `json:"v"`      // 1
+	Estate  string    `json:"estate"` // id of the estate that it is filed with
+	Played  string    `json:"played"` // Own or Running
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended"`
+	Version string    `json:"version"` // of the programs
+	Level   string    `json:"level"`   // of isolation between gateway and custodian
+	Results []Result  `json:"results"` // a scenario each, S1 first
+	NotHeld []string  `json:"not_held,omitempty"`
+	NotDone []string  `json:"not_done,omitempty"` // what this drill could not do, and why
+
+	Record string `json:"-"` // hex SHA-256 of the file: what the ledger's entry names
+	File   string `json:"-"` // its name in the folder
+}
+
+// Result is one scenario's.
+type Result struct {
+	Scenario string           `json:"scenario"` // S1 … S10
+	Title    string           `json:"title"`
+	State    string           `json:"state"`
+	Found    int              `json:"found"`  // hits in reeve
+	Double   int              `json:"double"` // hits of the same attack elsewhere
+	Detail   string           `json:"detail"`
+	TookMS   int64            `json:"took_ms"`
+	Figures  map[string]int64 `json:"figures,omitempty"` // what was measured, in the unit that the name ends in: _ms, _count
+}
+
+// Passed reports whether the scenario held.
+func (r *Result) Passed() bool { return r.State == Held }
+
+// Encode is the bytes of the document's file.
+func (d *Document) Encode() ([]byte, error) {
+	b, err := json.MarshalIndent(d, "", "  ")
+	return append(b, '\n'), err
+}
+
+// File writes the document into the folder, under the time that it ended, and sets its Record and File.
+func (d *Document) Write(folder string) error {
+	d.V = 1
+	b, err := d.Encode()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("filing the drill: %w", err)
+	}
+	d.File = d.Ended.UTC().Format("20060102T150405.000Z") + ".json"
+	if err := durable.Replace(filepath.Join(folder, d.File), b, 0o644); err != nil {
+		return fmt.Errorf("filing the drill: %w", err)
+	}
+	d.Record = sum(b)
+	return nil
+}
+
+// Parse reads a document. It refuses members that it does not know, scenarios without a known state, and what comes after the document.
+func Parse(b []byte) (*Document, error) {
+	var d Document
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d); err != nil {
+		return nil, err
+	}
+	if dec.More() {
+		return nil, errors.New("something follows the document")
+	}
+	if d.V != 1 || d.Ended.IsZero() || d.Ended.Before(d.Began) || (d.Played != Own && d.Played != Running) {
+		return nil, errors.New("it is not a drill's document of version 1")
+	}
+	for _, r := range d.Results {
+		if r.Scenario == "" || r.State != Held && r.State != NotHeld && r.State != Undecided || r.State == Held && r.Found != 0 {
+			return nil, fmt.Errorf("the scenario %q says %q with %d found", r.Scenario, r.State, r.Found)
+		}
+	}
+	d.Record = sum(b)
+	return &d, nil
+}
+
+// Load reads every document in a folder, the oldest first. A folder that is not there has none.
+func Load(folder string) ([]*Document, error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the drills: %w", err)
+	}
+	var all []*Document
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(folder, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("reading the drills: %w", err)
+		}
+		d, err := Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("the drill in %s: %w", filepath.Join(folder, e.Name()), err)
+		}
+		d.File = e.Name()
+		all = append(all, d)
+	}
+	slices.SortStableFunc(all, func(a, b *Document) int { return a.Ended.Compare(b.Ended) })
+	return all, nil
+}
+
+func sum(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}

@@ -321,7 +321,14 @@ func (s *site) seal(kind string, v any, people ...string) []byte {
 // reeve runs the operator's command and returns its output and exit status.
 func (s *site) reeve(args ...string) (string, int) {
 	s.Helper()
+	return s.reeveWith("", args...)
+}
+
+// reeveWith is reeve with standard input.
+func (s *site) reeveWith(input string, args ...string) (string, int) {
+	s.Helper()
 	cmd := exec.Command(filepath.Join(bin, "reeve"), append(args, "--dir", s.path)...)
+	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -79,6 +79,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newApproveCmd(),
 		newAttestCmd(),
+		newAuditCmd(),
 		newBackupCmd(),
 		newBlastCmd(),
 		newCanCmd(),

@@ -1,0 +1,12 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newAuditCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "The auditor's books",
+	}
+	cmd.AddCommand(newAuditAnchorCmd())
+	return cmd
+}

@@ -15,8 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/control"
-	anchoring "github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 func newControlsRecordCmd() *cobra.Command {
@@ -95,20 +96,25 @@ func recordEvidence(cmd *cobra.Command, s *signing, e *control.Evidence, kind, n
 	if err != nil {
 		return err
 	}
-	signer, err := s.open(d)
-	if err != nil {
-		return failed(err)
-	}
 	b, err := e.Write(d.Path, name)
 	if err != nil {
 		return failed(err)
 	}
-	to := anchoring.Place{Dir: estateDir(d), Authorities: []string{"http://" + host.Local(d.Run.Ports.Authority)}}
-	a, err := anchoring.Anchor(cmd.Context(), to, set, kind, name, b, signer)
+	return vouch(cmd, d, set, s, kind, name, b)
+}
+
+// vouch has a person sign for a document, and the authority write that into its ledger.
+func vouch(cmd *cobra.Command, d *host.Dir, set *statement.Set, s *signing, kind, subject string, document []byte) error {
+	signer, err := s.open(d)
 	if err != nil {
 		return failed(err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s signed for %s: record %s\n", s.as, filepath.Join(control.EvidenceDir, name+".json"), a.Record)
+	to := evidence.Place{Dir: estateDir(d), Authorities: []string{"http://" + host.Local(d.Run.Ports.Authority)}}
+	a, err := evidence.Anchor(cmd.Context(), to, set, kind, subject, document, signer)
+	if err != nil {
+		return failed(err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s signed for the %s %s: record %s\n", s.as, kind, subject, a.Record)
 	if a.Waits != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "reeve: no ledger has it yet: %s\n", a.Waits)
 	}

@@ -94,6 +94,7 @@ func commands() []*cobra.Command {
 		newDrillCmd(),
 		newDutiesCmd(),
 		newEstateCmd(),
+		newEvidenceCmd(),
 		newExecCmd(),
 		newExtendCmd(),
 		newFreezeCmd(),

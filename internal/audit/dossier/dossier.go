@@ -12,6 +12,7 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/ledger/offline"
@@ -23,7 +24,7 @@ var ErrUnsigned = errors.New("nobody has signed for it, so it counts for nothing
 
 // Where says where evidence lies.
 type Where struct {
-	Dir   string          // of the estate: its folder evidence has the documents
+	Dir   string          // of the estate: its folders evidence and drills have the documents
 	State string          // of the auditor: its folder usage has what was compared with providers
 	Store statement.Store // the signed store: it has the records that vouch for the documents
 }
@@ -44,6 +45,17 @@ func Read(w Where, set *statement.Set, now time.Time) (all *control.Evidence, re
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading evidence: %w", err)
+	}
+	played, err := drills.Load(filepath.Join(w.Dir, drills.Folder))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range played {
+		if v, ok := signed[d.Record]; ok {
+			all.Drills = append(all.Drills, scenarios(d, v.record)...)
+		} else {
+			refused = append(refused, fmt.Sprintf("%s: %v", filepath.Join(drills.Folder, d.File), ErrUnsigned))
+		}
 	}
 	compared, err := usage.Load(w.State)
 	if err != nil {
@@ -78,6 +90,16 @@ func signatures(store statement.Store, set *statement.Set, now time.Time) (map[s
 		all[e.SHA256] = voucher{hex.EncodeToString(id[:]), append(v.by, by...)}
 	}
 	return all, nil
+}
+
+// scenarios are what a drill found, each scenario for itself. One that could not be decided proves nothing, and is not among them.
+func scenarios(d *drills.Document, record string) (list []control.Drill) {
+	for _, r := range d.Results {
+		if r.State != drills.Undecided {
+			list = append(list, control.Drill{Scenario: r.Scenario, Time: d.Ended, Passed: r.Passed(), Found: r.Found, Detail: r.Detail, Seconds: float64(r.Figures["chain_stopped_ms"]) / 1000, Record: record})
+		}
+	}
+	return list
 }
 
 // reconciliations are a comparison by credential. What it could not decide is not among them, unless it found strays.

@@ -1,12 +1,17 @@
 package dossier_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/dossier"
+	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/evidence"
@@ -44,15 +49,34 @@ func TestRead(t *testing.T) {
 		_, err := usage.Write(dir, &usage.Result{V: 1, Provider: "openai", State: usage.OutOfBand, Judged: []usage.Judged{{Credential: "research-openai", Counted: 5, Ledger: 3}}, Strays: []usage.Stray{{Credential: "research-openai", Difference: 2}}})
 		return err
 	}())
+	played := &drills.Document{Estate: "demo", Played: drills.Own, Began: now.Add(-time.Minute), Ended: now, Results: []drills.Result{
+		{Scenario: "S9", State: drills.Held, Figures: map[string]int64{"chain_stopped_ms": 2500}}, {Scenario: "S2", State: drills.NotHeld, Found: 3}, {Scenario: "S3", State: drills.Undecided}}}
+	must(t, played.Write(filepath.Join(dir, drills.Folder)))
+	file, err := os.ReadFile(filepath.Join(dir, drills.Folder, played.File))
+	must(t, err)
+	_, err = evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Drill, played.File, file, e.Bea)
+	must(t, err)
+	played.Ended = now.Add(time.Minute) // nobody signs for this one
+	must(t, played.Write(filepath.Join(dir, drills.Folder)))
 	got, refused, err := dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second))
 	must(t, err)
-	if len(got.Drills) != 1 || len(got.Drills[0].Record) != 64 || len(got.Exemptions) != 1 || len(got.Reconciliations) != 1 || got.Reconciliations[0].Strays != 2 ||
-		len(refused) != 1 || !strings.Contains(refused[0], "forged.json: nobody has signed for it") {
+	want := []control.Drill{{Scenario: "S1", Time: now, Passed: true}, {Scenario: "S9", Time: now, Passed: true, Seconds: 2.5}, {Scenario: "S2", Time: now, Found: 3}}
+	for i := range got.Drills {
+		if len(got.Drills[i].Record) != 64 {
+			t.Errorf("no record vouches for %+v", got.Drills[i])
+		}
+		got.Drills[i].Record = ""
+	}
+	if d := cmp.Diff(want, got.Drills); d != "" {
+		t.Error(d)
+	}
+	if len(got.Exemptions) != 1 || len(got.Reconciliations) != 1 || got.Reconciliations[0].Strays != 2 ||
+		len(refused) != 2 || !strings.Contains(refused[0], "forged.json: nobody has signed for it") {
 		t.Fatalf("%+v; refused %q", got, refused)
 	}
 	_, err = (&control.Evidence{Drills: []control.Drill{{Scenario: "S1", Time: now, Passed: true, Detail: "later"}}}).Write(dir, "drill")
 	must(t, err)
-	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second)); err != nil || got.Drills != nil {
+	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second)); err != nil || len(got.Drills) != 2 {
 		t.Fatalf("a document that was changed after it was signed: %+v, %v", got, err)
 	}
 }

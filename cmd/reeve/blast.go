@@ -118,10 +118,10 @@ func (f *blastFlags) ask(cmd *cobra.Command, s blast.Subject) (*blast.Answer, er
 		return nil, err
 	}
 	a, err := blast.Radius(cmd.Context(), b, s, from, to, blast.Options{AsOf: asOf, Silence: f.silence, OutOfBand: strays})
-	if errors.Is(err, blast.ErrUnknown) {
-		return nil, &exitError{exitUndecided, err}
+	if err != nil {
+		return nil, known(err)
 	}
-	return a, failed(err)
+	return a, nil
 }
 
 // strays are what 'reeve reconcile' found and kept.

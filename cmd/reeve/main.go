@@ -114,6 +114,7 @@ func commands() []*cobra.Command {
 		newSignCmd(),
 		newStatusCmd(),
 		newUpCmd(),
+		newUsesCmd(),
 		newVerifyCmd(),
 		newWhoCanCmd(),
 		newWhyCmd(),

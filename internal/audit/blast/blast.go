@@ -66,7 +66,8 @@ type Log struct {
 	Process  string    `json:"process"`
 	Origin   string    `json:"origin"`
 	From     time.Time `json:"from,omitzero"`
-	To       time.Time `json:"to,omitzero"` // newest entry
+	To       time.Time `json:"to,omitzero"`       // newest entry
+	Cosigned time.Time `json:"cosigned,omitzero"` // newest entry that enough witnesses have cosigned
 	Size     int64     `json:"size"`
 	Complete bool      `json:"complete"` // it covers the window, without silence longer than its heartbeat allows
 	Why      string    `json:"why,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
+	"github.com/reevehq/reeve/verify"
 )
 
 // Silence is the longest time between two entries of a custodian's ledger that says nothing: three of its heartbeats.
@@ -98,21 +100,55 @@ func judge(b *books.Books, process string, chain []index.Log, damaged map[string
 			why = append(why, silences(b, &x, from, to, silence)...)
 		}
 	}
-	if l.To.Add(silence).Before(to) {
+	l.Cosigned = l.To
+	if held := copyOf(b, last.ID); held != nil {
+		l.Cosigned = cosigned(b.Trust, held)
+	}
+	switch {
+	case l.To.Add(silence).Before(to):
 		say("its newest entry in the auditor's copy is of %s", stamp(l.To))
+	case l.Cosigned.IsZero():
+		say("%s is not cosigned by enough witnesses", last.Origin)
+	case l.Cosigned.Add(silence).Before(to):
+		say("it is cosigned up to %s only", stamp(l.Cosigned))
 	}
 	l.Why, l.Complete = strings.Join(why, "; "), len(why) == 0
 	return l
 }
 
+// copyOf is the auditor's copy of a log, or nil.
+func copyOf(b *books.Books, id string) *logs.Log {
+	if i := slices.IndexFunc(b.Logs, func(l *logs.Log) bool { return l.ID == id }); i >= 0 {
+		return b.Logs[i]
+	}
+	return nil
+}
+
+// cosigned is the time of the newest entry that enough witnesses have cosigned; zero for none.
+func cosigned(trust *verify.Trust, l *logs.Log) time.Time {
+	raw, err := fs.ReadFile(l.Folder, "checkpoint")
+	if err != nil {
+		return time.Time{}
+	}
+	c, err := trust.Checkpoint(raw)
+	if err != nil || c.ID() != l.ID || len(c.Cosigners) < max(trust.Need, 1) || c.N == 0 {
+		return time.Time{}
+	}
+	e, _, err := l.Entry(min(c.N, l.Checkpoint.N) - 1)
+	if err != nil {
+		return time.Time{}
+	}
+	return instant(e.TimeNS)
+}
+
 // silences are the times within the window in which a log has no entry for longer than it may.
 func silences(b *books.Books, x *index.Log, from, to time.Time, longest time.Duration) (list []string) {
-	i := slices.IndexFunc(b.Logs, func(l *logs.Log) bool { return l.ID == x.ID })
-	if i < 0 {
+	held := copyOf(b, x.ID)
+	if held == nil {
 		return []string{fmt.Sprintf("a silence of %s, before entry %d", time.Duration(x.Silence).Round(time.Second), x.SilenceSeq)}
 	}
 	at := func(seq int64) time.Time {
-		e, _, err := b.Logs[i].Entry(seq)
+		e, _, err := held.Entry(seq)
 		if err != nil {
 			list = append(list, err.Error())
 			return time.Time{}

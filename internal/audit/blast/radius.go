@@ -69,13 +69,7 @@ type draft struct {
 // Radius is the blast radius of the subject in [from, to): the class of each credential and business unit, and who answers for it. The error wraps
 // ErrUnknown when nothing has the subject's name, and ErrWindow.
 func Radius(ctx context.Context, b *books.Books, s Subject, from, to time.Time, o Options) (*Answer, error) {
-	r := &radius{b: b, subject: s, from: from.UTC(), to: to.UTC(), asOf: o.AsOf.UTC(), rows: map[pair]*draft{}, units: map[*history.Span]map[string]*statement.Unit{}}
-	if r.asOf.IsZero() {
-		r.asOf = b.Now.UTC()
-	}
-	if r.asOf.Before(r.to) {
-		r.to = r.asOf // what came later was not recorded yet
-	}
+	r := newRadius(b, s, from, to, o.AsOf)
 	if !r.from.Before(r.to) {
 		return nil, fmt.Errorf("%w: from %s to %s", ErrWindow, stamp(r.from), stamp(r.to))
 	}
@@ -89,6 +83,17 @@ func Radius(ctx context.Context, b *books.Books, s Subject, from, to time.Time, 
 		}
 	}
 	return r.answer(), nil
+}
+
+// newRadius is one that has read nothing yet. What came after asOf, which is now when it is zero, was not recorded yet.
+func newRadius(b *books.Books, s Subject, from, to, asOf time.Time) *radius {
+	if asOf.IsZero() {
+		asOf = b.Now
+	}
+	if asOf.Before(to) {
+		to = asOf
+	}
+	return &radius{b: b, subject: s, from: from.UTC(), to: to.UTC(), asOf: asOf.UTC(), rows: map[pair]*draft{}, units: map[*history.Span]map[string]*statement.Unit{}}
 }
 
 // open reads what all rows are made from.
@@ -517,8 +522,8 @@ func (r *radius) judge(a *Answer) {
 		switch {
 		case !l.Complete:
 			r.cannot = append(r.cannot, fmt.Sprintf("Whether %s did more than its ledger says: %s.", p, l.Why))
-		case l.To.Before(tail):
-			tail = l.To
+		case l.Cosigned.Before(tail):
+			tail = l.Cosigned
 		}
 	}
 	if tail.Before(r.to) {

@@ -7,6 +7,10 @@ func newAuditCmd() *cobra.Command {
 		Use:   "audit",
 		Short: "The auditor's books",
 	}
-	cmd.AddCommand(newAuditAnchorCmd())
+	cmd.AddCommand(
+		newAuditAnchorCmd(),
+		newAuditFindingsCmd(),
+		newAuditWatchCmd(),
+	)
 	return cmd
 }

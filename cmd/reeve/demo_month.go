@@ -38,7 +38,7 @@ func newDemoMonthCmd() *cobra.Command {
 	}
 	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "the same seed, end and sizes make the same month")
 	cmd.Flags().StringVar(&end, "end", "", "when the month ends: a `time` such as 2026-11-23T15:00:00Z; this hour when left out")
-	cmd.Flags().IntVar(&o.Credentials, "credentials", 10_000, "how many, 4,000 at least")
+	cmd.Flags().IntVar(&o.Credentials, "credentials", 10_000, "how many, 2,400 at least")
 	cmd.Flags().IntVar(&o.Uses, "uses", 100_000, "how many honest uses")
 	return cmd
 }

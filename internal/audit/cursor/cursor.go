@@ -3,6 +3,7 @@
 package cursor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,45 +62,39 @@ func (f *Follower) Skip() error {
 	return f.keep(f.next)
 }
 
-// Deliver hands every entry that was not delivered yet to deliver, log by log in order, at most Batch at once, and moves the durable cursor past
-// them when it returns nil. With an error nothing moves: what was handed over comes again.
+// Deliver hands every entry that was not delivered yet to deliver, those of all logs by their time, at most Batch at once, and moves the durable
+// cursor past them when it returns nil. With an error nothing moves: what was handed over comes again.
 func (f *Follower) Deliver(ctx context.Context, deliver func(context.Context, []*entry.Entry) error) (delivered int64, err error) {
 	all, err := logs.Open(f.State, f.Trust)
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range all {
-		var batch []*entry.Entry
-		flush := func() error {
-			if len(batch) == 0 {
-				return nil
-			}
-			if err := deliver(ctx, batch); err != nil {
-				return err
-			}
-			next := maps.Clone(f.next)
-			next[l.ID] = batch[len(batch)-1].Seq + 1
-			delivered, batch = delivered+int64(len(batch)), nil
-			return f.keep(next)
+	var batch []*entry.Entry
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
 		}
-		err := l.Raw(f.next[l.ID], func(seq int64, raw []byte) error {
-			e, err := entry.Parse(raw)
-			if err != nil {
-				return fmt.Errorf("entry %d of %s: %w", seq, l.Checkpoint.Log.Origin, err)
-			}
-			if batch = append(batch, e); len(batch) < Batch {
-				return ctx.Err()
-			}
-			return flush()
-		})
-		if err == nil {
-			err = flush()
+		if err := deliver(ctx, batch); err != nil {
+			return err
 		}
-		if err != nil {
+		next := maps.Clone(f.next)
+		for _, e := range batch {
+			next[e.Log] = e.Seq + 1
+		}
+		delivered, batch = delivered+int64(len(batch)), nil
+		return f.keep(next)
+	}
+	for e, err := range logs.Merge(all, f.Next) {
+		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return delivered, err
 		}
+		if batch = append(batch, e); len(batch) == Batch {
+			if err := flush(); err != nil {
+				return delivered, err
+			}
+		}
 	}
-	return delivered, nil
+	return delivered, flush()
 }
 
 func (f *Follower) keep(next map[string]int64) error {

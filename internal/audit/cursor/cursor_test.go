@@ -17,7 +17,7 @@ import (
 // TestDeliver: every entry of every log comes in order; a delivery that fails comes again, after a restart too; nothing comes twice otherwise.
 func TestDeliver(t *testing.T) {
 	dir := t.TempDir()
-	a, err := sample.Write(dir, sample.Options{Seed: 2, End: time.Now(), Credentials: 4000, Uses: 100})
+	a, err := sample.Write(dir, sample.Options{Seed: 2, End: time.Now(), Credentials: 2400, Uses: 100})
 	if err != nil {
 		t.Fatal(err)
 	}

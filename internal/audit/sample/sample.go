@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Seed        int64
 	End         time.Time // when the month ends; whole hours
-	Credentials int       // at least 4,000; rounded down to what 40 units share alike. 10,000 when zero
+	Credentials int       // at least 2,400; rounded down to what 40 units share alike. 10,000 when zero
 	Uses        int       // 100,000 when zero
 }
 
@@ -39,8 +39,8 @@ func Write(dir string, o Options) (*Answers, error) {
 	if o.Uses == 0 {
 		o.Uses = 100_000
 	}
-	if o.Credentials < 4_000 {
-		return nil, errors.New("the company needs 4,000 credentials at least")
+	if o.Credentials < 2_400 {
+		return nil, errors.New("the company needs 2,400 credentials at least")
 	}
 	names, err := os.ReadDir(dir)
 	if len(names) > 0 {

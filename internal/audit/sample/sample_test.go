@@ -15,7 +15,7 @@ import (
 func TestMonth(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
-	o := Options{Seed: 1, End: now, Credentials: 4000, Uses: 4000}
+	o := Options{Seed: 1, End: now, Credentials: 2400, Uses: 4000}
 	a, err := Write(dir, o)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestMonth(t *testing.T) {
 			t.Errorf("%s: %+v, %v", l.Process, r, err)
 		}
 	}
-	if len(a.Used) < 50 || len(a.Reachable) == 0 || len(a.Excluded) == 0 || len(a.Orphaned) != 1 || len(a.Victims) != 4 || a.Chained != 40 {
+	if len(a.Used) < 50 || len(a.Reachable) == 0 || len(a.Excluded) == 0 || len(a.Orphaned) != 1 || len(a.Victims) != 4 || a.Chained != 28 {
 		t.Errorf("planted: %d used, %d reachable, %d excluded, %d orphaned, %d victims, %d chained", len(a.Used), len(a.Reachable), len(a.Excluded), len(a.Orphaned), len(a.Victims), a.Chained)
 	}
 	again := t.TempDir()

@@ -58,7 +58,7 @@ func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.L
 	var err error
 	a.alarms, err = openAlarms(filepath.Join(cfg.StateDir, "alarms.ndjson"), log, m)
 	if !cfg.Index.Off {
-		a.index = &keeper{a: a, open: cfg.openIndex}
+		a.index = &keeper{a: a, place: cfg.place()}
 		m.GaugeFunc("reeve_auditor_index_lag", "Entries verified and not indexed.", func() float64 { return float64(a.index.status().Lag) })
 	}
 	return a, err

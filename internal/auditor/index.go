@@ -38,12 +38,9 @@ func (i Index) check() error {
 	return nil
 }
 
-// open opens the index to keep it.
-func (c *Config) openIndex(ctx context.Context) (*index.Index, error) {
-	if c.Index.Connection != "" {
-		return index.OpenServer(ctx, c.Index.server())
-	}
-	return index.OpenFile(ctx, filepath.Join(c.StateDir, "index.db"))
+// place is where the index is.
+func (c *Config) place() index.Place {
+	return index.Place{File: filepath.Join(c.StateDir, "index.db"), Server: c.Index.server()}
 }
 
 // IndexStatus is how far the index is.
@@ -55,8 +52,8 @@ type IndexStatus struct {
 
 // keeper adds to the index what was verified, beside the cosigning. What goes wrong with it is an alarm and stops nothing else.
 type keeper struct {
-	a    *Auditor
-	open func(context.Context) (*index.Index, error)
+	a     *Auditor
+	place index.Place
 
 	mu    sync.Mutex // guards what follows
 	sizes map[string]int64
@@ -82,7 +79,7 @@ func (k *keeper) keep(ctx context.Context) {
 	for {
 		var err error
 		if x == nil {
-			x, err = k.open(ctx)
+			x, err = k.place.Keep(ctx)
 		}
 		if err == nil {
 			err = k.extend(ctx, x)

@@ -4,6 +4,7 @@ package books
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,7 +22,8 @@ import (
 
 // Where says where the books lie.
 type Where struct {
-	State string // the auditor's state directory: logs/, and index.db unless Index is set
+	State string // the auditor's state directory: logs/
+	Index index.Place
 	Trust string // trust.json
 	Store statement.Store
 	Pin   statement.Pin
@@ -35,6 +37,8 @@ type Books struct {
 	History  *history.History
 	Register register.Reader
 	Now      time.Time
+
+	close func() error
 }
 
 // Open opens the books as of now.
@@ -53,11 +57,15 @@ func Open(w Where, now time.Time) (*Books, error) {
 	if b.History, err = history.Open(w.Store, w.Pin, now); err != nil {
 		return nil, err
 	}
-	if b.Index, err = read(b.Logs); err != nil {
+	current, err := w.Index.Usable(context.Background(), b.Logs)
+	if err != nil {
 		return nil, err
 	}
-	b.Register, err = openRegister(w.Store, b)
-	return b, err
+	b.Index, b.close = current, current.Close
+	if b.Register, err = openRegister(w.Store, b); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
 }
 
 // openRegister verifies the register's journal and holds it against the ledgers, which have evidence of its records.
@@ -94,32 +102,15 @@ func openRegister(store statement.Store, b *Books) (*register.Register, error) {
 	return register.New(b.History, j), j.Anchor(entered)
 }
 
-// read indexes the logs in memory.
-func read(all []*logs.Log) (*index.Memory, error) {
-	var names []index.Log
-	for _, l := range all {
-		names = append(names, index.Log{ID: l.ID, Process: l.Process, Origin: l.Checkpoint.Log.Origin})
-	}
-	m := index.NewMemory(names...)
-	for _, l := range all {
-		err := l.Raw(0, func(seq int64, raw []byte) error {
-			e, err := entry.Parse(raw)
-			if err != nil {
-				return err
-			}
-			return m.Add(e)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("indexing %s: %w", l.Checkpoint.Log.Origin, err)
-		}
-	}
-	return m, nil
-}
-
 // Close ends them.
-func (b *Books) Close() error { return nil }
+func (b *Books) Close() error {
+	if b.close == nil {
+		return nil
+	}
+	return b.close()
+}
 
 // At is where `reeve` finds the books of an estate's directory.
 func At(auditor, trust string, store statement.Store, pin statement.Pin) Where {
-	return Where{State: filepath.Clean(auditor), Trust: trust, Store: store, Pin: pin}
+	return Where{State: filepath.Clean(auditor), Index: index.Place{File: filepath.Join(auditor, "index.db")}, Trust: trust, Store: store, Pin: pin}
 }

@@ -20,6 +20,7 @@ type Batch struct {
 	was     map[string]int64 // sizes of logs that the batch goes on from
 	m       *Memory
 	entries int
+	endless bool // is never full
 }
 
 // Batch begins a batch of logs: those that the index has go on from their size there.
@@ -36,7 +37,7 @@ func (x *Index) Batch(ctx context.Context, all ...Log) (*Batch, error) {
 		}
 	}
 	b.m = NewMemory(all...)
-	b.m.before = func(of intent) (Key, bool, error) { return x.opened(ctx, x.db, of) }
+	b.m.before = func(of intent) (Uses, bool, error) { return x.opened(ctx, x.reader(), of) }
 	return b, nil
 }
 
@@ -62,14 +63,14 @@ const (
 
 // Full reports whether the batch had better be committed.
 func (b *Batch) Full() bool {
-	return b.entries >= maxEntries || len(b.m.uses)+len(b.m.open)+len(b.m.ended)+len(b.m.events)+len(b.m.versions) >= b.x.most
+	return !b.endless && (b.entries >= maxEntries || len(b.m.uses)+len(b.m.open)+len(b.m.ended)+len(b.m.events)+len(b.m.versions) >= b.x.most)
 }
 
-// opened is what an intent without an outcome is counted in.
-func (x *Index) opened(ctx context.Context, db querier, of intent) (k Key, ok bool, err error) {
+// opened is the sum that an intent without an outcome is counted in.
+func (x *Index) opened(ctx context.Context, db querier, of intent) (u Uses, ok bool, err error) {
 	log, err := x.look(ctx, db, of.log)
 	if err != nil || log == 0 {
-		return k, false, err
+		return u, false, err
 	}
 	var since, id, estate int64
 	err = each(ctx, db, func(scan func(...any) error) error {
@@ -77,16 +78,16 @@ func (x *Index) opened(ctx context.Context, db querier, of intent) (k Key, ok bo
 		return scan(&since, &id, &estate)
 	}, `SELECT since, subject, estate FROM reeve_index_open WHERE log = $1 AND seq = $2`, log, of.seq)
 	if err != nil || !ok {
-		return k, false, err
+		return u, false, err
 	}
 	list, err := x.hourly(ctx, db, since, fmt.Sprintf("subject = %d AND estate = %d", id, estate))
 	if err == nil && len(list) != 1 {
 		err = fmt.Errorf("the index is damaged: intent %d of %s is counted nowhere; rebuild it (reeve audit rebuild)", of.seq, of.log)
 	}
 	if err != nil {
-		return k, false, err
+		return u, false, err
 	}
-	return list[0].Key, true, nil
+	return list[0], true, nil
 }
 
 // Commit adds the batch. After an error nothing of it is there, and another batch begins where this one did.

@@ -36,6 +36,7 @@ type Index struct {
 	tiles  map[string]*logs.Log // single entries are read from these
 	step   func(string)         // tests stop the process at a step of a batch
 	most   int                  // rows of a batch
+	held   *sql.Tx              // in which the index stands still, or nil
 
 	mu    sync.Mutex // guards what follows
 	ids   map[string]int64
@@ -118,17 +119,19 @@ func start(ctx context.Context, x *Index, name string, keep bool) (*Index, error
 }
 
 func (x *Index) check(ctx context.Context, keep bool) error {
-	if keep {
-		if err := x.create(ctx); err != nil {
-			return err
-		}
+	err := x.released(ctx)
+	if keep && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRelease)) {
+		return x.create(ctx, errors.Is(err, ErrRelease))
 	}
+	return err
+}
+
+// released returns fs.ErrNotExist where there is no index and ErrRelease where it is another release's.
+func (x *Index) released(ctx context.Context) error {
 	var have int
 	err := x.db.QueryRowContext(ctx, `SELECT release FROM reeve_index_release`).Scan(&have)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return fs.ErrNotExist
-	case err != nil && !keep && strings.Contains(err.Error(), "reeve_index_release"): // no such table
+	case errors.Is(err, sql.ErrNoRows), err != nil && strings.Contains(err.Error(), "reeve_index_release"): // no such table
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case err == nil && have != release:
 		return ErrRelease
@@ -136,7 +139,11 @@ func (x *Index) check(ctx context.Context, keep bool) error {
 	return err
 }
 
-func (x *Index) create(ctx context.Context) error {
+// tables of the index that have rows of entries.
+var tables = [...]string{"word", "subject", "hour", "day", "open", "event", "version", "log"}
+
+// create makes the tables. Those of another release go first: what they have can be read again from the logs.
+func (x *Index) create(ctx context.Context, anew bool) error {
 	as := map[string]string{"{id}": "INTEGER PRIMARY KEY", "{bytes}": "BLOB", "{rowless}": "WITHOUT ROWID"}
 	if x.server {
 		as = map[string]string{"{id}": "BIGINT PRIMARY KEY", "{bytes}": "BYTEA", "{rowless}": ""}
@@ -146,10 +153,21 @@ func (x *Index) create(ctx context.Context) error {
 		text = strings.ReplaceAll(text, name, sql)
 	}
 	return x.write(ctx, func(tx *sql.Tx) error {
+		for _, t := range tables {
+			if !anew {
+				break
+			}
+			if _, err := tx.ExecContext(ctx, `DROP TABLE IF EXISTS reeve_index_`+t); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.ExecContext(ctx, text); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf(`INSERT INTO reeve_index_release SELECT %d WHERE NOT EXISTS (SELECT 1 FROM reeve_index_release)`, release))
+		if _, err := tx.ExecContext(ctx, `DELETE FROM reeve_index_release`); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, fmt.Sprintf(`INSERT INTO reeve_index_release VALUES (%d)`, release))
 		return err
 	})
 }
@@ -167,9 +185,6 @@ func (x *Index) write(ctx context.Context, do func(*sql.Tx) error) error {
 	x.step("before commit")
 	return tx.Commit()
 }
-
-// tables of the index that have rows of entries.
-var tables = [...]string{"word", "subject", "hour", "day", "open", "event", "version", "log"}
 
 // Clear takes everything out of the index, so that it can be built anew.
 func (x *Index) Clear(ctx context.Context) error {
@@ -195,6 +210,9 @@ func (x *Index) With(all []*logs.Log) *Index {
 
 // Close ends the use of the index.
 func (x *Index) Close() error {
+	if x.held != nil {
+		x.held.Rollback()
+	}
 	x.unlock()
 	return x.db.Close()
 }
@@ -204,8 +222,16 @@ type querier interface {
 	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
 }
 
+// reader is what is read from.
+func (x *Index) reader() querier {
+	if x.held != nil {
+		return x.held
+	}
+	return x.db
+}
+
 // Logs implements Reader.
-func (x *Index) Logs(ctx context.Context) ([]Log, error) { return readLogs(ctx, x.db) }
+func (x *Index) Logs(ctx context.Context) ([]Log, error) { return readLogs(ctx, x.reader()) }
 
 func readLogs(ctx context.Context, db querier) (list []Log, err error) {
 	err = each(ctx, db, func(scan func(...any) error) error {

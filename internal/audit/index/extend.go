@@ -31,11 +31,7 @@ func (x *Index) Extend(ctx context.Context, all []*logs.Log, said func(Progress)
 
 // extend adds one batch and reports whether there is more to add.
 func (x *Index) extend(ctx context.Context, all []*logs.Log, said func(Progress)) (more bool, err error) {
-	names := make([]Log, 0, len(all))
-	for _, l := range all {
-		names = append(names, Log{ID: l.ID, Process: l.Process, Origin: l.Checkpoint.Log.Origin})
-	}
-	b, err := x.Batch(ctx, names...)
+	b, err := x.Batch(ctx, named(all)...)
 	if err != nil {
 		return false, err
 	}
@@ -99,4 +95,12 @@ func (b *Batch) has(origin string, size int64) bool {
 		}
 	}
 	return true
+}
+
+// named are logs of which nothing is indexed yet.
+func named(all []*logs.Log) (names []Log) {
+	for _, l := range all {
+		names = append(names, Log{ID: l.ID, Process: l.Process, Origin: l.Checkpoint.Log.Origin})
+	}
+	return names
 }

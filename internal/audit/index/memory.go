@@ -26,8 +26,9 @@ type Memory struct {
 
 	// Of a batch that is added to an index: before finds what an intent that was open before it is counted in, and ended are those that
 	// are open no more. What it counts of such intents is a sum of no uses, only of outcomes.
-	before func(intent) (Key, bool, error)
+	before func(intent) (Uses, bool, error)
 	ended  map[intent]bool
+	apart  bool // every entry's sum is kept apart, by its time
 }
 
 // intent is the number of an entry that has an outcome later.
@@ -42,7 +43,7 @@ type place struct{ log, credential, workload, lease string }
 // NewMemory returns an index of logs, each from its size on.
 func NewMemory(logs ...Log) *Memory {
 	m := &Memory{uses: map[Key]*Uses{}, open: map[intent]*Uses{}, versions: map[place]*Version{}, logs: map[string]*Log{}, ended: map[intent]bool{}}
-	m.before = func(intent) (k Key, ok bool, err error) { return k, false, nil }
+	m.before = func(intent) (u Uses, ok bool, err error) { return u, false, nil }
 	for _, l := range logs {
 		m.logs[l.ID] = &l
 	}
@@ -97,18 +98,22 @@ func keyOf(e *entry.Entry) Key {
 	return k
 }
 
-// sum is what is summed under a key.
-func (m *Memory) sum(k Key) *Uses {
-	u := m.uses[k]
+// sum is what is summed under a key, to which an entry is added that was made at a time.
+func (m *Memory) sum(k Key, at int64) *Uses {
+	slot := k
+	if m.apart {
+		slot.Hour = at
+	}
+	u := m.uses[slot]
 	if u == nil {
-		u = &Uses{Key: k}
-		m.uses[k] = u
+		u = &Uses{Key: k, First: at, Last: at}
+		m.uses[slot] = u
 	}
 	return u
 }
 
 func (m *Memory) use(e *entry.Entry) {
-	u := m.sum(keyOf(e))
+	u := m.sum(keyOf(e), e.TimeNS)
 	u.merge(&Uses{Count: max(e.Count, 1), FirstSeq: e.Seq, LastSeq: e.Seq, First: e.TimeNS, Last: e.TimeNS})
 	if e.Type == entry.Intent || e.Type == entry.Mint {
 		m.open[intent{e.Log, e.Seq}] = u
@@ -120,12 +125,12 @@ func (m *Memory) outcome(e *entry.Entry) error {
 	of := intent{cmp.Or(e.IntentLog, e.Log), e.IntentSeq}
 	u := m.open[of]
 	if u == nil && !m.ended[of] {
-		k, ok, err := m.before(of)
+		was, ok, err := m.before(of)
 		if err != nil {
 			return err
 		}
 		if ok {
-			u, m.ended[of] = m.sum(k), true
+			u, m.ended[of] = m.sum(was.Key, was.First), true
 		}
 	}
 	if u == nil {
@@ -184,8 +189,8 @@ func (f *Filter) has(t int64, typ entry.Type, log, tenant, unit, workload, gatew
 // Uses implements Reader; an hour counts whole.
 func (m *Memory) Uses(_ context.Context, f Filter, by ...Column) (list []Uses, err error) {
 	sums := map[Key]*Uses{}
-	for k, u := range m.uses {
-		at := u.First // any instant of it within the window
+	for _, u := range m.uses {
+		k, at := u.Key, u.First // or any instant of it within the window
 		if !f.From.IsZero() && u.Last >= f.From.UnixNano() {
 			at = max(at, f.From.UnixNano())
 		}

@@ -16,6 +16,9 @@ import (
 
 // still begins a transaction in which the index stands still.
 func (x *Index) still(ctx context.Context) (db *sql.Tx, done func(), err error) {
+	if x.held != nil {
+		return x.held, func() {}, nil
+	}
 	opts := &sql.TxOptions{ReadOnly: true}
 	if x.server {
 		opts.Isolation = sql.LevelRepeatableRead
@@ -279,7 +282,7 @@ func (x *Index) eventWhere(ctx context.Context, db querier, f *Filter) (string, 
 
 // Events implements Reader.
 func (x *Index) Events(ctx context.Context, f Filter) (list []Event, err error) {
-	err = x.events(ctx, x.db, f, func(e Event) error {
+	err = x.events(ctx, x.reader(), f, func(e Event) error {
 		list = append(list, e)
 		return nil
 	})
@@ -299,7 +302,7 @@ func (x *Index) events(ctx context.Context, db querier, f Filter, do func(Event)
 
 // Versions implements Reader.
 func (x *Index) Versions(ctx context.Context, f Filter) (list []Version, err error) {
-	err = x.versions(ctx, x.db, f, func(v Version) error {
+	err = x.versions(ctx, x.reader(), f, func(v Version) error {
 		list = append(list, v)
 		return nil
 	})

@@ -1,0 +1,146 @@
+package index
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/reevehq/reeve/internal/audit/logs"
+)
+
+// Current is an index at one moment together with entries that are newer than it.
+type Current struct {
+	x    *Index
+	tail *Memory // what came later; every entry's sum is kept apart, so that windows are exact
+}
+
+var _ Reader = (*Current)(nil)
+
+// current reads what the copies have more than the index. The index stands still from here on. After an error it is closed.
+func (x *Index) current(ctx context.Context, all []*logs.Log) (c *Current, err error) {
+	c = &Current{x: x.With(all)}
+	if x.held, _, err = x.still(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	b, err := x.Batch(ctx, named(all)...)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	b.endless, b.m.apart = true, true
+	b.m.before = func(of intent) (Uses, bool, error) {
+		u, ok, err := x.opened(ctx, x.held, of)
+		if l := x.tiles[of.log]; ok && l != nil {
+			e, _, err := l.Entry(of.seq)
+			if err != nil {
+				return u, false, err
+			}
+			u.First = e.TimeNS
+		}
+		return u, ok, err
+	}
+	for _, l := range all {
+		if err := b.log(ctx, l); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	c.tail = b.m
+	return c, nil
+}
+
+// Close ends the use of the index.
+func (c *Current) Close() error { return c.x.Close() }
+
+// Uses implements Reader.
+func (c *Current) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error) {
+	list, err := c.x.Uses(ctx, f, by...)
+	if err != nil {
+		return nil, err
+	}
+	later, err := c.tail.Uses(ctx, f, by...)
+	if err != nil || len(later) == 0 {
+		return list, err
+	}
+	sums := map[Key]*Uses{}
+	for _, u := range slices.Concat(list, later) {
+		add(sums, u.Key, &u)
+	}
+	return sorted(sums), nil
+}
+
+// Events implements Reader.
+func (c *Current) Events(ctx context.Context, f Filter) ([]Event, error) {
+	list, err := c.x.Events(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	later, err := c.tail.Events(ctx, f)
+	list = append(list, later...)
+	slices.SortFunc(list, Event.compare)
+	return list, err
+}
+
+// Versions implements Reader.
+func (c *Current) Versions(ctx context.Context, f Filter) ([]Version, error) {
+	every := Filter{Credential: f.Credential} // what came later may have ended one
+	list, err := c.x.Versions(ctx, every)
+	if err != nil {
+		return nil, err
+	}
+	later, err := c.tail.Versions(ctx, every)
+	if err != nil {
+		return nil, err
+	}
+	at := map[place]int{}
+	for i, v := range list {
+		at[v.place()] = i
+	}
+	for _, v := range later {
+		if i, ok := at[v.place()]; ok {
+			list[i].merge(&v)
+		} else {
+			list = append(list, v)
+		}
+	}
+	list = slices.DeleteFunc(list, func(v Version) bool { return !f.version(&v) })
+	slices.SortFunc(list, Version.compare)
+	return list, nil
+}
+
+// Logs implements Reader.
+func (c *Current) Logs(ctx context.Context) ([]Log, error) {
+	list, err := c.x.Logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range c.tail.logs {
+		list = slices.DeleteFunc(list, func(o Log) bool { return o.ID == l.ID })
+		list = append(list, *l)
+	}
+	slices.SortFunc(list, func(a, b Log) int { return strings.Compare(a.Origin, b.Origin) })
+	return list, nil
+}
+
+// Hash implements Reader. Unlike an index's it holds everything in memory, unless nothing is newer than the index.
+func (c *Current) Hash(ctx context.Context) (string, error) {
+	logs, err := c.Logs(ctx)
+	if err != nil {
+		return "", err
+	}
+	uses, err := c.Uses(ctx, Filter{}, Columns...)
+	if err != nil {
+		return "", err
+	}
+	events, err := c.Events(ctx, Filter{})
+	if err != nil {
+		return "", err
+	}
+	versions, err := c.Versions(ctx, Filter{})
+	h := sha256.New()
+	to := json.NewEncoder(h)
+	err = errors.Join(err, encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions))
+	return hex.EncodeToString(h.Sum(nil)), err
+}

@@ -10,6 +10,9 @@ func newAuditCmd() *cobra.Command {
 	cmd.AddCommand(
 		newAuditAnchorCmd(),
 		newAuditFindingsCmd(),
+		newAuditRebuildCmd(),
+		newAuditStatusCmd(),
+		newAuditVerifyCmd(),
 		newAuditWatchCmd(),
 	)
 	return cmd

@@ -17,7 +17,11 @@ func openBooks(cmd *cobra.Command) (*host.Dir, *books.Books, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := books.Open(books.At(d.Join(host.Auditor), d.Trust(), estateDir(d).Store(), d.Pin()), time.Now())
+	where := books.At(d.Join(host.Auditor), d.Trust(), estateDir(d).Store(), d.Pin())
+	if where.Index, err = indexPlace(d); err != nil {
+		return nil, nil, err
+	}
+	b, err := books.Open(where, time.Now())
 	if err != nil {
 		return nil, nil, &exitError{exitUndecided, fmt.Errorf("the auditor's books cannot be opened: %w", err)}
 	}

@@ -56,6 +56,9 @@ func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.L
 		a.sources[s.Process] = folder(s.Tiles)
 	}
 	var err error
+	if err := os.MkdirAll(filepath.Join(cfg.StateDir, "logs"), 0o700); err != nil {
+		return nil, err
+	}
 	a.alarms, err = openAlarms(filepath.Join(cfg.StateDir, "alarms.ndjson"), log, m)
 	if !cfg.Index.Off {
 		a.index = &keeper{a: a, place: cfg.place()}

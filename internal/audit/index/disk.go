@@ -54,6 +54,14 @@ func OpenFile(ctx context.Context, path string) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	f, err := private(path)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
 	db, err := database.File(path, "journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)", "trusted_schema(0)", "temp_store(MEMORY)", "cache_size(-65536)")
 	if err != nil {
 		unlock()

@@ -3,12 +3,13 @@ package index
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
 // lock takes a file's lock, which ends with the process, or returns ErrKept.
 func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := private(path)
 	if err != nil {
 		return nil, err
 	}
@@ -19,4 +20,22 @@ func lock(path string) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil
+}
+
+// private opens a file, made with mode 0600 when it is not there. One that root makes is its folder's owner's: an auditor's that has a user
+// of its own.
+func private(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil || os.Geteuid() != 0 {
+		return f, err
+	}
+	folder, err := os.Stat(filepath.Dir(path))
+	if err == nil {
+		owner := folder.Sys().(*syscall.Stat_t)
+		err = f.Chown(int(owner.Uid), int(owner.Gid))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/host"
 )
@@ -25,6 +30,9 @@ type blastFlags struct {
 	by       string
 	limit    int
 	json     bool
+	html     string
+	annex    string
+	out      string
 }
 
 // subjectKinds are the subjects that are no components, each a flag.
@@ -45,16 +53,30 @@ func newBlastCmd() *cobra.Command {
 			"  EXCLUDED       no policy permitted it, and the ledgers are complete for the window\n\n" +
 			"Exit status 3 when a ledger is not complete for the window: what is said then is a lower bound of what is known, and what is not\n" +
 			"known counts as reachable.",
-		Example: "  reeve blast g1 --from 3h\n  reeve blast g1 --from 2026-11-23T02:00:00Z --to 2026-11-23T05:00:00Z --by unit\n  reeve blast --credential research-openai --from 720h --json",
-		Args:    cobra.MaximumNArgs(1),
+		Example: "  reeve blast g1 --from 3h\n  reeve blast g1 --from 2026-11-23T02:00:00Z --to 2026-11-23T05:00:00Z --by unit\n  reeve blast --credential research-openai --from 720h --json\n" +
+			"  reeve blast g1 --from 3h --html blast.html\n  reeve blast g1 --from 3h --annex research --out annex-research",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.subject(args)
 			if err != nil {
 				return err
 			}
-			a, err := f.ask(cmd, s)
+			_, b, err := openBooks(cmd)
 			if err != nil {
 				return err
+			}
+			defer b.Close()
+			a, err := f.ask(cmd, b, s)
+			if err != nil {
+				return err
+			}
+			if f.annex != "" {
+				return failed(f.writeAnnex(cmd, b, a))
+			}
+			if f.html != "" {
+				if err := writeFile(f.html, func(w io.Writer) error { return blast.WritePage(w, a) }); err != nil {
+					return failed(err)
+				}
 			}
 			if f.live {
 				a.Rows = slices.DeleteFunc(a.Rows, func(r blast.Row) bool { return !r.Live })
@@ -79,7 +101,58 @@ func newBlastCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.by, "by", "", "count by unit instead of listing rows: unit")
 	cmd.Flags().IntVar(&f.limit, "limit", 50, "list at most so many rows of a class; 0 for all")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.Flags().StringVar(&f.html, "html", "", "write the answer to `FILE` too, as a page that needs nothing else")
+	cmd.Flags().StringVar(&f.annex, "annex", "", "write only what concerns this business `UNIT`, with proofs, and nothing of the others")
+	cmd.Flags().StringVar(&f.out, "out", "", "write annex.html, annex.json and the proofs of --annex into `DIR`")
+	cmd.MarkFlagsRequiredTogether("annex", "out")
+	cmd.MarkFlagsMutuallyExclusive("annex", "html")
 	return cmd
+}
+
+// writeFile writes a file by the function; it ends whole or with an error.
+func writeFile(name string, write func(io.Writer) error) error {
+	var buf bytes.Buffer
+	if err := write(&buf); err != nil {
+		return err
+	}
+	return os.WriteFile(name, buf.Bytes(), 0o600)
+}
+
+// writeAnnex writes what concerns one business unit.
+func (f *blastFlags) writeAnnex(cmd *cobra.Command, b *books.Books, a *blast.Answer) error {
+	x, err := blast.AnnexOf(cmd.Context(), b, a, f.annex)
+	if err != nil {
+		return known(err)
+	}
+	if err := os.MkdirAll(f.out, 0o700); err != nil {
+		return err
+	}
+	err = writeFile(filepath.Join(f.out, "annex.html"), func(w io.Writer) error { return blast.WriteAnnex(w, x) })
+	if err != nil {
+		return err
+	}
+	err = writeFile(filepath.Join(f.out, "annex.json"), func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(x)
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range x.Proofs {
+		err := writeFile(filepath.Join(f.out, p.File), func(w io.Writer) error {
+			_, err := w.Write(p.Bundle.Encode())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: annex.html, annex.json and %d proofs, of %d rows.\n", f.out, len(x.Proofs), len(x.Answer.Rows))
+	if !x.Answer.Complete {
+		return &exitError{exitUndecided, errors.New("a ledger is not complete for the window: see what cannot be known")}
+	}
+	return nil
 }
 
 // subject is what is asked about.
@@ -103,16 +176,15 @@ func (f *blastFlags) subject(args []string) (s blast.Subject, err error) {
 }
 
 // ask computes the answer.
-func (f *blastFlags) ask(cmd *cobra.Command, s blast.Subject) (*blast.Answer, error) {
+func (f *blastFlags) ask(cmd *cobra.Command, b *books.Books, s blast.Subject) (*blast.Answer, error) {
 	from, to, asOf, err := f.times(time.Now())
 	if err != nil {
 		return nil, err
 	}
-	d, b, err := openBooks(cmd)
+	d, err := openDir(cmd)
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close()
 	strays, err := strays(d)
 	if err != nil {
 		return nil, err

@@ -45,10 +45,11 @@ type Row struct {
 	Uses         int64            `json:"uses"`
 	Unknown      int64            `json:"unknown"` // uses whose outcome is unknown
 	Denied       int64            `json:"denied"`
-	Proofs       map[string]int64 `json:"proofs"`    // uses by proof, such as "W2 pop"
-	Workloads    []string         `json:"workloads"` // that used it; that could, where none did
-	Gateways     []string         `json:"gateways"`  // likewise
-	Policies     []string         `json:"policies"`  // that permitted it in the window
+	Proofs       map[string]int64 `json:"proofs"`     // uses by proof, such as "W2 pop"
+	Workloads    []string         `json:"workloads"`  // that used it; that could, where none did
+	Gateways     []string         `json:"gateways"`   // likewise
+	Policies     []string         `json:"policies"`   // that permitted it in the window
+	Custodians   []string         `json:"custodians"` // that served it
 	First        time.Time        `json:"first,omitzero"`
 	Last         time.Time        `json:"last,omitzero"`
 	Accountable  Accountable      `json:"accountable"`

@@ -57,13 +57,13 @@ func (r *radius) classify(d *draft) {
 		for _, s := range d.strays {
 			n += s.Count
 		}
-		whys[OutOfBand] = fmt.Sprintf("%s shows %d uses that no ledger has: %s", d.strays[0].Provider, n, d.strays[0].Why)
+		whys[OutOfBand] = fmt.Sprintf("%s shows %s that no ledger has: %s", d.strays[0].Provider, plural(int(n), "use"), d.strays[0].Why)
 	}
 	if d.asserted > 0 {
-		whys[UsedAsserted] = fmt.Sprintf("%d uses by %s, for which only %s vouched", d.asserted, strings.Join(d.Workloads, ", "), r.vouched(d))
+		whys[UsedAsserted] = fmt.Sprintf("%s by %s, for which only %s vouched", plural(int(d.asserted), "use"), strings.Join(d.Workloads, ", "), r.vouched(d))
 	}
 	if d.proven > 0 {
-		whys[UsedProven] = fmt.Sprintf("%d uses by %s, each with the workload's own signature over the request, which the custodian verified", d.proven, strings.Join(d.Workloads, ", "))
+		whys[UsedProven] = fmt.Sprintf("%s by %s, each with the workload's own signature over the request, which the custodian verified", plural(int(d.proven), "use"), strings.Join(d.Workloads, ", "))
 	}
 	if len(whys) == 0 {
 		d.idle(whys, incomplete, r.subject.ID)

@@ -484,7 +484,8 @@ func (r *radius) answer() *Answer {
 			}
 		}
 		slices.SortFunc(d.Refs, func(a, b control.Ref) int { return cmp.Or(cmp.Compare(a.Log, b.Log), cmp.Compare(a.Seq, b.Seq)) })
-		for _, list := range []*[]string{&d.Fingerprints, &d.Workloads, &d.Gateways, &d.Policies, &d.Accountable.Policy, &d.Accountable.Operations, &d.Accountable.Approvers} {
+		d.Custodians = slices.Sorted(maps.Keys(d.keepers))
+		for _, list := range []*[]string{&d.Custodians, &d.Fingerprints, &d.Workloads, &d.Gateways, &d.Policies, &d.Accountable.Policy, &d.Accountable.Operations, &d.Accountable.Approvers} {
 			if *list == nil {
 				*list = []string{}
 			}

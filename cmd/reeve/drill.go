@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,15 +24,19 @@ var (
 
 func newDrillCmd() *cobra.Command {
 	var asJSON bool
+	var again time.Duration
+	var to filing
 	o := drill.Options{}
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Take a gateway over and show what that brought",
 		Long: "Start an estate of its own with the real processes, capture its gateway and its authority, and look for downstream secrets in every place\n" +
-			"that an attacker reaches; forge and replay calls; have the upstream reflect the keys. The same is done to a gateway of\n" +
-			"one process with the keys in it. Exit status 1 when a secret was found in reeve, 3 when none was found in either.",
-		Example: "  reeve drill\n  reeve drill --json",
-		Args:    cobra.NoArgs,
+			"that an attacker reaches; forge and replay calls; have the upstream reflect the keys; take bait; chain over credentials; stop processes; have an\n" +
+			"owner leave. The same is done to a gateway of one process with the keys in it. The result is filed with the estate in --dir, if there is one. Exit\n" +
+			"status 1 when a secret was found in reeve or something was done that may not be, 3 when none was found in either.",
+		Example: "  reeve drill\n  reeve drill --scenario S7,S9 --json\n  reeve drill --dir /srv/estate --as bea              # file it and sign for it\n" +
+			"  reeve drill --dir /srv/estate --as bea --every 720h # and again every 30 days",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
@@ -39,18 +45,32 @@ func newDrillCmd() *cobra.Command {
 				return failed(err)
 			}
 			o.Bin, o.Progress = bin, cmd.ErrOrStderr()
-			report, err := drill.Run(ctx, o)
-			if err != nil {
-				return &exitError{exitUndecided, err}
+			if err := drill.Check(o.Only); err != nil {
+				return err
 			}
-			return show(report, asJSON, cmd.OutOrStdout())
+			if err := to.open(cmd); err != nil {
+				return failed(err)
+			}
+			once := func(ctx context.Context) error {
+				report, err := drill.Run(ctx, o)
+				if err != nil {
+					return &exitError{exitUndecided, err}
+				}
+				return errors.Join(show(report, asJSON, cmd.OutOrStdout()), to.file(ctx, cmd, report))
+			}
+			if again > 0 {
+				return every(ctx, again, func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "reeve:", err) }, once)
+			}
+			return failed(once(ctx))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&o.Calls, "calls", 1000, "calls made through each gateway before the attack")
 	cmd.Flags().StringSliceVar(&o.Only, "scenario", nil, "scenarios to play, such as S7,S9; all unless named")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave the drill's directory behind")
-	cmd.AddCommand(newCapturedCmd("captured", "The gateway", drill.Captured()), newCapturedCmd("captured-authority", "The authority", drill.CapturedAuthority()), newAttackerCmd(), newDoubleCmd())
+	cmd.Flags().DurationVar(&again, "every", 0, "do it again so long after each end, until stopped")
+	to.optional(cmd)
+	cmd.AddCommand(newDrillListCmd(), newCapturedCmd("captured", "The gateway", drill.Captured()), newCapturedCmd("captured-authority", "The authority", drill.CapturedAuthority()), newAttackerCmd(), newDoubleCmd())
 	return cmd
 }
 

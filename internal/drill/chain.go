@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/drills"
 )
 
 // stopWithin is how soon chaining has to be stopped (RV-17).
@@ -54,8 +55,8 @@ func (f *field) s9(ctx context.Context, r *Report, d *doubled) error {
 	for range unledgered {
 		s.hit("a use without an entry")
 	}
-	r.measure("chain_stopped_ms", stopped.Milliseconds())
-	r.measure("chain_used_count", int64(used))
+	r.measure(drills.Stopped, max(1, stopped.Milliseconds()))
+	r.measure("used_count", int64(used))
 	for _, credential := range w.credentials {
 		n, err := d.take(ctx, credential)
 		if err != nil {

@@ -66,6 +66,12 @@ func choose(ids []string) ([]scripted, error) {
 	return slices.DeleteFunc(all, func(s scripted) bool { return !slices.Contains(ids, s.ID) }), nil
 }
 
+// Check reports an id that no scenario has.
+func Check(ids []string) error {
+	_, err := choose(ids)
+	return err
+}
+
 // number is the 10 of S10.
 func number(id string) int {
 	n, err := strconv.Atoi(strings.TrimPrefix(id, "S"))

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/durable"
 )
 
@@ -59,6 +60,7 @@ type Result struct {
 	Found    int              `json:"found"`  // hits in reeve
 	Double   int              `json:"double"` // hits of the same attack elsewhere
 	Detail   string           `json:"detail"`
+	Dry      bool             `json:"dry,omitempty"` // worked out from the statements: nothing was tried
 	TookMS   int64            `json:"took_ms"`
 	Figures  map[string]int64 `json:"figures,omitempty"` // what was measured, in the unit that the name ends in: _ms, _count
 }
@@ -72,7 +74,7 @@ func (d *Document) Encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// File writes the document into the folder, under the time that it ended, and sets its Record and File.
+// Write writes the document into the folder, under the time that it ended, and sets its Record and File.
 func (d *Document) Write(folder string) error {
 	d.V = 1
 	b, err := d.Encode()
@@ -140,6 +142,71 @@ func Load(folder string) ([]*Document, error) {
 	}
 	slices.SortStableFunc(all, func(a, b *Document) int { return a.Ended.Compare(b.Ended) })
 	return all, nil
+}
+
+// Evidence is what controls are judged from: every scenario that was played and decided.
+func (d *Document) Evidence() *control.Evidence {
+	e := new(control.Evidence)
+	for _, r := range d.Results {
+		if r.State == Undecided || r.Dry {
+			continue
+		}
+		e.Drills = append(e.Drills, control.Drill{Scenario: r.Scenario, Time: d.Ended.UTC(), Passed: r.Passed(), Found: r.Found, Detail: r.Detail,
+			Seconds: float64(r.Figures[Stopped]) / 1000})
+	}
+	return e
+}
+
+// Stopped is the figure that says how long an attack went on before it was stopped.
+const Stopped = "stopped_ms"
+
+// Standing is how a scenario stands: its newest result, and those before it.
+type Standing struct {
+	Scenario string    `json:"scenario"`
+	Title    string    `json:"title,omitempty"`
+	State    string    `json:"state"` // of the newest that was not dry: held, not held, undecided, or never
+	Time     time.Time `json:"time,omitzero"`
+	Found    int       `json:"found"`
+	Detail   string    `json:"detail,omitempty"`
+	History  []Past    `json:"history"` // the oldest first, dry ones too
+}
+
+// Past is one result of a scenario.
+type Past struct {
+	Time    time.Time        `json:"time"`
+	Played  string           `json:"played"`
+	Dry     bool             `json:"dry,omitempty"`
+	State   string           `json:"state"`
+	Found   int              `json:"found"`
+	TookMS  int64            `json:"took_ms"`
+	Figures map[string]int64 `json:"figures,omitempty"`
+	Version string           `json:"version"`
+	Record  string           `json:"record"`
+}
+
+// Never is the state of a scenario that no drill has played.
+const Never = "never"
+
+// Stand says how each of the scenarios stands by the documents, which are the oldest first.
+func Stand(all []*Document, scenarios []string) []Standing {
+	list := make([]Standing, len(scenarios))
+	for i, id := range scenarios {
+		s := &list[i]
+		s.Scenario, s.State, s.History = id, Never, []Past{}
+		for _, d := range all {
+			for _, r := range d.Results {
+				if r.Scenario != id {
+					continue
+				}
+				s.Title = r.Title
+				s.History = append(s.History, Past{d.Ended, d.Played, r.Dry, r.State, r.Found, r.TookMS, r.Figures, d.Version, d.Record})
+				if !r.Dry {
+					s.State, s.Time, s.Found, s.Detail = r.State, d.Ended, r.Found, r.Detail
+				}
+			}
+		}
+	}
+	return list
 }
 
 func sum(b []byte) string {

@@ -9,6 +9,7 @@ func newAuditCmd() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newAuditAnchorCmd(),
+		newAuditExportCmd(),
 		newAuditFindingsCmd(),
 		newAuditRebuildCmd(),
 		newAuditStatusCmd(),

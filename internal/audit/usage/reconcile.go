@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/books"
+	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/audit/usage/export"
@@ -45,11 +46,11 @@ func Reconcile(ctx context.Context, b *books.Books, x *export.Export, m Mapping,
 		if credential, ok := m.of(c.Keys); ok {
 			a := account{credential, c.Kind}
 			by[a] = append(by[a], c)
-		} else if c.Kind == export.Use && x.Provider != "cloudtrail" { // an audit file and a trail are full of what is not ours
+		} else if c.Requests > 0 && c.Kind == export.Use && x.Provider != "cloudtrail" { // an audit file and a trail are full of what is not ours
 			r.unmapped(c)
 		}
 	}
-	covered, err := r.covered(ctx, b)
+	covered, err := r.coverage(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +66,12 @@ func Reconcile(ctx context.Context, b *books.Books, x *export.Export, m Mapping,
 	if x.AtLeast {
 		r.Cannot = append(r.Cannot, fmt.Sprintf("%s reports tokens and no requests: a use within %s of one of ours is not told from it", x.Provider, reach.Late))
 	}
-	r.conclude()
+	r.conclude(len(x.Counts) == 0 && !x.From.IsZero())
 	return r, nil
 }
 
 // judge compares one credential.
-func (r *Result) judge(a account, ledger []supply, demands []demand, reach Reach, covered func(from, to time.Time) bool) {
+func (r *Result) judge(a account, ledger []supply, demands []demand, reach Reach, c *coverage) {
 	reach.match(ledger, demands)
 	j := Judged{Credential: a.credential, Kind: a.kind}
 	for _, s := range ledger {
@@ -85,7 +86,7 @@ func (r *Result) judge(a account, ledger []supply, demands []demand, reach Reach
 		}
 		s := Stray{Credential: a.credential, Provider: r.Provider, Kind: a.kind, From: d.from, To: d.to, Counted: d.count, Ledger: d.inside, Tolerance: d.near,
 			Difference: d.open, Confidence: Certain, Who: d.who}
-		if !covered(d.from.Add(-reach.Late), d.to.Add(reach.Early)) {
+		if !c.whole(a.credential, d.from.Add(-reach.Late), d.to.Add(reach.Early)) {
 			s.Confidence = Unproven
 		}
 		r.Strays = append(r.Strays, s)
@@ -93,8 +94,8 @@ func (r *Result) judge(a account, ledger []supply, demands []demand, reach Reach
 	r.Judged = append(r.Judged, j)
 }
 
-// conclude says what it came to.
-func (r *Result) conclude() {
+// conclude says what it came to. idle means that the provider saw nothing at all.
+func (r *Result) conclude(idle bool) {
 	var sure, unsure int64
 	for _, s := range r.Strays {
 		if s.Confidence == Certain {
@@ -116,7 +117,7 @@ func (r *Result) conclude() {
 		r.State, r.Summary = Undecided, fmt.Sprintf("%s saw %d with keys that no credential is known by: add them to the mapping, or find whose they are", r.Provider, keys)
 	case !r.Whole:
 		r.State, r.Summary = Undecided, "nothing is out of band in an export that may not be whole"
-	case len(r.Judged) == 0:
+	case len(r.Judged) == 0 && !idle:
 		r.State, r.Summary = Undecided, "the export has nothing that could be compared"
 	default:
 		r.State, r.Summary = None, fmt.Sprintf("nothing of what %s saw is missing in the ledgers", r.Provider)
@@ -139,34 +140,51 @@ func (r *Result) unmapped(c export.Count) {
 	r.Unmapped = append(r.Unmapped, Unmapped{append([]string{}, c.Keys...), c.Requests, c.From, c.To})
 }
 
-// covered notes how far the ledgers go, and says whether all custodians' reach over a time: a chain of logs begins before it and ends after it.
-func (r *Result) covered(ctx context.Context, b *books.Books) (func(from, to time.Time) bool, error) {
+// coverage says how far the ledgers of custodians go.
+type coverage struct {
+	history     *history.History
+	first, last map[string]int64 // Unix time in nanoseconds, by process; successors continue a log
+}
+
+// coverage reads how far the ledgers go, and notes it.
+func (r *Result) coverage(ctx context.Context, b *books.Books) (*coverage, error) {
 	all, err := b.Index.Logs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	first, last := map[string]int64{}, map[string]int64{}
+	c := &coverage{b.History, map[string]int64{}, map[string]int64{}}
 	for _, l := range all {
 		r.Sizes = append(r.Sizes, Size{l.ID, l.Size})
-		if l.Process != "custodian" || l.Size == 0 {
+		if l.Size == 0 {
 			continue
 		}
-		chain, _ := entry.Successor(l.Origin)
-		if f, ok := first[chain]; !ok || l.First < f {
-			first[chain] = l.First
+		if f, ok := c.first[l.Process]; !ok || l.First < f {
+			c.first[l.Process] = l.First
 		}
-		last[chain] = max(last[chain], l.Last)
+		c.last[l.Process] = max(c.last[l.Process], l.Last)
 	}
-	return func(from, to time.Time) bool {
-		begun := false
-		for chain, f := range first {
-			if last[chain] < to.UnixNano() {
-				return false
+	return c, nil
+}
+
+// whole reports whether the ledgers of all custodians that served a credential reach over a time: one began before it, and all go on after it.
+func (c *coverage) whole(credential string, from, to time.Time) bool {
+	begun := false
+	for _, s := range c.history.In(from, to) {
+		_, _, known := s.Credential(credential)
+		for _, u := range s.Custody {
+			for _, k := range u.Custodians {
+				if known && !s.Serves(k.ID, credential) {
+					continue
+				}
+				first, ok := c.first[k.ID]
+				if !ok || c.last[k.ID] < to.UnixNano() {
+					return false
+				}
+				begun = begun || first <= from.UnixNano()
 			}
-			begun = begun || f <= from.UnixNano()
 		}
-		return begun
-	}, nil
+	}
+	return begun
 }
 
 // supplies reads the uses of the accounts: by the hour from the index where the provider's buckets are no finer, else one by one from the ledgers.

@@ -38,7 +38,11 @@ type use struct {
 func ledgerOf(t *testing.T, set *statement.Set, uses ...use) *books.Books {
 	t.Helper()
 	const id = "0123456789abcdef"
-	m := index.NewMemory(index.Log{ID: id, Process: "custodian", Origin: "reeve.example/e/c1"})
+	process := ""
+	for _, c := range set.Custody {
+		process = c.Custodians[0].ID
+	}
+	m := index.NewMemory(index.Log{ID: id, Process: process, Origin: "reeve.example/e/c1"})
 	var tile []byte
 	for i, u := range uses {
 		e := &entry.Entry{V: 1, Seq: int64(i), TimeNS: noon.Add(u.after).UnixNano(), Type: u.typ, Log: id, Commit: strings.Repeat("00", 32)}
@@ -52,7 +56,7 @@ func ledgerOf(t *testing.T, set *statement.Set, uses ...use) *books.Books {
 		tile = append(binary.BigEndian.AppendUint16(tile, uint16(len(raw))), raw...)
 	}
 	name := strings.Replace(tlog.Tile{H: 8, L: -1, N: 0, W: len(uses)}.Path(), "tile/8/data/", "tile/entries/", 1)
-	l := &logs.Log{ID: id, Process: "custodian", Checkpoint: &verify.Checkpoint{Tree: tlog.Tree{N: int64(len(uses))}}, Folder: fstest.MapFS{name: {Data: tile}}}
+	l := &logs.Log{ID: id, Process: process, Checkpoint: &verify.Checkpoint{Tree: tlog.Tree{N: int64(len(uses))}}, Folder: fstest.MapFS{name: {Data: tile}}}
 	return &books.Books{Index: m, Logs: []*logs.Log{l}, History: history.New(set), Now: noon.Add(24 * time.Hour)}
 }
 
@@ -89,6 +93,8 @@ func TestReconcile(t *testing.T) {
 		{"ledger ends too early", ledger[:4], []export.Count{bucket(h, h, "key", 4)}, Undecided, []int64{1}},
 		{"another's key", ledger, []export.Count{bucket(0, h, "key", 1), bucket(0, h, "other", 1)}, Undecided, nil},
 		{"nothing", ledger, nil, Undecided, nil},
+		{"no use", ledger, []export.Count{bucket(0, h, "key", 0)}, None, nil},
+		{"no use of another's key", ledger, []export.Count{bucket(0, h, "other", 0)}, Undecided, nil},
 		{"an event", ledger, []export.Count{event(5*m+s, export.Use, "key"), event(90*m+s, export.Read, "key")}, None, nil},
 		{"a read by another", ledger, []export.Count{event(90*m+s, export.Read, "key"), event(90*m+2*s, export.Read, "key"), event(100*m, export.Read, "key")}, OutOfBand, []int64{2}},
 	} {

@@ -30,7 +30,7 @@ type Count struct {
 	Keys     []string  // the provider's ids of what was used, the narrowest first: the key, then its project; empty for none
 	Kind     Kind      // use or read
 	From, To time.Time // [From, To); equal for a single event
-	Requests int64     // at least so many; not negative
+	Requests int64     // at least so many; 0 says that there were none
 	Who      string    // for people, of an event: name and address
 }
 
@@ -79,9 +79,7 @@ func (x *Export) add(c Count) error {
 		return no("more than %d counts; export less at a time", maxCounts)
 	}
 	x.cover(c.From, c.To)
-	if c.Requests > 0 {
-		x.Counts = append(x.Counts, c)
-	}
+	x.Counts = append(x.Counts, c)
 	return nil
 }
 

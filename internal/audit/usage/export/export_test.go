@@ -68,7 +68,8 @@ func TestReports(t *testing.T) {
 		{"openai, no JSON", OpenAI, "{", nil, ErrFormat, "page 1"},
 		{"openai, empty", OpenAI, "", nil, ErrFormat, "empty"},
 		{"anthropic", Anthropic, anthropicPage, &Export{Provider: "anthropic", AtLeast: true, From: at("2026-08-01T00:00:00Z"), To: at("2026-08-01T00:01:00Z"), Counts: []Count{
-			{Keys: []string{"apikey_01"}, Kind: Use, From: at("2026-08-01T00:00:00Z"), To: at("2026-08-01T00:01:00Z"), Requests: 1}}}, nil, ""},
+			{Keys: []string{"apikey_01"}, Kind: Use, From: at("2026-08-01T00:00:00Z"), To: at("2026-08-01T00:01:00Z"), Requests: 1},
+			{Keys: []string{"apikey_02", "wrkspc_1"}, Kind: Use, From: at("2026-08-01T00:00:00Z"), To: at("2026-08-01T00:01:00Z")}}}, nil, ""},
 		{"anthropic, another's", Anthropic, fmt.Sprintf(openAIPage, false), nil, ErrFormat, "bucket"},
 		{"anthropic, negative", Anthropic, strings.Replace(anthropicPage, `"output_tokens":500`, `"output_tokens":-1`, 1), nil, ErrFormat, "negative"},
 		{"openbao", OpenBao, baoLines, &Export{Provider: "openbao", From: at("2026-08-01T10:00:00.5Z"), To: at("2026-08-01T10:00:03Z"), Counts: []Count{
@@ -243,7 +244,7 @@ func sane(t *testing.T, parse func(io.Reader) (*Export, error), b []byte) {
 		return
 	}
 	for _, c := range x.Counts {
-		if c.Requests <= 0 || c.To.Before(c.From) || c.From.Before(x.From) || c.To.After(x.To) {
+		if c.Requests < 0 || c.To.Before(c.From) || c.From.Before(x.From) || c.To.After(x.To) {
 			t.Fatalf("%+v outside of %s to %s", c, x.From, x.To)
 		}
 	}

@@ -73,12 +73,12 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 		return failed(err)
 	}
 	all := incident.In(estateDir(d), b.History)
-	if s.Kind == incident.Open && s.Incident == "" {
+	if s.Kind == incident.KindOpen && s.Incident == "" {
 		if s.Incident, err = all.Next(time.Now()); err != nil {
 			return failed(err)
 		}
 	}
-	if s.Kind != incident.Report {
+	if s.Kind != incident.KindReport {
 		s.Text = o.text
 	}
 	done, err := all.Append(s, time.Now(), signers...)
@@ -130,7 +130,7 @@ func newIncidentOpenCmd() *cobra.Command {
 					return &exitError{exitUsage, fmt.Errorf("--to: %w", err)}
 				}
 			}
-			s.Kind = incident.Open
+			s.Kind = incident.KindOpen
 			if s.Commander == "" {
 				s.Commander = o.s.as
 			}
@@ -156,7 +156,7 @@ func newIncidentNoteCmd() *cobra.Command {
 		Example: "  reeve incident note inc-20261123-1 --text 'the release was pulled' --as bea --with ada\n  reeve incident note inc-20261123-1 --text 'first forged call' --ref 975c314badef5a4c:65 --as bea --with ada",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s := incident.Step{Incident: args[0], Kind: incident.Note}
+			s := incident.Step{Incident: args[0], Kind: incident.KindNote}
 			for _, r := range refs {
 				var ref control.Ref
 				if _, err := fmt.Sscanf(strings.Replace(r, ":", " ", 1), "%s %d", &ref.Log, &ref.Seq); err != nil {
@@ -180,7 +180,7 @@ func newIncidentCloseCmd() *cobra.Command {
 		Example: "  reeve incident close inc-20261123-1 --outcome 'contained; keys of research-agent issued anew' --as bea --with cora",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.record(cmd, incident.Step{Incident: args[0], Kind: incident.Close})
+			return o.record(cmd, incident.Step{Incident: args[0], Kind: incident.KindClose})
 		},
 	}
 	o.flags(cmd, "outcome", "what came of it")
@@ -286,13 +286,13 @@ func printIncident(w io.Writer, s *shownIncident) error {
 func said(s *incident.Step) string {
 	text := s.Text
 	switch s.Kind {
-	case incident.Open:
+	case incident.KindOpen:
 		to := "now"
 		if !s.To.IsZero() {
 			to = s.To.Format(time.RFC3339)
 		}
 		text = fmt.Sprintf("%s, from %s to %s: %s (commander %s)", strings.Join(s.Subjects, ", "), s.From.Format(time.RFC3339), to, text, s.Commander)
-	case incident.Report:
+	case incident.KindReport:
 		text = strings.TrimSpace("sha256:" + s.SHA256 + " " + text)
 	}
 	for _, c := range s.Contains {

@@ -48,7 +48,7 @@ func (j *Journal) Opened() *Signed { return &j.Steps[0] }
 
 // Closed is the step that closed it, or nil.
 func (j *Journal) Closed() *Signed {
-	if i := slices.IndexFunc(j.Steps, func(s Signed) bool { return s.Kind == Close }); i >= 0 {
+	if i := slices.IndexFunc(j.Steps, func(s Signed) bool { return s.Kind == KindClose }); i >= 0 {
 		return &j.Steps[i]
 	}
 	return nil
@@ -161,7 +161,7 @@ func (all Journals) Waits(name string) bool {
 func (all Journals) Append(s Step, now time.Time, by ...*estate.Signer) (*Signed, error) {
 	j, err := all.Read(s.Incident)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && s.Kind == Open:
+	case errors.Is(err, fs.ErrNotExist) && s.Kind == KindOpen:
 		j = &Journal{ID: s.Incident}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no incident %s: reeve incident list shows all", s.Incident)

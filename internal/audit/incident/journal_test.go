@@ -28,14 +28,14 @@ func journals(t *testing.T) (*estatetest.Estate, Journals) {
 }
 
 func opening(e *estatetest.Estate) Step {
-	return Step{Incident: id, Kind: Open, Subjects: []string{"gateway:g1"}, From: e.Now.Add(-time.Hour).UTC().Truncate(time.Second), Commander: "bea", Text: "malicious dependency"}
+	return Step{Incident: id, Kind: KindOpen, Subjects: []string{"gateway:g1"}, From: e.Now.Add(-time.Hour).UTC().Truncate(time.Second), Commander: "bea", Text: "malicious dependency"}
 }
 
 // three is a journal of three steps.
 func three(t *testing.T) (*estatetest.Estate, Journals) {
 	t.Helper()
 	e, all := journals(t)
-	for i, s := range []Step{opening(e), {Incident: id, Kind: Note, Text: "pulled"}, {Incident: id, Kind: Close, Text: "contained"}} {
+	for i, s := range []Step{opening(e), {Incident: id, Kind: KindNote, Text: "pulled"}, {Incident: id, Kind: KindClose, Text: "contained"}} {
 		if _, err := all.Append(s, e.Now.Add(time.Duration(i+1)*time.Second), e.Bea, e.Ada); err != nil {
 			t.Fatal(err)
 		}
@@ -55,18 +55,18 @@ func TestJournal(t *testing.T) {
 	if next, _ := all.Next(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)); next != "inc-20261123-2" {
 		t.Error(next)
 	}
-	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "after"}, e.Now.Add(time.Minute), e.Bea, e.Cora); err != nil {
+	if _, err := all.Append(Step{Incident: id, Kind: KindNote, Text: "after"}, e.Now.Add(time.Minute), e.Bea, e.Cora); err != nil {
 		t.Error(err)
 	}
 	for name, s := range map[string]Step{
-		"a second opening": opening(e), "a second close": {Incident: id, Kind: Close, Text: "again"}, "no text": {Incident: id, Kind: Note},
-		"no hash": {Incident: id, Kind: Report}, "no kind": {Incident: id, Kind: "x", Text: "x"}, "no incident": {Incident: "inc-x", Kind: Note, Text: "x"},
+		"a second opening": opening(e), "a second close": {Incident: id, Kind: KindClose, Text: "again"}, "no text": {Incident: id, Kind: KindNote},
+		"no hash": {Incident: id, Kind: KindReport}, "no kind": {Incident: id, Kind: "x", Text: "x"}, "no incident": {Incident: "inc-x", Kind: KindNote, Text: "x"},
 	} {
 		if _, err := all.Append(s, e.Now.Add(2*time.Minute), e.Bea, e.Ada); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "earlier"}, e.Now, e.Bea, e.Ada); !errors.Is(err, ErrStep) {
+	if _, err := all.Append(Step{Incident: id, Kind: KindNote, Text: "earlier"}, e.Now, e.Bea, e.Ada); !errors.Is(err, ErrStep) {
 		t.Errorf("a step dated before the last: %v", err)
 	}
 }
@@ -90,10 +90,10 @@ func TestTwoMachines(t *testing.T) {
 	if err != nil || !slices.Equal(s.Signers, []string{"bea", "cora"}) || shown == "" || all.Waits(waits.Name) {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "one"}, e.Now.Add(2*time.Second), e.Bea); !errors.As(err, &waits) {
+	if _, err := all.Append(Step{Incident: id, Kind: KindNote, Text: "one"}, e.Now.Add(2*time.Second), e.Bea); !errors.As(err, &waits) {
 		t.Fatal(err)
 	}
-	if _, err := all.Append(Step{Incident: id, Kind: Note, Text: "overtakes"}, e.Now.Add(3*time.Second), e.Ada, e.Bea); err != nil {
+	if _, err := all.Append(Step{Incident: id, Kind: KindNote, Text: "overtakes"}, e.Now.Add(3*time.Second), e.Ada, e.Bea); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := all.Approve("incident/"+id+"-2", show, e.Ada); !errors.Is(err, ErrStep) {

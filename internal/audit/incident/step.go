@@ -21,10 +21,10 @@ import (
 
 // The kinds of step.
 const (
-	Open   = "open"   // the first
-	Note   = "note"   //
-	Report = "report" // a report was made, by its hash
-	Close  = "close"  // notes and reports may follow
+	KindOpen   = "open"   // the first
+	KindNote   = "note"   //
+	KindReport = "report" // a report was made, by its hash
+	KindClose  = "close"  // notes and reports may follow
 )
 
 // Step is one thing recorded of an incident: the payload of a DSSE envelope of the type "application/vnd.reeve.incident+json", in canonical JSON.
@@ -74,13 +74,13 @@ func (s *Step) check() error {
 	switch {
 	case !idForm.MatchString(s.Incident) || s.Number < 1 || s.Estate == "" || s.Author == "" || s.Time.IsZero():
 		return bad("it lacks its estate, incident, number, author or time")
-	case s.Kind == Open && (len(s.Subjects) == 0 || s.From.IsZero() || s.Commander == "" || strings.TrimSpace(s.Text) == "" || !s.To.IsZero() && !s.From.Before(s.To)):
+	case s.Kind == KindOpen && (len(s.Subjects) == 0 || s.From.IsZero() || s.Commander == "" || strings.TrimSpace(s.Text) == "" || !s.To.IsZero() && !s.From.Before(s.To)):
 		return bad("an opening names its subjects, the window and why, and who commands")
-	case s.Kind == Report && len(s.SHA256) != 2*sha256.Size:
+	case s.Kind == KindReport && len(s.SHA256) != 2*sha256.Size:
 		return bad("a report is named by its hash")
-	case s.Kind != Open && s.Kind != Report && strings.TrimSpace(s.Text) == "":
+	case s.Kind != KindOpen && s.Kind != KindReport && strings.TrimSpace(s.Text) == "":
 		return bad("a %s says nothing", s.Kind)
-	case !slices.Contains([]string{Open, Note, Report, Close}, s.Kind):
+	case !slices.Contains([]string{KindOpen, KindNote, KindReport, KindClose}, s.Kind):
 		return bad("there is no kind of step %q", s.Kind)
 	}
 	return nil
@@ -126,7 +126,7 @@ func (s *Signed) signed(set *statement.Set) (err error) {
 // follows checks that the step comes after another, nil for none.
 func (s *Signed) follows(before *Signed, closed bool) error {
 	switch {
-	case before == nil && (s.Number != 1 || s.Prev != "" || s.Kind != Open):
+	case before == nil && (s.Number != 1 || s.Prev != "" || s.Kind != KindOpen):
 		return bad("the journal does not begin with its opening: steps before it were taken away")
 	case before == nil:
 		return nil
@@ -136,7 +136,7 @@ func (s *Signed) follows(before *Signed, closed bool) error {
 		return bad("step %d does not follow the step %d that is there: one of them was changed", s.Number, before.Number)
 	case s.Time.Before(before.Time):
 		return bad("step %d is dated before step %d", s.Number, before.Number)
-	case s.Kind == Open || s.Kind == Close && closed:
+	case s.Kind == KindOpen || s.Kind == KindClose && closed:
 		return bad("step %d opens or closes what is open or closed already", s.Number)
 	}
 	return nil

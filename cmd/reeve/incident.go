@@ -28,7 +28,7 @@ func newIncidentCmd() *cobra.Command {
 			"ledger. On two machines the first one's step waits in estate/incidents/.pending; the other adds his signature with\n" +
 			"reeve approve incident/ID-N. docs/procedures/incident.md says what to type in which order.",
 	}
-	cmd.AddCommand(newIncidentOpenCmd(), newIncidentNoteCmd(), newIncidentCloseCmd(), newIncidentShowCmd(), newIncidentListCmd())
+	cmd.AddCommand(newIncidentOpenCmd(), newIncidentNoteCmd(), newIncidentCloseCmd(), newIncidentReportCmd(), newIncidentShowCmd(), newIncidentListCmd())
 	return cmd
 }
 

@@ -579,7 +579,7 @@ func (m *maker) unproven() {
 		}
 	}
 	if m.Misuse.Uses > 0 {
-		say("which of the uses by bearer proof in the window the attacker made, and which the workloads: all of them count as misuse")
+		say("Which of the uses by bearer proof in the window the attacker made and which the workloads: all of them count as misuse.")
 	}
 }
 
@@ -592,20 +592,22 @@ func (m *maker) answer() {
 	} else {
 		say("The plaintext of %d credentials was in %s: READ = %d. Each has to be ended at its provider.", m.Read, names, m.Read)
 	}
+	day := "2006-01-02 15:04:05.000Z"
 	if x := &m.Misuse; x.Uses > 0 {
-		say("%d uses could have been the attacker's, from %s to %s, of %d credentials of %d business units.", x.Uses, x.First.Format("2006-01-02 15:04:05.000Z"), x.Last.Format("15:04:05.000Z"), len(x.Credentials), len(x.Units))
+		say("%s could have been the attacker's, from %s to %s, of %s of %s.", many(x.Uses, "use"), x.First.Format(day), x.Last.Format("15:04:05.000Z"),
+			many(int64(len(x.Credentials)), "credential"), many(int64(len(x.Units)), "business unit"))
 	} else {
-		say("Nothing was used by a proof that an attacker can have had.")
+		say("Nothing was used by a proof that an attacker can have had: no window of misuse.")
 	}
-	if m.Misuse.Denied > 0 {
-		say("%d attempts were refused, from %s to %s.", m.Misuse.Denied, m.Misuse.FirstDenied.Format("2006-01-02 15:04:05.000Z"), m.Misuse.LastDenied.Format("15:04:05.000Z"))
+	if x := &m.Misuse; x.Denied > 0 {
+		say("%s refused, from %s to %s.", many(x.Denied, "attempt"), x.FirstDenied.Format(day), x.LastDenied.Format("15:04:05.000Z"))
 	}
 	if m.Misuse.Proven > 0 {
-		say("%d uses in the window were signed by the workloads themselves and cannot be the attacker's.", m.Misuse.Proven)
+		say("%s in the window by the workloads' own signatures cannot be the attacker's.", many(m.Misuse.Proven, "use"))
 	}
 	switch {
 	case m.Contained:
-		say("It is contained since %s, %.1f s after it was opened or acted upon; %d uses followed.", m.Containment.Contained.Format("2006-01-02 15:04:05Z"), m.Containment.Contain, m.Containment.AfterUses)
+		say("It is contained since %s, %s after it was opened or acted upon; %s followed.", m.Containment.Contained.Format(day), span(m.Containment.Contain), many(m.Containment.AfterUses, "use"))
 	case len(m.Containment.Outcomes) == 0:
 		say("Nothing has been contained for it.")
 	default:
@@ -629,4 +631,12 @@ func (m *maker) name() {
 	for _, id := range slices.Sorted(maps.Keys(m.people)) {
 		m.People = append(m.People, m.person(id))
 	}
+}
+
+// many counts something in words.
+func many(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

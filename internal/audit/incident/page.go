@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -134,6 +135,7 @@ func (p *Page) person(id string) string {
 // Mark is an instant on the picture of the timeline.
 type Mark struct {
 	X     float64
+	Text  float64 // where its label is centred
 	Label string
 	At    string
 	Row   int
@@ -142,44 +144,62 @@ type Mark struct {
 
 // Bar is the picture of the timeline: 1000 units wide.
 type Bar struct {
-	Marks                      []Mark
-	WindowX, WindowW           float64
-	MisuseX, MisuseW           float64
-	HasMisuse                  bool
-	ContainedX, ContainedWidth float64
-	IsContained                bool
+	Cut                    bool // the window began before the picture does
+	Marks                  []Mark
+	WindowX, WindowW       float64
+	MisuseX, MisuseW       float64
+	ContainedX, ContainedW float64
+	HasMisuse, IsContained bool
 }
 
-// timebar places the window, the misuse, the opening and the containment on one line.
+// timebar places the window, the misuse, the opening and the containment on one line. Of a window that is much longer than all of them only the
+// end is shown.
 func (p *Page) timebar() Bar {
-	from, to := p.From, p.To
-	for _, t := range []time.Time{p.Opened, p.Containment.Contained, p.Closed, p.Misuse.Last} {
+	first, to := p.To, p.To
+	for _, t := range []time.Time{p.Misuse.First, p.Opened, p.Containment.Contained, p.Closed, p.Misuse.Last} {
+		if t.IsZero() {
+			continue
+		}
 		if t.After(to) {
 			to = t
 		}
+		if t.Before(first) {
+			first = t
+		}
+	}
+	from, b := p.From, Bar{}
+	if margin := to.Sub(first) / 4; margin > 0 && first.Add(-margin).After(from) {
+		from, b.Cut = first.Add(-margin), true
 	}
 	whole := max(to.Sub(from).Seconds(), 1e-3)
 	x := func(t time.Time) float64 { return min(max(20+960*t.Sub(from).Seconds()/whole, 20), 980) }
-	b := Bar{WindowX: x(p.From), WindowW: max(x(p.To)-x(p.From), 3)}
+	b.WindowX = x(p.From)
+	b.WindowW = max(x(p.To)-b.WindowX, 3)
 	add := func(t time.Time, label, color string) {
 		if !t.IsZero() {
-			b.Marks = append(b.Marks, Mark{X: x(t), Label: label, At: t.UTC().Format("15:04:05"), Row: len(b.Marks) % 2, Color: color})
+			b.Marks = append(b.Marks, Mark{X: x(t), Label: label, At: t.UTC().Format("15:04:05"), Color: color})
 		}
 	}
 	if m := p.Misuse; !m.First.IsZero() {
 		b.HasMisuse, b.MisuseX, b.MisuseW = true, x(m.First), max(x(m.Last)-x(m.First), 3)
 		add(m.First, "first misuse", "#b3261e")
-		add(m.Last, "last misuse", "#b3261e")
+		if b.MisuseW > 60 {
+			add(m.Last, "last misuse", "#b3261e")
+		}
 	}
 	add(p.Opened, "opened", "#33415c")
 	if c := p.Containment.Contained; !c.IsZero() {
 		b.IsContained, b.ContainedX = true, x(c)
-		b.ContainedWidth = max(980-b.ContainedX, 3)
+		b.ContainedW = max(980-b.ContainedX, 3)
 		add(c, "contained", "#1b6e3c")
 	}
-	slices.SortStableFunc(b.Marks, func(m, n Mark) int { return int(m.X - n.X) })
+	slices.SortStableFunc(b.Marks, func(m, n Mark) int { return cmp.Compare(m.X, n.X) })
+	free := [2]float64{} // from where on a label has room, above and below
 	for i := range b.Marks {
-		b.Marks[i].Row = i % 2
+		m := &b.Marks[i]
+		m.Row = i % 2
+		m.Text = min(max(m.X, free[m.Row], 45), 955)
+		free[m.Row] = m.Text + 90
 	}
 	return b
 }

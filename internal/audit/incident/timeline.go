@@ -24,7 +24,7 @@ func (m *maker) timeline(ctx context.Context) error {
 	for i := range events {
 		if what := tell(&events[i]); what != "" {
 			e := &events[i]
-			m.Timeline = append(m.Timeline, Moment{Time: time.Unix(0, e.Time).UTC(), Process: m.process[e.Log], What: what, Who: e.Actor, Unit: e.Unit, Entry: &control.Ref{Log: e.Log, Seq: e.Seq}})
+			m.Timeline = append(m.Timeline, Moment{Time: time.Unix(0, e.Time).UTC(), Process: m.process[e.Log], What: what, Who: brief(e.Actor), Unit: e.Unit, Entry: &control.Ref{Log: e.Log, Seq: e.Seq}})
 		}
 	}
 	edge := func(t time.Time, ref control.Ref, what string) {
@@ -60,6 +60,9 @@ func tell(e *index.Event) string {
 	why := ""
 	if e.Reason != "" {
 		why = ": " + e.Reason
+		if before, hash, ok := strings.Cut(why, "sha256:"); ok && len(hash) > 12 {
+			why = before + "record " + hash[:12] + "…"
+		}
 	}
 	switch e.Type {
 	case entry.Revoke, entry.Freeze:
@@ -90,4 +93,15 @@ func tell(e *index.Event) string {
 		return "erased" + of + why
 	}
 	return ""
+}
+
+// brief cuts the hashes of keys among those who acted.
+func brief(actors []string) (list []string) {
+	for _, a := range actors {
+		if len(a) > 48 {
+			a = a[:24] + "…"
+		}
+		list = append(list, a)
+	}
+	return list
 }

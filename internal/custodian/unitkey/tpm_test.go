@@ -44,12 +44,7 @@ func TestRealTPM(t *testing.T) {
 	helper, err := federation.NewHelper(folder, first)
 	must(t, err)
 	socket := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", socket)
-	must(t, err)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); helper.Serve(ctx, l) }()
-	t.Cleanup(func() { stop(); <-done })
+	end := serve(t, helper, socket)
 
 	s := newSite(t, &Helper{Socket: socket})
 	var keys []statement.FederationKey
@@ -74,17 +69,23 @@ func TestRealTPM(t *testing.T) {
 
 	other, err := federation.NewHelper(folder, tpm(t))
 	must(t, err)
-	stop()
-	<-done
-	os.Remove(socket)
-	l, err = net.Listen("unix", socket)
-	must(t, err)
-	ctx, stop = context.WithCancel(t.Context())
-	done = make(chan struct{})
-	go func() { defer close(done); other.Serve(ctx, l) }()
+	end()
+	serve(t, other, socket)
 	high := s.ask("ES256")
 	high.Sealed = true
 	if _, err := s.kid(high); err == nil || !strings.Contains(err.Error(), "another one made") {
 		t.Errorf("another TPM signs with the key: %v", err)
 	}
+}
+
+// serve has a helper answer until the returned function is called, or the test ends.
+func serve(t *testing.T, h *federation.Helper, socket string) (end func()) {
+	l, err := net.Listen("unix", socket)
+	must(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); h.Serve(ctx, l) }()
+	end = func() { stop(); <-done }
+	t.Cleanup(end)
+	return end
 }

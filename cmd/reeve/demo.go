@@ -19,7 +19,7 @@ func newDemoCmd() *cobra.Command {
 		Use:   "demo",
 		Short: "Parts of the demo that run by themselves",
 	}
-	cmd.AddCommand(newDemoUpstreamCmd(), newDemoMonthCmd())
+	cmd.AddCommand(newDemoUpstreamCmd(), newDemoVendorCmd(), newDemoMonthCmd())
 	return cmd
 }
 

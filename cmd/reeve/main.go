@@ -104,6 +104,7 @@ func commands() []*cobra.Command {
 		newInitCmd(),
 		newKeyCmd(),
 		newLedgerCmd(),
+		newProbeCmd(),
 		newPublishCmd(),
 		newPeopleCmd(),
 		newReceiptCmd(),

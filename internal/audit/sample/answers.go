@@ -41,7 +41,11 @@ type Answers struct {
 	Proven   string   `json:"proven"`   // credential whose revocation is proven
 	Unproven string   `json:"unproven"` // and one whose is not
 	Outside  string   `json:"outside"`  // credential that its provider saw more uses of than the ledgers have
-	Unused   string   `json:"unused"`   // credential of a unit of the captured gateway that nobody ever used
+
+	OutsideAt   time.Time `json:"outside_at"` // the hour of those uses
+	OutsideUses int64     `json:"outside_uses"`
+
+	Unused string `json:"unused"` // credential of a unit of the captured gateway that nobody ever used
 
 	All      map[string]int64            `json:"all"` // uses by credential, of the whole month
 	By       map[string]map[string]int64 `json:"by"`  // uses by credential and workload, of the whole month
@@ -49,15 +53,18 @@ type Answers struct {
 	Static   []string                    `json:"static"`
 	Idle     []string                    `json:"idle"` // never used
 
-	Workload  string   `json:"workload"` // one whose reach is asked about, and what it may use now
-	Can       []string `json:"can"`
-	WhoCan    []string `json:"who_can"`   // may use Proven by policy
-	Approvers []string `json:"approvers"` // who signed the policy that opens that
-	Leaving   string   `json:"leaving"`   // a person about to leave, and the credentials that he owns
-	Owns      []string `json:"owns"`
-	Conflict  string   `json:"conflict"` // who signs policy here and answers for secrets there
-	Vendor    string   `json:"vendor"`
-	Glass     string   `json:"glass"` // credential used by break-glass
+	Workload string   `json:"workload"` // one whose reach is asked about, and what it may use now
+	Can      []string `json:"can"`
+	WhoCan   []string `json:"who_can"` // may use Proven by policy
+
+	ApprovedThen []string `json:"approved_then"` // who signed the policy that opened that at the start of the window
+	ApprovedNow  []string `json:"approved_now"`  // and the one in force
+
+	Leaving  string   `json:"leaving"` // a person about to leave, and the credentials that he owns
+	Owns     []string `json:"owns"`
+	Conflict string   `json:"conflict"` // who signs policy here and answers for secrets there
+	Vendor   string   `json:"vendor"`
+	Glass    string   `json:"glass"` // credential used by break-glass
 }
 
 // Used is what happened with one credential for one unit.
@@ -86,6 +93,12 @@ func (m *month) used(t time.Time, w *workload, k *credential, gateway string, l 
 		m.By[k.id] = map[string]int64{}
 	}
 	m.By[k.id][w.id]++
+	if k.template == "openai" {
+		if m.hourly[k.id] == nil {
+			m.hourly[k.id] = map[int64]int64{}
+		}
+		m.hourly[k.id][t.Truncate(time.Hour).Unix()]++
+	}
 	if gateway != m.Captured || t.Before(m.from) || !t.Before(m.to) {
 		return
 	}
@@ -158,7 +171,7 @@ func (m *month) conclude() {
 		}
 	}
 	for _, p := range m.signersOf("policy-" + home.id) {
-		m.Approvers = add(m.Approvers, p)
+		m.ApprovedThen = add(m.ApprovedThen, p)
 	}
 }
 

@@ -33,7 +33,7 @@ const (
 	leaver     = "otto"       // left: operations of g3
 	lonely     = "lena"       // left: the one owner of a credential, without a deputy
 	Leaving    = "lukas"      // a lifecycle owner who is about to leave
-	TwoHatted  = "mira"       // policy of one unit, lifecycle of another
+	TwoHatted  = "mira"       // policy of a unit, and lifecycle of one that lends to it
 	agentProof = "idp"        // the issuer that vouches for workloads
 )
 
@@ -238,11 +238,11 @@ func (c *company) addUnit(i int, id string, credentials int, start time.Time) er
 	ch.Units = append(ch.Units, statement.Unit{ID: id, Tenant: u.tenant})
 	roles := statement.UnitRoles{Policy: []string{u.policy}, Lifecycle: []string{u.lifecycle}}
 	switch i {
-	case 2:
+	case 20:
 		roles.Policy = append(roles.Policy, TwoHatted)
 	case 21:
 		roles.Lifecycle = append(roles.Lifecycle, lonely)
-	case 36:
+	case 10:
 		roles.Lifecycle = append(roles.Lifecycle, TwoHatted)
 	}
 	ch.Roles.Units[id] = roles
@@ -367,12 +367,14 @@ func (c *company) addGateways() {
 	}
 }
 
-// lend lets the agents of 30 units use a credential of the unit before theirs; ten of them since the second lock only.
+// lend lets the agents of 30 units use a credential of the unit before theirs, ten of them since the second lock only; and one of a unit for which
+// the same person signs as the one who answers for the credential's unit.
 func (c *company) lend() {
-	for i := 1; i < units && len(c.loans) < 30; i++ {
+	c.loans = append(c.loans, loan{c.unit[10].credentials[16], c.unit[20], false})
+	for i := 1; i < units && len(c.loans) < 31; i++ {
 		to, from := c.unit[i], c.unit[i-1]
 		if to.tenant == from.tenant {
-			c.loans = append(c.loans, loan{from.credentials[16], to, len(c.loans) >= 20})
+			c.loans = append(c.loans, loan{from.credentials[16], to, len(c.loans) > 20})
 		}
 	}
 	for _, l := range c.loans {

@@ -24,8 +24,9 @@ type month struct {
 	reopened   time.Time // when it was believed again
 	sets       []*statement.Set
 	journals   map[string]*journal
-	minted     map[*credential]*lease // the newest of what is not sealed
-	gone       map[string]time.Time   // people who left
+	minted     map[*credential]*lease     // the newest of what is not sealed
+	gone       map[string]time.Time       // people who left
+	hourly     map[string]map[int64]int64 // uses of OpenAI's keys: by credential and Unix time of the hour
 	*Answers
 }
 

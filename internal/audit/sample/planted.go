@@ -1,12 +1,21 @@
 package sample
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -50,13 +59,22 @@ func (m *month) govern(pin *statement.Pin) error {
 
 // afterwards changes who answers for what the compromise touched.
 func (m *month) afterwards(pin *statement.Pin) error {
-	u, k := m.find(m.Proven)
+	u, _ := m.find(m.Proven)
+	k := u.credentials[6] // not one that its owner has closed
+	for _, p := range slices.Sorted(maps.Keys(m.Used)) {
+		id, unit, _ := strings.Cut(p, " for ")
+		if home, other := m.find(id); unit == u.id && home == u && id != m.Proven {
+			k = other
+			break
+		}
+	}
 	roles := m.plan.Charter.Roles.Units[u.id]
 	roles.Policy = []string{"paul"}
 	roles.Lifecycle = append(roles.Lifecycle, "lars")
 	m.plan.Charter.Roles.Units[u.id] = roles
 	cu := m.plan.Custody[u.id]
 	cu.Credentials[k.n].Owner = "lars"
+	m.ApprovedNow = []string{"odin", "paul"}
 	m.Since = map[string]string{u.id: "paul", k.id: "lars"}
 	set, err := m.publish(m.dir, pin, m.start.Add(26*day), "charter", "custody-"+u.id, "policy-"+u.id)
 	if err != nil {
@@ -188,4 +206,66 @@ func (m *month) glass() error {
 	e.Reason, e.Actor = "reviewed: "+review.Finding, []string{"oona"}
 	m.journals[k.custodian].add(review.Created, e, nil)
 	return m.dir.WriteRecord(record[:16], env)
+}
+
+// register is a vendor's gateway that people say is there, with an entry of the authority that says when they did.
+func (m *month) register() error {
+	t := m.start.Add(8 * day)
+	said := register.Said{ID: m.Vendor, Kind: register.Vendor, Name: "Chatbridge Cloud", Declared: []register.Flag{register.Transport, register.Invoke}, Valid: t,
+		Owners: register.Owners{Policy: "ada", Operations: "olga", Lifecycle: "alma", Contract: "odin"}}
+	_, file, err := register.Append(m.dir, history.New(m.sets...), said, t, m.signers["olga"], m.signers["ada"])
+	if err != nil {
+		return fmt.Errorf("registering the vendor: %w", err)
+	}
+	sum := sha256.Sum256(file)
+	env, err := estate.Seal("evidence", statement.Evidence{Estate: ID, Kind: "component", Subject: m.Vendor, SHA256: hex.EncodeToString(sum[:]), Created: t}, m.signers["olga"])
+	if err != nil {
+		return err
+	}
+	id := env.ID()
+	record := hex.EncodeToString(id[:])
+	m.journals["a1"].add(t.Add(time.Second), entry.Entry{Type: entry.Attest, Reason: "component", Record: record, Actor: []string{"olga"}, Proof: "feed", Estate: m.lockAt(t)}, nil)
+	return m.dir.WriteRecord(record, env)
+}
+
+// bill writes what the provider says of two keys on the day of the compromise, by the hour: of one it saw more than the ledgers have.
+func (m *month) bill(dir string) error {
+	type result struct {
+		Object   string `json:"object"`
+		Requests int64  `json:"num_model_requests"`
+		Key      string `json:"api_key_id"`
+	}
+	type bucket struct {
+		Object  string   `json:"object"`
+		Start   int64    `json:"start_time"`
+		End     int64    `json:"end_time"`
+		Results []result `json:"results"`
+	}
+	page := struct {
+		Object string   `json:"object"`
+		Data   []bucket `json:"data"`
+		More   bool     `json:"has_more"`
+	}{"page", nil, false}
+	stolen := m.to.Truncate(time.Hour).Add(4 * time.Hour)
+	m.OutsideAt, m.OutsideUses = stolen, 23
+	names := []string{m.Outside, m.unit[18].credentials[9].id}
+	for h := m.from.Truncate(day); h.Before(m.from.Truncate(day).Add(day)); h = h.Add(time.Hour) {
+		b := bucket{"bucket", h.Unix(), h.Add(time.Hour).Unix(), []result{}}
+		for _, id := range names {
+			n := m.hourly[id][h.Unix()]
+			if id == m.Outside && h.Equal(stolen) {
+				n += m.OutsideUses
+			}
+			if n > 0 {
+				b.Results = append(b.Results, result{"organization.usage.completions.result", n, "key_" + id})
+			}
+		}
+		page.Data = append(page.Data, b)
+	}
+	b, err := json.MarshalIndent(page, "", "  ")
+	if err != nil {
+		return err
+	}
+	keys := fmt.Sprintf("%[1]s: [key_%[1]s]\n%[2]s: [key_%[2]s]\n", names[0], names[1])
+	return errors.Join(os.WriteFile(filepath.Join(dir, "usage-openai.json"), b, 0o600), os.WriteFile(filepath.Join(dir, "usage-keys.yaml"), []byte(keys), 0o600))
 }

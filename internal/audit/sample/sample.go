@@ -62,7 +62,7 @@ func Write(dir string, o Options) (*Answers, error) {
 	end := o.End.UTC().Truncate(time.Hour)
 	m := &month{
 		dir: estate.Dir(d.Join("estate")), random: rand.New(rand.NewPCG(uint64(o.Seed), 1)), start: end.Add(-30 * day), end: end,
-		journals: map[string]*journal{}, minted: map[*credential]*lease{}, gone: map[string]time.Time{},
+		journals: map[string]*journal{}, minted: map[*credential]*lease{}, gone: map[string]time.Time{}, hourly: map[string]map[int64]int64{},
 	}
 	m.from = m.start.Add(20*day + 9*time.Hour + 17*time.Minute)
 	m.to = m.from.Add(3 * time.Hour)
@@ -95,10 +95,10 @@ func (m *month) live(d *host.Dir, uses int) error {
 	m.handOver()
 	m.ordinary(uses)
 	m.capture()
-	if err := errors.Join(m.contain(), m.glass()); err != nil {
+	m.Outside, m.Unused = m.unit[18].credentials[8].id, m.unit[18].credentials[len(m.unit[18].credentials)-1].id
+	if err := errors.Join(m.contain(), m.glass(), m.register(), m.bill(d.Path)); err != nil {
 		return err
 	}
-	m.Outside, m.Unused = m.unit[18].credentials[8].id, m.unit[18].credentials[len(m.unit[18].credentials)-1].id
 	m.conclude()
 	if err := m.afterwards(&pin); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (m *month) live(d *host.Dir, uses int) error {
 	if err != nil {
 		return err
 	}
-	dense := [2]time.Time{m.from.Add(-time.Hour), m.to.Add(time.Hour)}
+	dense := [2]time.Time{m.from.Truncate(day).Add(-2 * time.Hour), m.from.Truncate(day).Add(day + 2*time.Hour)} // the day that is asked about
 	for p, j := range m.journals {
 		n, err := j.write(d.Join(host.Auditor), m.start, m.end, dense, witness)
 		if err != nil {

@@ -38,7 +38,7 @@ func TestMonth(t *testing.T) {
 			t.Errorf("%s: %+v, %v", l.Process, r, err)
 		}
 	}
-	if len(a.Used) < 50 || len(a.Reachable) == 0 || len(a.Excluded) == 0 || len(a.Orphaned) != 1 || len(a.Victims) != 4 || a.Chained != 28 {
+	if len(a.Used) < 30 || len(a.Reachable) == 0 || len(a.Excluded) == 0 || len(a.Orphaned) != 1 || len(a.Victims) != 4 || a.Chained != 28 {
 		t.Errorf("planted: %d used, %d reachable, %d excluded, %d orphaned, %d victims, %d chained", len(a.Used), len(a.Reachable), len(a.Excluded), len(a.Orphaned), len(a.Victims), a.Chained)
 	}
 	again := t.TempDir()

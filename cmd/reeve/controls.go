@@ -48,7 +48,7 @@ func (p *posture) open(cmd *cobra.Command) (*host.Dir, *books.Books, control.Opt
 		return nil, nil, o, nil, errors.Join(err, b.Close())
 	}
 	var refused []string
-	o.Evidence, refused, err = dossier.Read(dossier.Where{Dir: d.Path, State: d.Join(host.Auditor), Store: estateDir(d).Store()}, b.History.Newest().Set, b.Now)
+	o.Evidence, refused, err = dossier.Read(dossier.Where{Dir: d.Path, State: d.Join(host.Auditor), Estate: estateDir(d)}, b.History, b.Now)
 	if err != nil {
 		return nil, nil, o, nil, errors.Join(&exitError{exitUndecided, err}, b.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,17 +20,23 @@ import (
 
 func newCredentialListCmd() *cobra.Command {
 	var sockets []string
-	var asJSON bool
+	var asJSON, fromLedger bool
+	var only selection
+	var at window
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Every credential: who answers for it, where its secrets come from, how long they live, how old they are, and their uses",
 		Long: "What every credential stands at, by the statements in force and by what this host's custodian says; further ones are asked by\n" +
 			"--socket. LIVES is how long a secret is good for, AGE that of the one in use, NEXT when it is replaced. The uses of the last day,\n" +
 			"or since the custodian started, are counted by how long the secret lived: static (a day and more), under a day, under an hour,\n" +
-			"15 minutes and less. Below are the keys with which custodians can mint.",
-		Example: "  reeve credential list\n  reeve credential list --json",
+			"15 minutes and less. Below are the keys with which custodians can mint. With --orphaned, --stale or --static, only credentials that are any of\n" +
+			"those. --from-ledger and --as-of ask no custodian: the answer comes from the auditor's books, as of a time.",
+		Example: "  reeve credential list\n  reeve credential list --orphaned --stale --static\n  reeve credential list --from-ledger --stale=720h --as-of 2026-11-01T00:00:00Z --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if fromLedger || cmd.Flags().Changed("as-of") {
+				return listFromLedger(cmd, &only, &at, asJSON)
+			}
 			d, set, err := openSet(cmd)
 			if err != nil {
 				return err
@@ -38,6 +45,13 @@ func newCredentialListCmd() *cobra.Command {
 			r, err := credential.List(estateDir(d), set, asked, time.Now())
 			if err != nil {
 				return failed(err)
+			}
+			if only.any() {
+				now := time.Now()
+				r.Credentials = slices.DeleteFunc(r.Credentials, func(p credential.Posture) bool {
+					return !only.has(p.Orphan, !p.LastUse.After(now.Add(-only.stale)), p.Lives == credential.Static)
+				})
+				r.Keys = []credential.Key{}
 			}
 			if asJSON {
 				return printJSON(cmd, r)
@@ -50,6 +64,9 @@ func newCredentialListCmd() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&sockets, "socket", nil, "admin socket `PATH` of another custodian on this host")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&fromLedger, "from-ledger", false, "answer from the auditor's books, and ask no custodian")
+	only.flags(cmd)
+	at.addAsOf(cmd)
 	return cmd
 }
 

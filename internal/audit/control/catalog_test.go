@@ -1,7 +1,9 @@
 package control
 
 import (
+	"flag"
 	"fmt"
+	"os"
 	"testing"
 )
 
@@ -41,5 +43,25 @@ func TestCatalogue(t *testing.T) {
 		if ids, _ := c.IDs(f.ID); len(ids) == 0 {
 			t.Errorf("no control answers to %s", f.ID)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write docs/controls.md")
+
+// TestDocument keeps docs/controls.md in step with the catalogue.
+func TestDocument(t *testing.T) {
+	c, err := Catalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const file = "../../../docs/controls.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(c.Markdown()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || string(b) != c.Markdown() {
+		t.Fatalf("docs/controls.md is not what the catalogue makes (%v); run go test ./internal/audit/control -run Document -update", err)
 	}
 }

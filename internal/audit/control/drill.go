@@ -20,13 +20,15 @@ func (f *facts) newest(scenario string) (best *Drill) {
 func (f *facts) stale(d *Drill) bool { return f.asOf.Sub(d.Time) > fresh }
 
 // drills judges by scenarios: none of them, or an old one, shows nothing.
-func (f *facts) drills(t *tally, scenarios []string, wrong func(*Drill) string) {
+func (f *facts) drills(ctx context.Context, t *tally, scenarios []string, wrong func(*Drill) string) (err error) {
 	t.of = "scenarios of drills"
 	for _, s := range scenarios {
 		finding := Finding{Subject: "drill:" + s, Owner: f.operator()}
 		d := f.newest(s)
 		if d != nil {
-			finding.Refs = d.Refs
+			if finding.Refs, err = f.vouched(ctx, d.Record); err != nil {
+				return err
+			}
 		}
 		switch {
 		case d == nil:
@@ -43,39 +45,40 @@ func (f *facts) drills(t *tally, scenarios []string, wrong func(*Drill) string) 
 			}
 		}
 	}
+	return nil
 }
 
 // holdsNothing judges RV-05: what drills that look for secrets found.
-func holdsNothing(_ context.Context, f *facts, t *tally) error {
-	f.drills(t, []string{"S1", "S4", "S5", "S6"}, func(d *Drill) string {
+func holdsNothing(ctx context.Context, f *facts, t *tally) error {
+	return f.drills(ctx, t, []string{"S1", "S4", "S5", "S6"}, func(d *Drill) string {
 		if d.Found > 0 {
 			return fmt.Sprintf("%s found %d secrets in an attacker's hands: %s", d.Scenario, d.Found, d.Detail)
 		}
 		return ""
 	})
-	return nil
 }
 
 // verifiesItself judges RV-06: forged calls, and replayed proofs.
-func verifiesItself(_ context.Context, f *facts, t *tally) error {
-	f.drills(t, []string{"S2", "S3"}, func(d *Drill) string {
+func verifiesItself(ctx context.Context, f *facts, t *tally) error {
+	return f.drills(ctx, t, []string{"S2", "S3"}, func(d *Drill) string {
 		if d.Found > 0 || !d.Passed {
 			return fmt.Sprintf("%s: %d forged or replayed calls succeeded: %s", d.Scenario, d.Found, d.Detail)
 		}
 		return ""
 	})
-	return nil
 }
 
 // drilled judges RV-15: every scenario was played within 90 days, and the newest time passed.
-func drilled(_ context.Context, f *facts, t *tally) error {
+func drilled(ctx context.Context, f *facts, t *tally) (err error) {
 	t.of = "scenarios of drills"
 	for n := 1; n <= 10; n++ {
 		s := fmt.Sprintf("S%d", n)
 		finding := Finding{Subject: "drill:" + s, Owner: f.operator()}
 		d := f.newest(s)
 		if d != nil {
-			finding.Refs = d.Refs
+			if finding.Refs, err = f.vouched(ctx, d.Record); err != nil {
+				return err
+			}
 		}
 		switch {
 		case d == nil:
@@ -99,8 +102,8 @@ func drilled(_ context.Context, f *facts, t *tally) error {
 const chainLimit = 10
 
 // chaining judges RV-17: a drill shows that it is stopped in time, and every workload has a signed limit that stops it.
-func chaining(_ context.Context, f *facts, t *tally) error {
-	f.drills(t, []string{"S9"}, func(d *Drill) string {
+func chaining(ctx context.Context, f *facts, t *tally) error {
+	err := f.drills(ctx, t, []string{"S9"}, func(d *Drill) string {
 		switch {
 		case !d.Passed || d.Seconds == 0:
 			return "S9: chaining over many credentials was not stopped: " + d.Detail
@@ -111,8 +114,8 @@ func chaining(_ context.Context, f *facts, t *tally) error {
 	})
 	t.of = "workloads and scenarios of drills"
 	set, ok := f.statements(t)
-	if !ok {
-		return nil
+	if !ok || err != nil {
+		return err
 	}
 	for _, w := range set.Charter.Workloads {
 		limited := false

@@ -22,8 +22,7 @@ type Drill struct {
 	Detail   string    `json:"detail,omitempty"`
 	// Seconds from the attack's first step until it was stopped, where the scenario has that; 0 where it was not stopped, or is not about that.
 	Seconds float64 `json:"seconds,omitempty"`
-	Record  string  `json:"record,omitempty"` // hex SHA-256 of the document, as the ledger has it
-	Refs    []Ref   `json:"refs,omitempty"`
+	Record  string  `json:"record,omitempty"` // hex SHA-256 of the record that vouches for the document, as the ledger has it
 }
 
 // Reconciliation is what comes of holding a provider's own record of a credential's uses against the ledgers.

@@ -28,6 +28,7 @@ type facts struct {
 	versions []index.Version
 	logs     []index.Log
 	compiled map[string]*policy.Policies
+	attested map[string]Ref // entries of records that vouch for documents
 }
 
 func newFacts(b *books.Books, o Options) *facts {
@@ -167,6 +168,24 @@ func (f *facts) components(t *tally, kinds ...register.Kind) ([]register.Compone
 		}
 	}
 	return list, err
+}
+
+// vouched is where a ledger has the record that vouches for a document, if one has it.
+func (f *facts) vouched(ctx context.Context, record string) ([]Ref, error) {
+	if f.attested == nil {
+		events, err := f.events(ctx, 0, entry.Attest)
+		if err != nil {
+			return nil, err
+		}
+		f.attested = map[string]Ref{}
+		for _, e := range events {
+			f.attested[e.Record] = Ref{e.Log, e.Seq}
+		}
+	}
+	if r, ok := f.attested[record]; ok {
+		return []Ref{r}, nil
+	}
+	return nil, nil
 }
 
 // refs are the first and last entry of uses.

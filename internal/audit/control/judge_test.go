@@ -114,6 +114,11 @@ func TestFaults(t *testing.T) {
 			}},
 		{name: "a drill found a secret", fails: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "2 secrets", noRefs: true,
 			fault: func(w *world) { w.drill("S1", func(d *control.Drill) { d.Found, d.Passed = 2, false }) }},
+		{name: "a drill that a ledger vouches for", fails: "RV-05 RV-15", subject: "drill:S5", owner: "bea", says: "1 secrets",
+			fault: func(w *world) {
+				w.drill("S5", func(d *control.Drill) { d.Found, d.Passed, d.Record = 1, false, strings.Repeat("ef", 32) })
+				w.write(9*day, entry.Entry{Type: entry.Attest, Reason: "drill", Record: strings.Repeat("ef", 32)})
+			}},
 		{name: "a replayed call succeeded", fails: "RV-06 RV-15", subject: "drill:S3", owner: "bea", says: "replayed", noRefs: true,
 			fault: func(w *world) { w.drill("S3", func(d *control.Drill) { d.Found, d.Passed = 1, false }) }},
 		{name: "a use that policy forbids", fails: "RV-07", subject: "credential:research-openai", owner: "ada", says: "does not allow",

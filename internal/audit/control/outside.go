@@ -42,6 +42,9 @@ func outOfBand(ctx context.Context, f *facts, t *tally) error {
 		finding := Finding{Subject: "credential:" + c, Unit: f.home(c), Owner: f.ownerOf(c)}
 		for _, r := range by[c] {
 			if r.Strays > 0 {
+				if finding.Refs, err = f.vouched(ctx, r.Record); err != nil {
+					return err
+				}
 				finding.What = fmt.Sprintf("%s has %d uses from %s to %s that no ledger has: %s", r.Source, r.Strays, r.From.UTC().Format(time.DateOnly), r.To.UTC().Format(time.DateOnly), r.Detail)
 			}
 		}
@@ -152,7 +155,11 @@ func unregistered(ctx context.Context, f *facts, t *tally) error {
 				t.pass("", 1)
 				continue
 			}
-			t.fail(Finding{Subject: "component:" + x.Component, Owner: f.operator(), What: fmt.Sprintf("a search of %s found %s at %s, and the register does not have it", d.Where, x.What, x.Place)})
+			at, err := f.vouched(ctx, d.Record)
+			if err != nil {
+				return err
+			}
+			t.fail(Finding{Subject: "component:" + x.Component, Owner: f.operator(), Refs: at, What: fmt.Sprintf("a search of %s found %s at %s, and the register does not have it", d.Where, x.What, x.Place)})
 		}
 	}
 	if !f.searched() {

@@ -13,6 +13,8 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/drills"
+	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/incident"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/ledger/offline"
@@ -24,14 +26,14 @@ var ErrUnsigned = errors.New("nobody has signed for it, so it counts for nothing
 
 // Where says where evidence lies.
 type Where struct {
-	Dir   string          // of the estate: its folders evidence and drills have the documents
-	State string          // of the auditor: its folder usage has what was compared with providers
-	Store statement.Store // the signed store: it has the records that vouch for the documents
+	Dir    string     // in which the folders evidence and drills have the documents
+	State  string     // of the auditor: its folder usage has what was compared with providers
+	Estate estate.Dir // its signed store has the records that vouch for the documents, and its journals of incidents
 }
 
 // Read reads all of it. What does not count is in refused, a sentence each.
-func Read(w Where, set *statement.Set, now time.Time) (all *control.Evidence, refused []string, err error) {
-	signed, err := signatures(w.Store, set, now)
+func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, refused []string, err error) {
+	signed, err := signatures(w.Estate.Store(), h.Newest().Set, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,7 +66,31 @@ func Read(w Where, set *statement.Set, now time.Time) (all *control.Evidence, re
 	for _, r := range compared {
 		all.Reconciliations = append(all.Reconciliations, reconciliations(&r)...)
 	}
+	journals := incident.In(w.Estate, h)
+	ids, err := journals.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range ids {
+		j, err := journals.Read(id)
+		if err != nil {
+			refused = append(refused, fmt.Sprintf("incident %s: %v", id, err))
+			continue
+		}
+		all.Incidents = append(all.Incidents, course(id, j))
+	}
 	return all, refused, nil
+}
+
+// course is how an incident went: its first report names everybody accountable.
+func course(id string, j *incident.Journal) control.Incident {
+	c := control.Incident{ID: id, Opened: j.Opened().Time}
+	for _, s := range j.Steps {
+		if s.Kind == incident.Report && c.Attributed.IsZero() {
+			c.Attributed = s.Time
+		}
+	}
+	return c
 }
 
 // voucher is a record, and who signed it.

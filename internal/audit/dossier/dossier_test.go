@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/dossier"
 	"github.com/reevehq/reeve/internal/audit/drills"
+	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/evidence"
@@ -58,7 +59,7 @@ func TestRead(t *testing.T) {
 	must(t, err)
 	played.Ended = now.Add(time.Minute) // nobody signs for this one
 	must(t, played.Write(filepath.Join(dir, drills.Folder)))
-	got, refused, err := dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second))
+	got, refused, err := dossier.Read(dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, history.New(e.Set), now.Add(time.Second))
 	must(t, err)
 	want := []control.Drill{{Scenario: "S1", Time: now, Passed: true}, {Scenario: "S9", Time: now, Passed: true, Seconds: 2.5}, {Scenario: "S2", Time: now, Found: 3}}
 	for i := range got.Drills {
@@ -76,7 +77,7 @@ func TestRead(t *testing.T) {
 	}
 	_, err = (&control.Evidence{Drills: []control.Drill{{Scenario: "S1", Time: now, Passed: true, Detail: "later"}}}).Write(dir, "drill")
 	must(t, err)
-	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Store: e.Dir.Store()}, e.Set, now.Add(time.Second)); err != nil || len(got.Drills) != 2 {
+	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, history.New(e.Set), now.Add(time.Second)); err != nil || len(got.Drills) != 2 {
 		t.Fatalf("a document that was changed after it was signed: %+v, %v", got, err)
 	}
 }

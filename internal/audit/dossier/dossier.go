@@ -86,7 +86,7 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 func course(id string, j *incident.Journal) control.Incident {
 	c := control.Incident{ID: id, Opened: j.Opened().Time}
 	for _, s := range j.Steps {
-		if s.Kind == incident.Report && c.Attributed.IsZero() {
+		if s.Kind == incident.KindReport && c.Attributed.IsZero() {
 			c.Attributed = s.Time
 		}
 	}

@@ -223,7 +223,10 @@ func TestLive(t *testing.T) {
 		{"revoked, and nobody has seen that it is dead", "c1", version("revoked-unproven", time.Time{}), true, time.Time{}},
 		{"its bytes are gone here, but were read", "c1", version("destroyed", time.Time{}), true, time.Time{}},
 		{"its bytes are gone here, and a gateway never had them", "g1", version("destroyed", time.Time{}), false, time.Time{}},
-		{"revoked at its source", "g1", version("revoked-unproven", time.Time{}), false, time.Time{}},
+		{"used, revoked, and nobody has seen that it is dead", "g1", version("revoked-unproven", time.Time{}), true, time.Time{}},
+		{"not used, and revoked", "g2", func(w *world) {
+			w.put(logC1, 20*minute, entry.Entry{Type: entry.Version, Credential: "support-openai", Lease: "1", State: "revoked-unproven", Reason: "test"})
+		}, false, time.Time{}},
 		{"closed since, and never read", "g1", func(w *world) {
 			w.put(logC1, 20*minute, entry.Entry{Type: entry.Freeze, Credential: "research-openai", Actor: []string{"cora"}})
 		}, false, time.Time{}},
@@ -241,7 +244,7 @@ func TestLive(t *testing.T) {
 			c.world(w)
 			a := w.ask(component(c.subject), blast.Options{})
 			for _, r := range a.Rows {
-				if r.Credential == "research-openai" && (r.Live != c.live || !r.LiveUntil.Equal(c.until)) {
+				if (r.Credential == "research-openai" && r.Uses+int64(len(r.Fingerprints)) > 0 || r.Credential == "support-openai" && c.subject == "g2") && (r.Live != c.live || !r.LiveUntil.Equal(c.until)) {
 					t.Errorf("live %v until %v, %s", r.Live, r.LiveUntil, r.State)
 				}
 			}

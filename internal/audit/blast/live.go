@@ -41,16 +41,16 @@ func (r *radius) live(d *draft) {
 // lasting are the versions that were exposed and are usable still.
 func (r *radius) lasting(d *draft) (list []index.Version) {
 	beyond := d.Class == Read || d.Class == OutOfBand
-	if !beyond && r.closedNow(d) {
-		return nil
-	}
+	closed := !beyond && r.closedNow(d)
 	for _, v := range r.versions[d.Credential] {
 		switch {
 		case !instant(v.Bound).Before(r.to) || v.Expires != 0 && !time.Unix(v.Expires, 0).After(r.asOf) || v.State == "revoked-proven":
 		case d.Class == Read && !r.holds(d, &v):
 		case beyond: // that its bytes are gone here, or that its source was told, ends it nowhere else
 			list = append(list, v)
-		case v.State == "active" || v.State == "overlapping" || v.State == "pending":
+		case v.State == "revoked-unproven" && d.Uses > 0: // it was used, it was to end, and nobody has seen that it did
+			list = append(list, v)
+		case !closed && (v.State == "active" || v.State == "overlapping" || v.State == "pending"):
 			list = append(list, v)
 		}
 	}

@@ -135,6 +135,9 @@ func makeVectors(t *testing.T) (*vectors, []recordVector) {
 	handover := statement.Handover{Estate: "vectors", Credential: "support-openai", Version: 1, Custodian: "c1", SHA256: strings.Repeat("cd", 32), Created: now}
 	extension := statement.Extension{Estate: "vectors", Custodian: "c1", What: "feed", Created: now, Until: now.Add(time.Hour), Reason: "test"}
 	retirement := statement.Retirement{Estate: "vectors", Log: "d05e5c65354a15fa", Size: 42, Root: base64.StdEncoding.EncodeToString(make([]byte, 32)), Reason: "test", Created: now}
+	evidence := statement.Evidence{Estate: "vectors", Kind: "drill", Subject: "S1", SHA256: strings.Repeat("ef", 32), Created: now}
+	kindless := evidence
+	kindless.Kind = ""
 	return v, []recordVector{
 		record("key by the policy owner", "", "workload-key", key, now, ada),
 		record("key by the lifecycle owner", "right", "workload-key", key, now, cora),
@@ -153,6 +156,8 @@ func makeVectors(t *testing.T) (*vectors, []recordVector) {
 		record("extension that is over", "expired", "extension", extension, now.Add(time.Hour), ada, bea),
 		record("retirement by two", "", "retirement", retirement, now, bea, cora),
 		record("retirement by one", "right", "retirement", retirement, now, bea),
+		record("evidence", "", "evidence", evidence, now, cora),
+		record("evidence of no kind", "value", "evidence", kindless, now, cora),
 	}
 }
 

@@ -38,6 +38,9 @@ const (
 // errResync ends a connection because records that were refused may be good under the set that came since.
 var errResync = errors.New("asking again for records that were refused under the older set")
 
+// errNoSet means that an item cannot be verified yet.
+var errNoSet = errors.New("there is no set yet to verify it with")
+
 // Config says what to follow: URLs or a Folder. The callbacks see only what was verified. An error from OnSet refuses the set; after an
 // error from another callback the item is offered again later. They may call Set and Age of the Follower, nothing else.
 //
@@ -234,7 +237,7 @@ func (f *Follower) run(ctx context.Context, attempt func(context.Context) error)
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
-			f.report(err)
+			f.tell(err)
 		}
 		switch {
 		case f.cfg.Folder != "":
@@ -362,11 +365,20 @@ func (f *Follower) read(context.Context) error {
 	return nil
 }
 
-// report notes what went wrong, and logs it when it is not the same again.
+// report tells of an item that was refused. One that only came too early is none: before the first set, or before its lock is in a cosigned log.
 func (f *Follower) report(err error) {
+	if !errors.Is(err, errNoSet) && !errors.Is(err, errNotYet) {
+		f.mu.Lock()
+		f.status.Refused++
+		f.mu.Unlock()
+	}
+	f.tell(err)
+}
+
+// tell says why the feed is not followed now.
+func (f *Follower) tell(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.status.Refused++
 	if f.status.Err != err.Error() {
 		f.cfg.Log.Warn("feed: "+err.Error(), "age", f.Age())
 	}

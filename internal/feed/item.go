@@ -89,7 +89,7 @@ func (f *Follower) renew(set *Frame) error {
 func (f *Follower) takeHeartbeat(env *statement.Envelope) error {
 	set, now, last := f.Set(), f.cfg.Clock(), f.newest.Load()
 	if set == nil {
-		return fmt.Errorf("%w: there is no set yet to verify it with", ErrHeartbeat)
+		return fmt.Errorf("%w: %w", ErrHeartbeat, errNoSet)
 	}
 	h, err := OpenHeartbeat(env, set.ServiceKeys("feed", now))
 	if err != nil {
@@ -290,7 +290,7 @@ func (f *Follower) took(id [sha256.Size]byte, kind string, record any, frame *Fr
 func (f *Follower) open(r *statement.Record, sealed []byte) (record any, pass func() error, err error) {
 	set := f.Set()
 	if set == nil {
-		return nil, nil, errors.New("there is no set yet to verify it with")
+		return nil, nil, errNoSet
 	}
 	var left []string
 	if f.cfg.Left != nil {

@@ -19,6 +19,9 @@ import (
 // ErrUnpublished is wrapped when nothing shows that a lock was published.
 var ErrUnpublished = errors.New("nothing shows that this lock is in the authority's cosigned log")
 
+// errNotYet is no refusal: the publication comes when it is cosigned.
+var errNotYet = fmt.Errorf("%w yet", ErrUnpublished)
+
 // Publication shows that an authority published a lock: the entry in its log, and the checkpoint that enough witnesses cosigned.
 type Publication struct {
 	Entry      []byte      `json:"entry"`      // of type publish, naming the lock
@@ -30,7 +33,7 @@ type Publication struct {
 // ErrUnpublished too.
 func (p *Publication) Check(set *statement.Set, now time.Time) error {
 	if p == nil {
-		return ErrUnpublished
+		return errNotYet
 	}
 	e, err := entry.Parse(p.Entry)
 	if err != nil {

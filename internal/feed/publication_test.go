@@ -3,6 +3,7 @@ package feed
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,9 +35,14 @@ func TestCosignedLock(t *testing.T) {
 	f := follow(t, cfg)
 	c := s.accept(t)
 	frame := s.set(t)
+	frame.Published = nil
+	c.send(t, frame, s.heartbeat(t, nil))
+	await(t, "no publication", func() bool { return strings.Contains(f.Status().Err, "no set yet") })
+	if n := f.Status().Refused; n != 0 || f.Set() != nil || f.Age() != Unknown {
+		t.Fatalf("a set that is not published yet: %d refused, set %v, age %s", n, f.Set(), f.Age())
+	}
 	refused := int64(0)
 	for name, p := range map[string]*Publication{
-		"none":                  nil,
 		"empty":                 {},
 		"not cosigned":          publication(s.Estate, "a1"),
 		"a log of no authority": publication(s.Estate, "c1", "w1"),
@@ -51,7 +57,7 @@ func TestCosignedLock(t *testing.T) {
 		}
 		frame.Published = p
 		c.send(t, frame, s.heartbeat(t, nil))
-		refused += 2
+		refused++ // the heartbeat only came too early
 		await(t, name, func() bool { return f.Status().Refused >= refused })
 		if f.Set() != nil || f.Age() != Unknown {
 			t.Fatalf("%s: set %v, age %s", name, f.Set(), f.Age())

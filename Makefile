@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/reevehq/reeve/internal/process.Version=$(VERSION)
 BINARIES := reeve reeve-gateway reeve-custodian reeve-authority reeve-auditor
 
-.PHONY: help build up test test-real drill bench bench-revocation lint clean
+.PHONY: help build up test test-real drill bench bench-revocation bench-audit bench-large lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,12 +25,18 @@ test-real: ## the tests that need root, strace, nginx or chromium
 drill: build ## take the gateway over and show what it got
 	bin/reeve drill
 
-bench: build ## measure reeve against a plain proxy and nginx, then revocation; docs/benchmarks.md has a run
+bench: build ## measure reeve against a plain proxy and nginx, then revocation, then an auditor; docs/benchmarks.md has a run
 	go run ./bench
-	@$(MAKE) --no-print-directory bench-revocation
+	@$(MAKE) --no-print-directory bench-revocation bench-audit
 
 bench-revocation: build ## revoke keys under use over 3 custodians, 10 gateways and 1,000 subscribers; partition; restarts
 	go run ./bench -revocation -subscribers 1000 -trials 100
+
+bench-audit: build ## 5 million entries: appended, published, verified, cosigned, indexed, asked about
+	go run ./bench -audit -entries 5000000
+
+bench-large: ## 100 million generated entries, hashed and indexed, their leaves not stored
+	go run ./bench -audit -generated -entries 100000000
 
 lint: ## staticcheck and govulncheck, at the versions that CI uses
 	scripts/lint

@@ -4,6 +4,8 @@
 //
 //	go run ./bench -bin bin
 //	go run ./bench -bin bin -revocation -subscribers 1000 -trials 100
+//	go run ./bench -bin bin -audit -entries 5000000
+//	go run ./bench -audit -generated -entries 100000000
 package main
 
 import (
@@ -55,9 +57,21 @@ func main() {
 	flag.IntVar(&d.gateways, "gateways", 10, "gateways, with -revocation")
 	flag.IntVar(&d.subscribers, "subscribers", 100, "followers of the feed, with -revocation")
 	flag.IntVar(&d.trials, "trials", 10, "keys that are revoked, with -revocation")
+	auditor := flag.Bool("audit", false, "measure what an auditor does instead: a ledger's entries verified, cosigned, indexed, asked about")
+	generated := flag.Bool("generated", false, "with -audit: generated entries of a month that are stored nowhere")
+	entries := flag.Int64("entries", 5_000_000, "entries, with -audit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *auditor {
+		a := &auditing{bin: o.bin, out: os.Stdout, entries: *entries}
+		if *generated {
+			fail(a.large(ctx))
+		} else {
+			fail(a.audit(ctx))
+		}
+		return
+	}
 	if *revoking {
 		d.bin, d.out = o.bin, o.out
 		fail(revocation(ctx, d))

@@ -99,11 +99,10 @@ func (b *Batch) Commit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		x.step("words")
 		for _, part := range []struct {
 			name string
 			do   func(context.Context, *sql.Tx, *words) error
-		}{{"logs", b.logs}, {"sums", b.sums}, {"open", b.open}, {"events", b.events}, {"versions", b.versions}} {
+		}{{"logs", b.logs}, {"sums", b.sums}, {"open", b.open}, {"events", b.events}, {"versions", b.versions}, {"words", func(ctx context.Context, tx *sql.Tx, d *words) error { return d.enter(ctx, tx) }}} {
 			if err := part.do(ctx, tx, d); err != nil {
 				return fmt.Errorf("%s: %w", part.name, err)
 			}
@@ -187,7 +186,7 @@ func (b *Batch) sums(ctx context.Context, tx *sql.Tx, d *words) error {
 		for _, r := range part.rows {
 			args = append(args, []any{r.since, r.subject, r.estate, r.Count, r.FirstSeq, r.LastSeq, r.First, r.Last, r.Done, r.Failed, r.Bytes})
 		}
-		if err := insert(ctx, tx, "reeve_index_"+part.table, addSums(part.table), args); err != nil {
+		if err := b.x.insert(ctx, tx, "reeve_index_"+part.table, addSums(part.table), args); err != nil {
 			return err
 		}
 	}
@@ -227,7 +226,7 @@ func (b *Batch) open(ctx context.Context, tx *sql.Tx, d *words) error {
 		}
 		args = append(args, []any{log, of.seq, r.since, r.subject, r.estate})
 	}
-	if err := insert(ctx, tx, "reeve_index_open", "", args); err != nil {
+	if err := b.x.insert(ctx, tx, "reeve_index_open", "", args); err != nil {
 		return err
 	}
 	for of := range b.m.ended {
@@ -255,7 +254,7 @@ func (b *Batch) events(ctx context.Context, tx *sql.Tx, d *words) error {
 		}
 		args = append(args, []any{ids[0], e.Seq, e.Time, ids[1], ids[2], string(body)})
 	}
-	return insert(ctx, tx, "reeve_index_event", "", args)
+	return b.x.insert(ctx, tx, "reeve_index_event", "", args)
 }
 
 func (b *Batch) versions(ctx context.Context, tx *sql.Tx, d *words) error {
@@ -295,19 +294,19 @@ func (b *Batch) versions(ctx context.Context, tx *sql.Tx, d *words) error {
 const together = 256
 
 // insert inserts rows, many with one statement.
-func insert(ctx context.Context, tx *sql.Tx, table, conflict string, rows [][]any) error {
+func (x *Index) insert(ctx context.Context, tx *sql.Tx, table, conflict string, rows [][]any) error {
 	var full *sql.Stmt
 	for part := range slices.Chunk(rows, together) {
 		args := slices.Concat(part...)
 		if len(part) < together {
-			if _, err := tx.ExecContext(ctx, inserting(table, conflict, len(part), len(part[0])), args...); err != nil {
+			if _, err := tx.ExecContext(ctx, x.inserting(table, conflict, len(part), len(part[0])), args...); err != nil {
 				return err
 			}
 			continue
 		}
 		if full == nil {
 			var err error
-			if full, err = tx.PrepareContext(ctx, inserting(table, conflict, together, len(part[0]))); err != nil {
+			if full, err = tx.PrepareContext(ctx, x.inserting(table, conflict, together, len(part[0]))); err != nil {
 				return err
 			}
 			defer full.Close()
@@ -319,8 +318,8 @@ func insert(ctx context.Context, tx *sql.Tx, table, conflict string, rows [][]an
 	return nil
 }
 
-// inserting is the statement that inserts rows.
-func inserting(table, conflict string, rows, columns int) string {
+// inserting is the statement that inserts rows. SQLite gets parameters without names: it looks each name up among all of them.
+func (x *Index) inserting(table, conflict string, rows, columns int) string {
 	var b strings.Builder
 	b.WriteString("INSERT INTO " + table + " VALUES ")
 	for n := range rows * columns {
@@ -332,7 +331,11 @@ func inserting(table, conflict string, rows, columns int) string {
 		default:
 			b.WriteString("(")
 		}
-		fmt.Fprintf(&b, "$%d", n+1)
+		if x.server {
+			fmt.Fprintf(&b, "$%d", n+1)
+		} else {
+			b.WriteString("?")
+		}
 	}
 	return b.String() + ")" + conflict
 }

@@ -42,6 +42,7 @@ type Index struct {
 	ids   map[string]int64
 	words map[int64]string
 	found map[subject]int64
+	whole bool // ids and found are all that there are
 }
 
 //go:embed schema.sql
@@ -103,7 +104,10 @@ func OpenServer(ctx context.Context, at database.Server) (*Index, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", at.Name(), err), db.Close())
 	}
-	return start(ctx, &Index{db: db, server: true, unlock: func() { held.Close() }}, at.Name(), true)
+	return start(ctx, &Index{db: db, server: true, unlock: func() {
+		held.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, keeperLock)
+		held.Close()
+	}}, at.Name(), true)
 }
 
 // ReadServer opens the index in PostgreSQL to read it.

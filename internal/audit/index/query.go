@@ -42,29 +42,44 @@ func (f *Filter) span() (from, to int64) {
 	return from, to
 }
 
-// subjects is the condition that a sum's subject is one that the filter chooses.
-func (x *Index) subjects(ctx context.Context, db querier, f *Filter) (string, error) {
+// choice is which subjects a filter chooses.
+type choice struct {
+	is  string // a condition on subject
+	few int64  // how many they are, where that is known to be few; 0 otherwise
+}
+
+// few is how many subjects at most are looked for in each hour or day, rather than reading all sums of it.
+const few = 64
+
+// chosen is what a filter chooses.
+func (x *Index) chosen(ctx context.Context, db *sql.Tx, f *Filter) (c choice, err error) {
 	var is []string
-	for _, c := range []struct {
+	for _, m := range []struct {
 		column Column
 		words  []string
 	}{
 		{ByLog, []string{f.Log}}, {ByType, types(f.Types)}, {ByTenant, []string{f.Tenant}}, {ByUnit, []string{f.Unit}}, {ByWorkload, []string{f.Workload}},
 		{ByGateway, []string{f.Gateway}}, {ByCredential, []string{f.Credential}}, {ByFingerprint, []string{f.Fingerprint}},
 	} {
-		if len(c.words) == 0 || c.words[0] == "" {
+		if len(m.words) == 0 || m.words[0] == "" {
 			continue
 		}
-		ids, err := x.looks(ctx, db, c.words)
+		ids, err := x.looks(ctx, db, m.words)
 		if err != nil {
-			return "", err
+			return c, err
 		}
-		is = append(is, fmt.Sprintf("%s IN (%s)", c.column, ids))
+		is = append(is, fmt.Sprintf("%s IN (%s)", m.column, ids))
 	}
 	if len(is) == 0 {
-		return "1 = 1", nil
+		return choice{is: "1 = 1"}, nil
 	}
-	return "subject IN (SELECT id FROM reeve_index_subject WHERE " + strings.Join(is, " AND ") + ")", nil
+	those := "SELECT id FROM reeve_index_subject WHERE " + strings.Join(is, " AND ")
+	c.is = "subject IN (" + those + ")"
+	err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM (%s LIMIT %d) AS some_of_them`, those, few+1)).Scan(&c.few)
+	if c.few > few {
+		c.few = 0
+	}
+	return c, err
 }
 
 // looks returns the ids of words as a list in SQL; a word that is not there has 0, which nothing has.
@@ -102,17 +117,17 @@ func (x *Index) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error
 		return nil, err
 	}
 	defer done()
-	chosen, err := x.subjects(ctx, db, &f)
+	chosen, err := x.chosen(ctx, db, &f)
 	if err != nil {
 		return nil, err
 	}
 	sums := map[Key]*Uses{}
 	begin, end := (from+hour-1)/hour*3600, to/hour*3600 // the hours that are whole
 	if from%hour != 0 {
-		err = x.edge(ctx, db, from/hour*3600, from, to, chosen, by, sums)
+		err = x.edge(ctx, db, from/hour*3600, from, to, chosen.is, by, sums)
 	}
 	if err == nil && to%hour != 0 && to != math.MaxInt64 && (to/hour != from/hour || from%hour == 0) {
-		err = x.edge(ctx, db, to/hour*3600, from, to, chosen, by, sums)
+		err = x.edge(ctx, db, to/hour*3600, from, to, chosen.is, by, sums)
 	}
 	if err != nil {
 		return nil, err
@@ -132,12 +147,41 @@ func (x *Index) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error
 		if p.begin >= p.end {
 			continue
 		}
-		where := fmt.Sprintf("since >= %d AND since < %d AND %s", p.begin, p.end, chosen)
-		if err := x.grouped(ctx, db, p.table, where, by, sums); err != nil {
+		begin, end, err := x.extent(ctx, db, p.table, p.begin, p.end)
+		if err == nil && begin < end {
+			err = x.grouped(ctx, db, p.table, chosen.within(p.table, begin, end), by, sums)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return sorted(sums), nil
+}
+
+// extent is the part of a span in which a table has something.
+func (x *Index) extent(ctx context.Context, db *sql.Tx, table string, begin, end int64) (first, last int64, err error) {
+	var from, to sql.NullInt64
+	err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT MIN(since) FROM reeve_index_%s WHERE since >= %d`, table, begin)).Scan(&from)
+	if err == nil {
+		err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT MAX(since) FROM reeve_index_%s WHERE since < %d`, table, end)).Scan(&to)
+	}
+	if err != nil || !from.Valid || !to.Valid {
+		return 0, 0, err
+	}
+	return from.Int64, to.Int64 + 1, nil
+}
+
+// within is the condition of sums between two hours or days that have something.
+func (c choice) within(table string, begin, end int64) string {
+	if c.few == 0 {
+		return fmt.Sprintf("since >= %d AND since < %d AND %s", begin, end, c.is)
+	}
+	step := int64(3600)
+	if table == "day" {
+		step = day
+	}
+	return fmt.Sprintf("since IN (WITH RECURSIVE span (at) AS (SELECT CAST(%d AS BIGINT) UNION ALL SELECT at + %d FROM span WHERE at + %d < %d) SELECT at FROM span) AND %s",
+		begin, step, step, end, c.is)
 }
 
 // grouped adds up the sums of a table by columns.

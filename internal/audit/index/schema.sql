@@ -11,17 +11,16 @@ CREATE INDEX IF NOT EXISTS reeve_index_subject_find ON reeve_index_subject (find
 CREATE INDEX IF NOT EXISTS reeve_index_subject_credential ON reeve_index_subject (credential);
 CREATE INDEX IF NOT EXISTS reeve_index_subject_workload ON reeve_index_subject (workload);
 CREATE INDEX IF NOT EXISTS reeve_index_subject_gateway ON reeve_index_subject (gateway);
--- Sums of hours and, for windows that are long, of days; since is their first instant in Unix seconds, the times are in nanoseconds.
+-- Sums of hours and, for windows that are long, of days; since is their first instant in Unix seconds, the times are in nanoseconds. There is no
+-- index by subject: who asks for a few subjects looks in each hour or day for them.
 CREATE TABLE IF NOT EXISTS reeve_index_hour (
   since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, count BIGINT NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
   first BIGINT NOT NULL, last BIGINT NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (since, subject, estate)
 ) {rowless};
-CREATE INDEX IF NOT EXISTS reeve_index_hour_subject ON reeve_index_hour (subject, since);
 CREATE TABLE IF NOT EXISTS reeve_index_day (
   since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, count BIGINT NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
   first BIGINT NOT NULL, last BIGINT NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (since, subject, estate)
 ) {rowless};
-CREATE INDEX IF NOT EXISTS reeve_index_day_subject ON reeve_index_day (subject, since);
 -- Intents and mints without an outcome, and what they are counted in.
 CREATE TABLE IF NOT EXISTS reeve_index_open (
   log BIGINT NOT NULL, seq BIGINT NOT NULL, since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, PRIMARY KEY (log, seq)

@@ -26,7 +26,7 @@ const remembered = 1 << 19
 func (x *Index) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.ids, x.words, x.found = map[string]int64{}, map[int64]string{}, map[subject]int64{}
+	x.ids, x.words, x.found, x.whole = map[string]int64{}, map[int64]string{}, map[subject]int64{}, false
 }
 
 // trim forgets when there is much.
@@ -49,8 +49,9 @@ func find(b []byte) int64 {
 func (x *Index) look(ctx context.Context, db querier, word string) (id int64, err error) {
 	x.mu.Lock()
 	id = x.ids[word]
+	whole := x.whole
 	x.mu.Unlock()
-	if id != 0 {
+	if id != 0 || whole {
 		return id, nil
 	}
 	err = each(ctx, db, func(scan func(...any) error) error {
@@ -104,9 +105,9 @@ func (x *Index) load(ctx context.Context, db querier, need map[int64]bool) (map[
 type words struct {
 	x                   *Index
 	tx                  *sql.Tx
-	newWord, newSubject *sql.Stmt
 	lastWord, lastTopic int64
 	subjects            map[Key]int64 // of this batch, by keys without hour and policy set
+	newWords, newTopics [][]any
 }
 
 func (x *Index) dictionary(ctx context.Context, tx *sql.Tx) (d *words, err error) {
@@ -119,11 +120,41 @@ func (x *Index) dictionary(ctx context.Context, tx *sql.Tx) (d *words, err error
 			return nil, err
 		}
 	}
-	if d.newWord, err = tx.PrepareContext(ctx, `INSERT INTO reeve_index_word (id, find, word) VALUES ($1, $2, $3)`); err != nil {
-		return nil, err
+	if !x.whole && d.lastWord+d.lastTopic < remembered/2 {
+		return d, x.remember(ctx, tx)
 	}
-	d.newSubject, err = tx.PrepareContext(ctx, `INSERT INTO reeve_index_subject VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`)
-	return d, err
+	return d, nil
+}
+
+// remember reads all words and subjects, so that what is new need not be looked for.
+func (x *Index) remember(ctx context.Context, tx *sql.Tx) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := each(ctx, tx, func(scan func(...any) error) error {
+		var id int64
+		var b []byte
+		err := scan(&id, &b)
+		x.ids[string(b)] = id
+		return err
+	}, `SELECT id, word FROM reeve_index_word`)
+	if err != nil {
+		return err
+	}
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		id, s, err := scanSubject(scan)
+		x.found[s] = id
+		return err
+	}, `SELECT * FROM reeve_index_subject`)
+	x.whole = err == nil
+	return err
+}
+
+// enter inserts what is new.
+func (d *words) enter(ctx context.Context, tx *sql.Tx) error {
+	if err := d.x.insert(ctx, tx, "reeve_index_word", "", d.newWords); err != nil {
+		return err
+	}
+	return d.x.insert(ctx, tx, "reeve_index_subject", "", d.newTopics)
 }
 
 // id is that of a word, which is entered when it is new.
@@ -136,8 +167,8 @@ func (d *words) id(ctx context.Context, word string) (int64, error) {
 	d.x.mu.Lock()
 	d.x.ids[word] = d.lastWord
 	d.x.mu.Unlock()
-	_, err = d.newWord.ExecContext(ctx, d.lastWord, find([]byte(word)), []byte(word))
-	return d.lastWord, err
+	d.newWords = append(d.newWords, []any{d.lastWord, find([]byte(word)), []byte(word)})
+	return d.lastWord, nil
 }
 
 // ids are those of several words.
@@ -175,21 +206,23 @@ func (d *words) number(ctx context.Context, s subject) (id int64, err error) {
 		return id, nil
 	}
 	b, _ := json.Marshal(s)
-	err = each(ctx, d.tx, func(scan func(...any) error) error {
-		n, have, err := scanSubject(scan)
-		if err == nil && have == s {
-			id = n
-		}
-		return err
-	}, `SELECT * FROM reeve_index_subject WHERE find = $1`, find(b))
+	if !d.x.whole {
+		err = each(ctx, d.tx, func(scan func(...any) error) error {
+			n, have, err := scanSubject(scan)
+			if err == nil && have == s {
+				id = n
+			}
+			return err
+		}, `SELECT * FROM reeve_index_subject WHERE find = $1`, find(b))
+	}
 	if err == nil && id == 0 {
 		d.lastTopic++
 		id = d.lastTopic
-		args := []any{id, find(b)}
+		row := []any{id, find(b)}
 		for _, w := range s {
-			args = append(args, w)
+			row = append(row, w)
 		}
-		_, err = d.newSubject.ExecContext(ctx, args...)
+		d.newTopics = append(d.newTopics, row)
 	}
 	d.x.found[s] = id
 	return id, err

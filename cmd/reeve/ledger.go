@@ -22,9 +22,9 @@ import (
 func newLedgerCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ledger",
-		Short: "Look at the ledgers, rotate them, erase payloads, close a damaged one",
+		Short: "Look at the ledgers, rotate them, close a damaged one",
 	}
-	cmd.AddCommand(newLedgerStatusCmd(), newLedgerShowCmd(), newLedgerRotateCmd(), newLedgerEraseCmd(), newLedgerRetireCmd())
+	cmd.AddCommand(newLedgerStatusCmd(), newLedgerShowCmd(), newLedgerRotateCmd(), newLedgerRetireCmd())
 	return cmd
 }
 
@@ -185,38 +185,6 @@ func newLedgerRotateCmd() *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	return cmd
-}
-
-func newLedgerEraseCmd() *cobra.Command {
-	var process string
-	cmd := &cobra.Command{
-		Use:   "erase TENANT",
-		Short: "Destroy the key of a tenant's payloads: no copy of them can be opened any more",
-		Long: "Ask a process to destroy the key with which it seals a tenant's payloads, the full inputs of its decisions. The tree stays whole and\n" +
-			"verifies; what is erased can no longer be replayed, in copies and backups either. The process does so within a second or\n" +
-			"two, or at its next start, and writes an entry of type erasure.",
-		Example: "  reeve ledger erase acme\n  reeve ledger erase acme --process authority",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := openDir(cmd)
-			if err != nil {
-				return err
-			}
-			dir := d.Join(process, "ledger")
-			if err := offline.RequestErasure(dir, args[0]); err != nil {
-				return failed(fmt.Errorf("asking the %s to erase: %w", process, err))
-			}
-			for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(200 * time.Millisecond) {
-				if !offline.ErasureWaits(dir) {
-					fmt.Fprintf(cmd.OutOrStdout(), "The %s has destroyed the key of %s's payloads.\n", process, args[0])
-					return nil
-				}
-			}
-			return &exitError{exitUndecided, fmt.Errorf("the %s has not erased anything yet: it does so when it runs ('reeve status' shows it)", process)}
-		},
-	}
-	cmd.Flags().StringVar(&process, "process", host.Custodian, "whose ledger: custodian, authority or gateway")
 	return cmd
 }
 

@@ -93,6 +93,7 @@ func commands() []*cobra.Command {
 		newDownCmd(),
 		newDrillCmd(),
 		newDutiesCmd(),
+		newEraseCmd(),
 		newEstateCmd(),
 		newEvidenceCmd(),
 		newExecCmd(),

@@ -11,6 +11,8 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/verify"
 )
@@ -22,7 +24,7 @@ func newWhyCmd() *cobra.Command {
 		Short: "Why a use was allowed or denied: the policies that decided, their words, and who signed them",
 		Long: "Find the receipt's entry in the published ledger, prove it, and say what the decision rested on: the policies by id and in\n" +
 			"their own words, the versions of the statements that were in force at that moment, and the people who signed them.\n" +
-			"Exit status 3 when the signed store does not reach back to those versions.",
+			"Exit status 3 when the signed store does not reach back to those versions, and when what the decision looked at was erased.",
 		Example: "  reeve why v1.0123456789abcdef.7.…\n  reeve why v1.0123456789abcdef.7.… --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,18 +47,50 @@ func newWhyCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
+			input, said := inputOf(d, r)
 			if f.json {
-				return printJSON(cmd, struct {
+				err = printJSON(cmd, struct {
 					*verify.Result
 					Grounds *estate.Grounds `json:"grounds"`
-				}{r, g})
+					Input   string          `json:"input"` // kept, erased or elsewhere
+				}{r, g, input})
+			} else {
+				printResult(cmd.OutOrStdout(), r)
+				if err = printWhy(cmd.OutOrStdout(), r.Entry, g); err == nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), "\n"+said)
+				}
 			}
-			printResult(cmd.OutOrStdout(), r)
-			return printWhy(cmd.OutOrStdout(), r.Entry, g)
+			if err == nil && input == inputErased {
+				return &exitError{status: exitUndecided}
+			}
+			return err
 		},
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// Where the input of a decision is.
+const (
+	inputKept      = "kept"
+	inputErased    = "erased"
+	inputElsewhere = "elsewhere"
+)
+
+// inputOf says where what a decision looked at is, and what that means, for a person.
+func inputOf(d *host.Dir, r *verify.Result) (word, said string) {
+	if r.Entry.Commit == "" {
+		return inputElsewhere, "The entry commits to no input."
+	}
+	_, n := entry.Successor(r.Origin)
+	_, err := offline.Payload(d.Join(host.Custodian, "ledger"), n, r.Entry)
+	switch {
+	case err == nil:
+		return inputKept, "What the decision looked at is kept: it can be replayed."
+	case errors.Is(err, offline.ErrErased):
+		return inputErased, "Unknown: what the decision looked at was erased, so that it cannot be replayed. The entry and its proofs stand."
+	}
+	return inputElsewhere, fmt.Sprintf("Whether what the decision looked at is kept cannot be said here: %v.", err)
 }
 
 // unitsOf are the units whose statements had a say: of the workload, of the credential, and of the policies.

@@ -16,14 +16,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
+	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/durable"
 )
 
-// A payload is outside the tree, so that it can be erased: the leaf has only a salted commitment. It is sealed with its tenant's
-// key and written in the record of its entry, so that one sync makes both durable; publication moves it to the payload files.
-// Whoever destroys the tenant's key has erased all of it, copies and backups too: keys are in no backup.
+// A payload is outside the tree, so that it can be erased: the leaf has only a salted commitment. It is sealed with the keys of its tenant and of
+// whom it is about, together, and written in the record of its entry, so that one sync makes both durable; publication moves it to the payload
+// files. Whoever destroys one of the keys has erased all that it sealed, copies and backups too: keys are in no backup.
 
 const saltLen = 16
 
@@ -35,73 +37,115 @@ func (l *Log) commitTo(it *item, payload []byte) error {
 	return l.seal(it, plain, sha256.Sum256(plain))
 }
 
-// seal gives the entry a commitment and the item what opens it, sealed: 16 bytes that name the tenant's key, then AES-256-GCM
+// seal gives the entry a commitment and the item what opens it, sealed: how many keys, 16 bytes that name each, then AES-256-GCM
 // with the commitment as additional data.
 func (l *Log) seal(it *item, plain []byte, commit [sha256.Size]byte) error {
-	if len(plain) > maxPayload-64 {
+	if len(plain) > maxPayload-4096 {
 		return fmt.Errorf("payload of %d bytes is longer than a mebibyte", len(plain))
 	}
-	key, err := l.keys.of(it.e.Tenant)
+	names := keyNames(it.e)
+	key, err := l.keys.of(names)
 	if err != nil {
 		return fmt.Errorf("no key for the payload: %w", err)
 	}
-	name := tenantName(it.e.Tenant)
 	it.e.Commit = hex.EncodeToString(commit[:])
-	it.payload = key.Seal(append(make([]byte, 0, len(name)+len(plain)+key.Overhead()), name[:]...), nil, plain, commit[:])
+	it.payload = key.Seal(append(make([]byte, 0, 1+len(names)+len(plain)+key.Overhead()), append([]byte{byte(len(names) / nameLen)}, names...)...), nil, plain, commit[:])
 	return nil
 }
 
-// tenantName names a tenant's key. Tenant ids are not file names.
-func tenantName(tenant string) (name [16]byte) {
+const (
+	nameLen     = 16 // of a key's name
+	maxSubjects = 32 // that a payload has keys of
+)
+
+// KeyName names the key of a tenant's payloads or, with a subject, of those about it. Ids are not file names.
+func KeyName(tenant, subject string) (name [nameLen]byte) {
+	if subject != "" {
+		tenant += "\x00" + subject
+	}
 	sum := sha256.Sum256([]byte(tenant))
 	copy(name[:], sum[:])
 	return name
 }
 
-// keyring has the keys of tenants' payloads: files of 32 random bytes, made when a tenant's first payload is.
+// keyNames are the names of the keys that an entry's payload is sealed with: its tenant's, its workload's, and those of who acts for that.
+func keyNames(e *entry.Entry) []byte {
+	name := KeyName(e.Tenant, "")
+	names := name[:]
+	if e.Workload == "" {
+		return names
+	}
+	subjects := []string{e.Workload}
+	for _, a := range e.Actor {
+		if who, ok := strings.CutPrefix(a, "act:"); ok && who != "" && !slices.Contains(subjects, who) && len(subjects) < maxSubjects {
+			subjects = append(subjects, who)
+		}
+	}
+	for _, s := range subjects {
+		name := KeyName(e.Tenant, s)
+		names = append(names, name[:]...)
+	}
+	return names
+}
+
+// OpenKey makes the key of a payload from its keys, in the order of their names: none of them opens it without the others.
+func OpenKey(keys [][]byte) (cipher.AEAD, error) {
+	sum := sha256.Sum256(append([]byte("reeve-payload-v1\x00"), slices.Concat(keys...)...))
+	block, err := aes.NewCipher(sum[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// keyring has the keys of payloads: files of 32 random bytes, made when the first payload is that needs them.
 type keyring struct {
 	dir  string
 	mu   sync.Mutex
-	keys map[string]cipher.AEAD // by tenant
+	keys map[string]cipher.AEAD // by the names
 }
 
-func (k *keyring) path(tenant string) string {
-	name := tenantName(tenant)
-	return filepath.Join(k.dir, hex.EncodeToString(name[:]))
-}
+func (k *keyring) path(name []byte) string { return filepath.Join(k.dir, hex.EncodeToString(name)) }
 
-func (k *keyring) of(tenant string) (cipher.AEAD, error) {
+// of returns the key that the keys of these names are together.
+func (k *keyring) of(names []byte) (cipher.AEAD, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if key := k.keys[tenant]; key != nil {
+	if key := k.keys[string(names)]; key != nil {
 		return key, nil
 	}
-	b, err := os.ReadFile(k.path(tenant))
-	if errors.Is(err, fs.ErrNotExist) {
-		b = make([]byte, 32)
-		rand.Read(b)
-		err = durable.Replace(k.path(tenant), b, 0o600)
+	var parts [][]byte
+	for name := range slices.Chunk(names, nameLen) {
+		b, err := os.ReadFile(k.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			b = make([]byte, 32)
+			rand.Read(b)
+			err = durable.Replace(k.path(name), b, 0o600)
+		}
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, b)
 	}
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(b)
-	if err != nil {
-		return nil, err
-	}
-	key, err := cipher.NewGCMWithRandomNonce(block)
+	key, err := OpenKey(parts)
 	if err == nil {
-		k.keys[tenant] = key
+		if len(k.keys) >= maxHeld {
+			clear(k.keys)
+		}
+		k.keys[string(names)] = key
 	}
 	return key, err
 }
 
-// destroy erases a tenant's payloads. The next one gets a new key.
-func (k *keyring) destroy(tenant string) error {
+const maxHeld = 1 << 14 // keys in memory
+
+// destroy erases the payloads of a tenant, or of it about a subject. The next one gets a new key.
+func (k *keyring) destroy(tenant, subject string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.keys, tenant)
-	if err := os.Remove(k.path(tenant)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	clear(k.keys)
+	name := KeyName(tenant, subject)
+	if err := os.Remove(k.path(name[:])); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return errors.Join(os.MkdirAll(k.dir, 0o700), durable.Sync(k.dir))

@@ -3,11 +3,13 @@ package ledger
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -21,7 +23,7 @@ import (
 const (
 	RotateRequest = "rotate"      // empty: a running ledger rotates
 	RetireRequest = "retire.json" // a signed statement.Retirement: the next Open closes the log that it names
-	EraseRequest  = "erase"       // a tenant's id: a running ledger, or the next Open, destroys the key of that tenant's payloads
+	EraseRequest  = "erase"       // a tenant's id, or it and a subject's after a zero byte: a running ledger, or the next Open, destroys the key of those payloads
 )
 
 // rotateTimeout bounds how long appends wait for the final checkpoint's cosignatures.
@@ -58,7 +60,7 @@ func (l *Log) due() bool {
 	return l.cfg.Monthly && size > 1 && (now.Year() != first.Year() || now.Month() != first.Month())
 }
 
-// erase obeys a request to destroy a tenant's key, and writes down that it did.
+// erase obeys a request to destroy the key of a tenant or of a subject, and writes down that it did.
 func (l *Log) erase() error {
 	path := filepath.Join(l.cfg.Dir, EraseRequest)
 	b, err := os.ReadFile(path)
@@ -68,10 +70,16 @@ func (l *Log) erase() error {
 	if err != nil {
 		return err
 	}
-	if err := l.keys.destroy(string(b)); err != nil {
+	tenant, subject, about := strings.Cut(string(b), "\x00")
+	if err := l.keys.destroy(tenant, subject); err != nil {
 		return err
 	}
-	if err := l.Enqueue(&entry.Entry{Type: entry.Erasure, Tenant: string(b), Reason: "key of the payloads destroyed"}, true); err != nil {
+	reason := "key of the payloads destroyed"
+	if about { // whom they were about is not said in the clear
+		name := KeyName(tenant, subject)
+		reason = "key " + hex.EncodeToString(name[:]) + " of the payloads about a subject destroyed"
+	}
+	if err := l.Enqueue(&entry.Entry{Type: entry.Erasure, Tenant: tenant, Reason: reason}, true); err != nil {
 		return err
 	}
 	return os.Remove(path)

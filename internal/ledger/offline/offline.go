@@ -3,7 +3,6 @@
 package offline
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -101,15 +100,25 @@ func RequestRetirement(dir string, envelope []byte) error {
 	return request(dir, ledger.RetireRequest, envelope)
 }
 
-// RequestErasure asks the process that owns the ledger in dir to destroy the key of a tenant's payloads, now or at its next
-// start, and to write that down. No copy of a payload can be opened any more; the tree stays whole.
-func RequestErasure(dir, tenant string) error {
-	sum := sha256.Sum256([]byte(tenant))
-	if _, err := os.Stat(filepath.Join(dir, "keys", hex.EncodeToString(sum[:16]))); err != nil {
-		return fmt.Errorf("there is no key of tenant %q: nothing of it was sealed here, or it was erased already; check the name: %w", tenant, err)
+// RequestErasure asks the process that owns the ledger in dir to destroy the key of a tenant's payloads or, with a subject, of those about it: a
+// workload, or who acts for one. It does so now or at its next start, and writes that down. No copy of such a payload can be opened any more; the
+// tree stays whole. It fails with ErrNothing when nothing was sealed with the key.
+func RequestErasure(dir, tenant, subject string) error {
+	name := ledger.KeyName(tenant, subject)
+	if _, err := os.Stat(filepath.Join(dir, "keys", hex.EncodeToString(name[:]))); err != nil {
+		return ErrNothing
+	}
+	if ErasureWaits(dir) {
+		return errors.New("another erasure waits for the process: it obeys when it runs")
+	}
+	if subject != "" {
+		tenant += "\x00" + subject
 	}
 	return request(dir, ledger.EraseRequest, []byte(tenant))
 }
+
+// ErrNothing means that there is no key to destroy.
+var ErrNothing = errors.New("nothing of it was sealed here, or it was erased already")
 
 // ErasureWaits reports whether a request for erasure was not obeyed yet.
 func ErasureWaits(dir string) bool {

@@ -1,8 +1,6 @@
 package offline
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -10,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/reevehq/reeve/entry"
@@ -17,7 +16,7 @@ import (
 )
 
 var (
-	// ErrErased means that the key of a tenant's payloads was destroyed, or is not with this copy of the ledger.
+	// ErrErased means that a key of the payload, its tenant's or one of whom it is about, was destroyed, or is not with this copy of the ledger.
 	ErrErased = errors.New("the payload's key is not here: it was erased, or this is a copy without keys")
 	// ErrNoPayload means that an entry has no payload, or that it was not published yet.
 	ErrNoPayload = errors.New("no payload of this entry is here")
@@ -31,24 +30,25 @@ func Payload(dir string, n int, e *entry.Entry) ([]byte, error) {
 		return nil, err
 	}
 	commit, err := hex.DecodeString(e.Commit)
-	if err != nil || len(commit) != 32 || len(sealed) < 16 {
+	if err != nil || len(commit) != 32 || len(sealed) < 1 || len(sealed) < 1+16*int(sealed[0]) || sealed[0] == 0 {
 		return nil, fmt.Errorf("entry %d: malformed commitment or payload", e.Seq)
 	}
-	key, err := os.ReadFile(filepath.Join(dir, "keys", hex.EncodeToString(sealed[:16])))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrErased
-	} else if err != nil {
-		return nil, err
+	names, sealed := sealed[1:1+16*int(sealed[0])], sealed[1+16*int(sealed[0]):]
+	var keys [][]byte
+	for name := range slices.Chunk(names, 16) {
+		key, err := os.ReadFile(filepath.Join(dir, "keys", hex.EncodeToString(name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrErased
+		} else if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
 	}
-	block, err := aes.NewCipher(key)
+	aead, err := ledger.OpenKey(keys)
 	if err != nil {
 		return nil, err
 	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := aead.Open(nil, nil, sealed[16:], commit)
+	plain, err := aead.Open(nil, nil, sealed, commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w, or another payload than the one committed to", ErrErased)
 	}

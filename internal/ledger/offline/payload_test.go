@@ -9,6 +9,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -101,7 +102,7 @@ func TestPayload(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(cfg.Dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := RequestErasure(cfg.Dir, "acme"); err != nil {
+	if err := RequestErasure(cfg.Dir, "acme", ""); err != nil {
 		t.Fatal(err)
 	}
 	l = open(t, cfg)
@@ -111,7 +112,7 @@ func TestPayload(t *testing.T) {
 	})
 	again := add(t, l, "acme", 1)
 	// And once more, of a process that holds the key.
-	if err := RequestErasure(cfg.Dir, "acme"); err != nil {
+	if err := RequestErasure(cfg.Dir, "acme", ""); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, func() bool { return !ErasureWaits(cfg.Dir) })
@@ -119,7 +120,7 @@ func TestPayload(t *testing.T) {
 	l.Close()
 	check("erased", one, ErrErased)
 	check("another tenant's", two, nil)
-	if err := RequestErasure(cfg.Dir, "acne"); err == nil || !strings.Contains(err.Error(), "check the name") {
+	if err := RequestErasure(cfg.Dir, "acne", ""); !errors.Is(err, ErrNothing) {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
 	check("erased by a running process", again, ErrErased)
@@ -128,6 +129,68 @@ func TestPayload(t *testing.T) {
 		t.Errorf("entry %d, tenant's %d: no entry tells of the erasure", again[0].Seq, again[0].TenantSeq)
 	}
 }
+
+// TestPayloadOfASubject: what is about one workload, or about who acts for others, is gone when its key is destroyed, and nothing else; the entry of
+// the erasure names nobody.
+func TestPayloadOfASubject(t *testing.T) {
+	cfg := testConfig(t)
+	l := open(t, cfg)
+	about := func(tenant, workload string, actors ...string) *entry.Entry {
+		t.Helper()
+		e := &entry.Entry{Type: entry.Intent, Tenant: tenant, Unit: "u", Workload: workload, Credential: "c", Decision: "allow", Actor: append([]string{"key:k1"}, actors...)}
+		if _, err := l.Append(e, []byte("the decision's input")); err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	names := []string{"one", "another", "one for paula", "another for paula", "one for another tenant"}
+	all := []*entry.Entry{about("acme", "w1"), about("acme", "w2"), about("acme", "w1", "act:paula"), about("acme", "w2", "act:agent", "act:paula"), about("other", "w1")}
+	check := func(want ...bool) {
+		t.Helper()
+		for i, e := range all {
+			var err error
+			wait(t, func() bool { _, err = Payload(cfg.Dir, 0, e); return !errors.Is(err, ErrNoPayload) })
+			if (err == nil) != want[i] || err != nil && !errors.Is(err, ErrErased) {
+				t.Errorf("%s: %v, want it kept: %v", names[i], err, want[i])
+			}
+		}
+	}
+	check(true, true, true, true, true)
+	erase := func(tenant, subject string) {
+		t.Helper()
+		if err := RequestErasure(cfg.Dir, tenant, subject); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, func() bool { return !ErasureWaits(cfg.Dir) })
+	}
+	erase("acme", "paula")
+	check(true, true, false, false, true)
+	erase("acme", "w1")
+	check(false, true, false, false, true)
+	all, names = append(all, about("acme", "w1")), append(names, "one once more")
+	check(false, true, false, false, true, true)
+	erase("acme", "")
+	check(false, false, false, false, true, false)
+	for _, subject := range []string{"paula", "nobody", "key:k1"} {
+		if err := RequestErasure(cfg.Dir, "acme", subject); !errors.Is(err, ErrNothing) {
+			t.Errorf("%s: %v", subject, err)
+		}
+	}
+	l.Close()
+	said := 0
+	err := filepath.WalkDir(cfg.Tiles, func(p string, f os.DirEntry, err error) error {
+		if err == nil && strings.Contains(p, "entries") && !f.IsDir() {
+			b, _ := os.ReadFile(p)
+			said = max(said, len(erasedSubject.FindAll(b, -1)))
+		}
+		return err
+	})
+	if err != nil || said != 2 {
+		t.Errorf("%d entries tell of two erasures of subjects, %v", said, err)
+	}
+}
+
+var erasedSubject = regexp.MustCompile(`"reason":"key [0-9a-f]{32} of the payloads about a subject destroyed"`)
 
 // TestPayloadIsAsDurableAsItsEntry: what is left after kill -9, before anything was published, has the payload too.
 func TestPayloadIsAsDurableAsItsEntry(t *testing.T) {
@@ -219,4 +282,26 @@ func retire(t *testing.T, cfg ledger.Config) {
 		return &statement.Retirement{Log: entry.LogID(cfg.Key.Verifier()), Size: 20, Root: strings.Repeat("A", 43) + "=", Reason: "a bit flipped"}, nil
 	}
 	open(t, cfg).Close()
+}
+
+// A payload's key is none of its keys alone, and depends on each of them.
+func TestOpenKeyTakesAll(t *testing.T) {
+	one, two := []byte(strings.Repeat("1", 32)), []byte(strings.Repeat("2", 32))
+	both, err := ledger.OpenKey([][]byte{one, two})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := both.Seal(nil, nil, []byte("input"), nil)
+	for name, keys := range map[string][][]byte{"the first": {one}, "the second": {two}, "another order": {two, one}, "none": {}} {
+		aead, err := ledger.OpenKey(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := aead.Open(nil, nil, sealed, nil); err == nil {
+			t.Errorf("%s opens it", name)
+		}
+	}
+	if _, err := both.Open(nil, nil, sealed, nil); err != nil {
+		t.Error(err)
+	}
 }

@@ -22,7 +22,7 @@ func newCredentialCmd() *cobra.Command {
 		Use:   "credential",
 		Short: "What the custodians use: add, put, list, rotate, revoke; nothing ever shows a secret",
 	}
-	cmd.AddCommand(newCredentialAddCmd(), newCredentialListCmd(), newCredentialPutCmd(), newCredentialRevokeCmd(), newCredentialRotateCmd())
+	cmd.AddCommand(newCredentialAddCmd(), newCredentialBOMCmd(), newCredentialListCmd(), newCredentialPutCmd(), newCredentialRevokeCmd(), newCredentialRotateCmd())
 	return cmd
 }
 

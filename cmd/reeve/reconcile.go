@@ -33,7 +33,7 @@ func newReconcileCmd() *cobra.Command {
 			"  openbao     the audit file of OpenBao or Vault\n" +
 			"  cloudtrail  log files, and digest files with their signatures (x-amz-meta-signature as NAME.sig); several files or a folder\n\n" +
 			"Which key belongs to which credential the custody statements say for OpenAI projects, paths in OpenBao and roles of AWS; a mapping file says the rest,\n" +
-			"credential: [key, …] in YAML.",
+			"credential: [key, …] in YAML. With --as, that person signs for the result, and controls are judged by it. " + withKeys,
 		Example: "  reeve reconcile --provider openai --file usage.json --map keys.yaml\n" +
 			"  reeve reconcile --provider cloudtrail --file trail/ --keys public-keys.json --json",
 		Args: cobra.NoArgs,
@@ -45,6 +45,7 @@ func newReconcileCmd() *cobra.Command {
 	cmd.Flags().StringVar(&f.keys, "keys", "", "`FILE` with what aws cloudtrail list-public-keys prints")
 	cmd.Flags().DurationVar(&f.early, "early", -1, "how much earlier than the ledgers the provider may date a use (default: a minute)")
 	cmd.Flags().DurationVar(&f.late, "late", -1, "how much later (default: 15 minutes for openai and anthropic, else 2)")
+	f.signing.optional(cmd)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("provider")
 	_ = cmd.MarkFlagRequired("file")
@@ -52,6 +53,7 @@ func newReconcileCmd() *cobra.Command {
 }
 
 type reconcileFlags struct {
+	signing
 	provider, mapping, keys string
 	files                   []string
 	early, late             time.Duration
@@ -101,11 +103,11 @@ func (f *reconcileFlags) run(cmd *cobra.Command) error {
 		r.Source = append(r.Source, usage.Source{Name: filepath.Base(file.Name), SHA256: hex.EncodeToString(sum[:])})
 	}
 	path, err := usage.Write(d.Join(host.Auditor), r)
-	if e := r.Evidence(); err == nil && len(e.Reconciliations) > 0 {
-		_, err = e.Write(d.Join(), "usage-"+strings.TrimSuffix(filepath.Base(path), ".json"))
+	if err == nil {
+		err = f.record(cmd, r, "usage-"+strings.TrimSuffix(filepath.Base(path), ".json"))
 	}
 	if err != nil {
-		return &exitError{exitUndecided, fmt.Errorf("the result could not be kept in %s, so that no answer will know of it: %w", d.Join(), err)}
+		return &exitError{exitUndecided, fmt.Errorf("the result could not be kept, so that not every answer will know of it: %w", err)}
 	}
 	if f.json {
 		err = printJSON(cmd, r)
@@ -121,6 +123,22 @@ func (f *reconcileFlags) run(cmd *cobra.Command) error {
 		return &exitError{status: exitUndecided}
 	}
 	return nil
+}
+
+// record has the person sign for what the controls are judged from. What it says goes beside the result.
+func (f *reconcileFlags) record(cmd *cobra.Command, r *usage.Result, name string) error {
+	e := r.Evidence()
+	if len(e.Reconciliations) == 0 {
+		return nil
+	}
+	if f.as == "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Nobody signed for it (--as PERSON): no control is judged by it.")
+		return nil
+	}
+	out := cmd.OutOrStdout()
+	cmd.SetOut(cmd.ErrOrStderr())
+	defer cmd.SetOut(out)
+	return recordEvidence(cmd, &f.signing, e, "reconciliation", name)
 }
 
 func (f *reconcileFlags) parse(files []export.File) (*export.Export, error) {

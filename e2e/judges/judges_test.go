@@ -115,3 +115,36 @@ func TestRealOSCAL(t *testing.T) {
 		t.Fatalf("compliance-trestle takes files without a version:\n%s", out)
 	}
 }
+
+// golden has a judge look at a file that the unit tests hold the writer to, and at one with a fault in it.
+func golden(t *testing.T, kind, path, right, wrong string) {
+	t.Helper()
+	if out, err := judge(t, kind, path); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(t.TempDir(), filepath.Base(path))
+	text := strings.Replace(string(b), right, wrong, 1)
+	if text == string(b) {
+		t.Fatalf("%s has no %s", path, right)
+	}
+	if err := os.WriteFile(broken, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := judge(t, kind, broken); err == nil {
+		t.Fatalf("it is taken with %s too:\n%s", wrong, out)
+	}
+}
+
+// TestRealCycloneDX: cyclonedx-python-lib takes the bill of materials as strict CycloneDX 1.7.
+func TestRealCycloneDX(t *testing.T) {
+	golden(t, "cyclonedx", "../../internal/audit/bom/testdata/credentials.cdx.json", `"state": "active"`, `"state": "alive"`)
+}
+
+// TestRealOCSF: every event satisfies its class in the schema of the version that it names.
+func TestRealOCSF(t *testing.T) {
+	golden(t, "ocsf", "../../internal/audit/ocsf/testdata/events.jsonl", `"src_endpoint":`, `"src_endpoints":`)
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/usage/export"
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -54,7 +55,11 @@ func Known(spans []*history.Span) Mapping {
 	for _, s := range spans {
 		for _, u := range s.Custody {
 			for i := range u.Credentials {
-				k, id := known(&u.Credentials[i]), u.Credentials[i].ID
+				c := u.Credentials[i]
+				if full, err := custody.Fill(c); err == nil { // with what its template says
+					c = full
+				}
+				k, id := known(&c), c.ID
 				if k == "" {
 					continue
 				}

@@ -231,7 +231,7 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 		return err
 	}
 	if r := a.Residual; r.Credentials > 0 {
-		fmt.Fprintf(out, "\nOf what was read or used, %d credentials are still live: %d until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
+		fmt.Fprintf(out, "\nStill live of what was read or used: %d credentials, %d of them until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
 	}
 	fmt.Fprintln(out)
 	for _, l := range a.Logs {

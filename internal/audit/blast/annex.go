@@ -48,6 +48,7 @@ func AnnexOf(ctx context.Context, b *books.Books, a *Answer, unit string) (*Anne
 	lent := map[string]Class{} // of this unit's credentials, what others did
 	for _, r := range a.Rows {
 		switch {
+		case r.Unit == unit && r.Owning != unit && len(r.Policies) == 0 && (r.Class == Excluded || r.Class == Reachable): // it tried what is not its business
 		case r.Unit == unit:
 			x.Answer.Rows = append(x.Answer.Rows, own(r, unit, spans))
 		case r.Owning == unit:

@@ -54,7 +54,7 @@ type Row struct {
 	Last         time.Time        `json:"last,omitzero"`
 	Accountable  Accountable      `json:"accountable"`
 	Destination  string           `json:"destination,omitempty"` // origin that it goes to
-	State        string           `json:"state"`                 // of its newest version, now
+	State        string           `json:"state"`                 // of its newest version, now, as entries have it; expired, none or unknown
 	LiveUntil    time.Time        `json:"live_until,omitzero"`   // when the last of what was exposed ends by itself; absent when it does not
 	Live         bool             `json:"live"`                  // still usable now, as far as is known
 	Complete     bool             `json:"complete"`              // the ledgers of its custodians cover the window: nothing is missing from this row

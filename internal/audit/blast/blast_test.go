@@ -68,7 +68,10 @@ func TestRadius(t *testing.T) {
 			"EXCLUDED lab-bait lab 0", "EXCLUDED lab-openai lab 0", "EXCLUDED lab-openai support 0"}},
 		{"what a custodian serves it reaches, whatever policy says", component("c2"), []func(*world){uses}, blast.Options{}, false, []string{
 			"READ lab-openai lab 0", "READ lab-openai support 4", "REACHABLE lab-bait lab 0"}},
-		{"the authority reaches by those that it alone vouches for", component("a1"), []func(*world){uses, func(w *world) { w.use(1, 4*minute, "vouched-agent", "g1", "research-openai", "pop") }},
+		{"the authority reaches by those that it alone vouches for", component("a1"), []func(*world){uses, func(w *world) {
+			w.use(1, 3*minute, "vouched-agent", "g1", "research-openai", "bearer")
+			w.use(1, 4*minute, "vouched-agent", "g1", "research-openai", "pop")
+		}},
 			blast.Options{}, false, []string{"USED-ASSERTED research-openai research 1"}},
 		{"the authority without uses", component("a1"), []func(*world){uses}, blast.Options{}, false, []string{"REACHABLE research-openai research 0"}},
 		{"the auditor reaches nothing", component("w1"), []func(*world){uses}, blast.Options{}, true, nil},
@@ -127,6 +130,11 @@ func TestRadius(t *testing.T) {
 		}}, blast.Options{}, true, []string{
 			"REACHABLE lab-openai lab 0", "REACHABLE lab-openai support 0", "REACHABLE research-openai research 0", "REACHABLE support-anthropic support 0", "REACHABLE support-openai support 0",
 			"EXCLUDED lab-bait lab 0", "EXCLUDED research-anthropic research 0", "EXCLUDED research-openai support 0"}},
+		{"who was refused had nothing that was read", component("c1"), []func(*world){func(w *world) {
+			w.put(logC1, minute, entry.Entry{Type: entry.Deny, Tenant: "acme", Unit: "support", Workload: "support-agent", Gateway: "g1", Credential: "research-openai", Decision: "deny", Reason: "cross_unit"})
+		}}, blast.Options{}, true, []string{
+			"READ research-anthropic research 0", "READ research-openai research 0", "READ support-anthropic support 0", "READ support-openai support 0",
+			"EXCLUDED lab-bait lab 0", "EXCLUDED lab-openai lab 0", "EXCLUDED lab-openai support 0", "EXCLUDED research-openai support 0"}},
 		{"break-glass opens beyond policy", component("g1"), []func(*world){func(w *world) {
 			w.put(logC1, minute, entry.Entry{Type: entry.BreakGlass, Tenant: "acme", Unit: "research", Workload: "research-agent", Credential: "research-anthropic", Reason: "open: outage"})
 		}}, blast.Options{}, false, []string{

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -24,6 +25,9 @@ func (r *radius) account(d *draft) {
 			continue
 		}
 		d.Owning, d.Destination = owning.ID, c.Destination.Origin
+		if full, err := custody.Read(*c); err == nil { // with what its template says
+			d.Destination = full.Destination.Origin
+		}
 		if u := r.unit(s, d.Unit); u != nil {
 			d.Tenant = u.Tenant
 		}

@@ -16,7 +16,9 @@ func (r *radius) live(d *draft) {
 	d.State = "none"
 	if len(all) > 0 {
 		newest := slices.MaxFunc(all, func(a, b index.Version) int { return instant(a.Bound).Compare(instant(b.Bound)) })
-		d.State = newest.State
+		if d.State = newest.State; newest.Expires != 0 && !time.Unix(newest.Expires, 0).After(r.asOf) {
+			d.State = "expired"
+		}
 	}
 	if d.Class == Excluded {
 		return

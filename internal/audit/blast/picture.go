@@ -47,6 +47,7 @@ type band struct {
 	Width float64
 	Class string
 	Title string
+	order int
 }
 
 // Of the picture's columns.
@@ -112,10 +113,15 @@ func draw(a *Answer) *picture {
 	ends := map[string][2]int{}
 	step := max(46, (y-8)/max(len(places), 1))
 	for i, d := range places {
-		top := 8 + i*step + (step-46)/2
-		ends[d] = [2]int{top, 38}
-		p.Boxes = append(p.Boxes, box{X: rightX, Y: top, W: rightW, H: 38, Title: clip(d, 34), TextX: rightX + 12, Class: "place"})
-		y = max(y, top+50)
+		arriving := 0
+		for _, g := range groups {
+			arriving += len(g.to[d])
+		}
+		high := max(38, min(step-12, 8*arriving))
+		top := 8 + i*step + (step-high)/2
+		ends[d] = [2]int{top, high}
+		p.Boxes = append(p.Boxes, box{X: rightX, Y: top, W: rightW, H: high, Title: clip(d, 34), TextX: rightX + 12, Class: "place"})
+		y = max(y, top+high+12)
 	}
 	name := a.Component.ID
 	kind, id, _ := strings.Cut(a.Subject, ":")
@@ -126,6 +132,7 @@ func draw(a *Answer) *picture {
 	top := 8 + (y-16-h)/2
 	p.Boxes = append(p.Boxes, box{X: leftX, Y: top, W: leftW, H: h, Title: clip(cmp.Or(name, kind), 20), Under: kind, TextX: leftX + 14, Class: "subject"})
 	p.bands(groups, ends, top, h)
+	slices.SortStableFunc(p.Bands, func(a, b band) int { return cmp.Compare(b.order, a.order) }) // the worst on top
 	p.Height = y
 	var note []string
 	if more > 0 {
@@ -226,28 +233,31 @@ func (p *picture) bands(groups []*group, ends map[string][2]int, top, h int) {
 		for _, c := range slices.Backward(Classes) { // the worst on top
 			if n := g.counts[c]; n > 0 {
 				p.band(leftX+leftW, y, unitX, float64(g.y)+23+shift, n, c, fmt.Sprintf("%s: %s of %s", c, plural(n, "credential"), g.unit))
-				shift += 2 + 6*math.Log10(float64(n)+1)
+				shift += width(n)
 			}
 		}
 		for j, d := range slices.Sorted(maps.Keys(g.to)) {
-			n, worst := 0, Excluded
-			for _, c := range slices.Backward(Classes) {
-				if k := g.to[d][c]; k > 0 {
-					n, worst = n+k, c
-				}
-			}
 			from := float64(g.y) + float64(g.h)*(float64(j)+1)/float64(len(g.to)+1)
 			to := float64(ends[d][0]) + float64(ends[d][1])*(float64(arrive[d])+1)/float64(due[d]+1)
 			arrive[d]++
-			p.band(unitX+unitW, from, rightX, to, n, worst, fmt.Sprintf("%s of %s go to %s", plural(n, "credential"), g.unit, d))
+			shift := 0.0
+			for _, c := range slices.Backward(Classes) {
+				if n := g.to[d][c]; n > 0 {
+					p.band(unitX+unitW, from+shift, rightX, to, n, c, fmt.Sprintf("%s: %s of %s go to %s", c, plural(n, "credential"), g.unit, d))
+					shift += width(n)
+				}
+			}
 		}
 	}
 }
 
+// width is a band's, for so many credentials.
+func width(n int) float64 { return 2 + 4*math.Log10(float64(n)+1) }
+
 func (p *picture) band(x1 int, y1 float64, x2 int, y2 float64, n int, c Class, title string) {
 	m := float64(x1+x2) / 2
-	p.Bands = append(p.Bands, band{Path: fmt.Sprintf("M%d %.1f C%.1f %.1f %.1f %.1f %d %.1f", x1, y1, m, y1, m, y2, x2, y2), Width: math.Round(10*(2+6*math.Log10(float64(n)+1))) / 10,
-		Class: c.style(), Title: title})
+	p.Bands = append(p.Bands, band{Path: fmt.Sprintf("M%d %.1f C%.1f %.1f %.1f %.1f %d %.1f", x1, y1, m, y1, m, y2, x2, y2), Width: math.Round(10*width(n)) / 10,
+		Class: c.style(), Title: title, order: slices.Index(Classes, c)})
 }
 
 func clip(s string, n int) string {

@@ -57,6 +57,7 @@ type draft struct {
 	proven, asserted int64
 	held             []held
 	strays           []Stray
+	scoped           bool                // the unit owns it, or it is lent to the unit
 	open             bool                // the policy in force let the subject reach it
 	served           bool                // the subject reaches it whatever policy says
 	glass            bool                // a break-glass opened it
@@ -181,7 +182,7 @@ func (r *radius) universe(context.Context) error {
 				}
 				for _, id := range using {
 					if of := units[id]; of != nil && r.power.scope(c, &u, of) {
-						r.row(c.ID, id)
+						r.row(c.ID, id).scoped = true
 					}
 				}
 			}
@@ -440,7 +441,7 @@ func (r *radius) held(strays []Stray) error {
 			rows, of[h.credential] = []*draft{d}, append(of[h.credential], d)
 		}
 		for _, d := range rows {
-			if h.unit == "" || h.unit == d.Unit {
+			if h.unit == d.Unit || h.unit == "" && (d.scoped || d.Uses > 0 || d.open || d.served || d.Unit == r.owning(d.Credential)) { // not of who was refused
 				d.held, d.Fingerprints = append(d.held, h), insert(d.Fingerprints, h.fingerprint)
 			}
 		}

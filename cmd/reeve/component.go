@@ -40,6 +40,14 @@ func (m *moment) add(cmd *cobra.Command) {
 	m.addAsOf(cmd)
 }
 
+// lacking ends an answer from a register that is known to lack records: status 3, after the answer.
+func lacking(v *register.View, err error) error {
+	if err == nil && v.Lacks != "" {
+		err = &exitError{exitUndecided, errors.New(v.Lacks)}
+	}
+	return err
+}
+
 // look opens the books and reads the register.
 func (m *moment) look(cmd *cobra.Command) (*register.View, error) {
 	var recorded time.Time
@@ -88,9 +96,9 @@ func newComponentListCmd() *cobra.Command {
 				return plane && !c.ControlPlane || orphans && len(c.Orphans) == 0
 			})
 			if asJSON {
-				return printJSON(cmd, v)
+				return lacking(v, printJSON(cmd, v))
 			}
-			return printComponents(cmd.OutOrStdout(), v)
+			return lacking(v, printComponents(cmd.OutOrStdout(), v))
 		},
 	}
 	m.add(cmd)
@@ -230,12 +238,12 @@ func newComponentShowCmd() *cobra.Command {
 				return failed(noComponent(args[0], v))
 			}
 			if asJSON {
-				return printJSON(cmd, struct {
+				return lacking(v, printJSON(cmd, struct {
 					register.Judged
 					Duties []register.Duty `json:"duties"`
-				}{c, duties})
+				}{c, duties}))
 			}
-			return printComponent(cmd.OutOrStdout(), v, &c, duties)
+			return lacking(v, printComponent(cmd.OutOrStdout(), v, &c, duties))
 		},
 	}
 	m.add(cmd)

@@ -36,7 +36,7 @@ func newDutiesCmd() *cobra.Command {
 				return err
 			}
 			if conflicts {
-				return printConflicts(cmd, v.Conflicts(), asJSON)
+				return lacking(v, printConflicts(cmd, v.Conflicts(), asJSON))
 			}
 			a := dutiesAnswer{At: v.At, AsOf: v.AsOf, Duties: v.Duties}
 			if len(args) > 0 {
@@ -47,7 +47,7 @@ func newDutiesCmd() *cobra.Command {
 			if orphans {
 				a.Duties = register.Orphans(a.Duties)
 			}
-			if err := a.print(cmd, asJSON); err != nil || !orphans || len(a.Duties) == 0 {
+			if err := lacking(v, a.print(cmd, asJSON)); err != nil || !orphans || len(a.Duties) == 0 {
 				return err
 			}
 			return &exitError{exitNot, nil}
@@ -123,14 +123,32 @@ func printDuties(out io.Writer, duties []register.Duty) error {
 	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "RULE\tCOMPONENT\tTASK\tOF\tWHO\tDEPUTIES\tWHY")
-	for _, d := range duties {
+	for i, d := range duties {
 		who := ownerShown(d.Person, d.Named)
 		if d.Task == register.Reach && !d.Orphan {
 			who = d.Person
 		}
+		switch n := alike(duties[i:]); {
+		case i > 0 && d.Task == register.Revocation && likes(&duties[i-1], &d):
+			continue // in the row of the first
+		case n > 1:
+			d.Of += fmt.Sprintf(" and %d more", n-1)
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Rule, d.Component, d.Task, d.Of, who, strings.Join(d.Deputies, ", "), d.Why)
 	}
 	return t.Flush()
+}
+
+// alike counts the revocations at the head of the list that are the same but for the credential.
+func alike(list []register.Duty) (n int) {
+	for n < len(list) && list[0].Task == register.Revocation && likes(&list[0], &list[n]) {
+		n++
+	}
+	return n
+}
+
+func likes(a, b *register.Duty) bool {
+	return a.Component == b.Component && a.Task == b.Task && a.Rule == b.Rule && a.Person == b.Person && a.Named == b.Named && a.Why == b.Why
 }
 
 func printConflicts(cmd *cobra.Command, list []register.Conflict, asJSON bool) error {

@@ -5,7 +5,6 @@ package books
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -86,20 +85,14 @@ func openRegister(store statement.Store, b *Books) (*register.Register, error) {
 	if err != nil {
 		return nil, err
 	}
-	entered := map[string]time.Time{}
+	var list []register.Entered
 	for _, e := range events {
-		if e.Reason != evidence.Component {
-			continue
-		}
-		document, ok := of[e.Record]
-		if !ok {
-			return nil, fmt.Errorf("%w: entry %d of log %s names %.16s, which is not in records/evidence/ of the signed store; get a newer copy of it", register.ErrMissing, e.Seq, e.Log, e.Record)
-		}
-		if t := time.Unix(0, e.Time).UTC(); entered[document].IsZero() || t.Before(entered[document]) {
-			entered[document] = t
+		if e.Reason == evidence.Component {
+			list = append(list, register.Entered{Evidence: e.Record, Document: of[e.Record], By: e.Actor, Time: time.Unix(0, e.Time).UTC()})
 		}
 	}
-	return register.New(b.History, j), j.Anchor(entered)
+	j.Anchor(b.History, list)
+	return register.New(b.History, j), nil
 }
 
 // Close ends them.

@@ -37,6 +37,22 @@ func components(s *history.Span, t time.Time) (list []Component) {
 	return list
 }
 
+// kindOf is the kind of the estate's component of an id, or empty.
+func kindOf(s *statement.Set, id string, t time.Time) Kind {
+	_, gateway := s.Gateway(id)
+	switch {
+	case gateway:
+		return Gateway
+	case slices.Contains(custodians(s), id):
+		return Custodian
+	case slices.Contains(processes(s, t, "feed", "token"), id):
+		return Authority
+	case slices.Contains(processes(s, t, "witness"), id):
+		return Auditor
+	}
+	return ""
+}
+
 // tenant is the one tenant of the units, or empty.
 func tenant(s *statement.Set, units []string) (tenant string) {
 	for _, u := range s.Charter.Units {

@@ -16,7 +16,10 @@ import (
 const Folder = "register"
 
 // Journal is the records of a register, verified. A nil Journal has none.
-type Journal struct{ links []*link }
+type Journal struct {
+	links []*link
+	lacks error // ErrMissing, once Anchor has found it
+}
 
 // fileName is the file of a record.
 func fileName(number int64) string { return fmt.Sprintf("%08d.json", number) }
@@ -81,43 +84,56 @@ func (j *Journal) Verify(h *history.History, now time.Time) error {
 		if err := l.verify(span.Set, now); err != nil {
 			return err
 		}
-		if err := l.foreign(components(span, l.Recorded)); err != nil {
+		if err := l.foreign(kindOf(span.Set, l.Said.ID, l.Recorded)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// foreign refuses a record about a component of this estate that the statements do not name, and one that takes its name for another.
-func (l *link) foreign(own []Component) error {
-	named := false
-	for _, c := range own {
-		if c.ID != l.Said.ID {
-			continue
-		}
-		if named = true; c.Kind != l.Said.Kind {
-			return refuse(ErrRecord, &l.Record, "%s is the name of the %s of this estate: take another for a %s", c.ID, c.Kind, l.Said.Kind)
-		}
-	}
-	if l.Said.Kind.Own() && !named {
+// foreign refuses a record about a component of this estate that the statements do not name, and one that takes its name for another. own is the kind
+// of the estate's component of that id, or empty.
+func (l *link) foreign(own Kind) error {
+	switch {
+	case own == l.Said.Kind, own == "" && !l.Said.Kind.Own():
+		return nil
+	case own == "":
 		return refuse(ErrRecord, &l.Record, "the signed statements have no %s %s", l.Said.Kind, l.Said.ID)
 	}
-	return nil
+	return refuse(ErrRecord, &l.Record, "%s is the name of the %s of this estate: take another for a %s", l.Said.ID, own, l.Said.Kind)
 }
 
-// Anchor tells the journal what ledgers have of it: the time of each anchored record, by Sum of its file. The error is ErrMissing when they have one that it lacks.
-func (j *Journal) Anchor(entered map[string]time.Time) error {
-	have := 0
+// Entered is evidence of a record that a ledger has.
+type Entered struct {
+	Evidence string    // hex SHA-256 of the evidence record
+	Document string    // hex, its document: Sum of a file of the journal; empty when the signed store has no such evidence
+	By       []string  // who signed the evidence
+	Time     time.Time // of the entry
+}
+
+// Anchor tells the journal what ledgers have of it. Evidence that nobody entitled to records signed counts for what the journal has, and for nothing else: who
+// could enter what is not there would have every reader doubt it.
+func (j *Journal) Anchor(h *history.History, list []Entered) {
+	links := map[string]*link{}
 	for _, l := range j.links {
-		if t, ok := entered[l.sum]; ok {
-			l.anchored = t
-			have++
+		links[l.sum] = l
+	}
+	var missing []string
+	for _, e := range list {
+		if l := links[e.Document]; l != nil {
+			if l.anchored.IsZero() || e.Time.Before(l.anchored) {
+				l.anchored = e.Time
+			}
+			continue
+		}
+		span, err := h.At(e.Time)
+		if err == nil && slices.ContainsFunc(e.By, func(p string) bool { return Entitled(&span.Charter, p, e.Time) }) {
+			missing = append(missing, fmt.Sprintf("%.16s, which %s signed, entered at %s", e.Evidence, strings.Join(e.By, " and "), e.Time.Format(time.RFC3339)))
 		}
 	}
-	if have < len(entered) {
-		return fmt.Errorf("%w: %d of the %d that are anchored are not in it; restore %s/ from another copy of the store", ErrMissing, len(entered)-have, len(entered), Folder)
+	if len(missing) > 0 {
+		j.lacks = fmt.Errorf("%w: %d of them, by evidence %s; get a newer copy of the signed store, or restore %s/ from one", ErrMissing, len(missing), strings.Join(missing, "; "), Folder)
 	}
-	return nil
 }
 
 // at is what was said of each component for the time valid, by those who had said it by recorded (zero for now): the last of the records that begin

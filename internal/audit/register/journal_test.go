@@ -115,17 +115,24 @@ func TestAsOf(t *testing.T) {
 
 // When the ledger has a record, it was known from then on, whatever its signer says; a record that only the ledger has is missed.
 func TestAnchored(t *testing.T) {
-	b := newBook(t)
+	dan, err := estate.NewSigner("dan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBook(t, estatetest.With(dan))
 	b.add(t, b.Now.Add(time.Minute), vendor("acme", b.Now, register.Transport))
 	j, err := register.Open(b.Dir.Store(), b.h, b.Now.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
-	entered := map[string]time.Time{register.Sum(b.files[0]): b.Now.Add(30 * time.Minute)}
-	if err := j.Anchor(entered); err != nil {
-		t.Fatal(err)
-	}
+	later := register.Entered{Evidence: "e2", Document: register.Sum(b.files[0]), By: []string{"cora"}, Time: b.Now.Add(40 * time.Minute)}
+	first := later
+	first.Evidence, first.Time = "e1", b.Now.Add(30*time.Minute)
+	j.Anchor(b.h, []register.Entered{later, first})
 	r := register.New(b.h, j)
+	if err := r.Lacks(); err != nil {
+		t.Error(err)
+	}
 	for minutes, want := range map[int]bool{29: false, 30: true} {
 		list, err := r.At(b.Now.Add(time.Hour), b.Now.Add(time.Duration(minutes)*time.Minute))
 		if err != nil {
@@ -139,9 +146,16 @@ func TestAnchored(t *testing.T) {
 			t.Errorf("as recorded by minute %d: %v", minutes, got)
 		}
 	}
-	entered[strings.Repeat("ab", 32)] = b.Now
-	if err := j.Anchor(entered); !errors.Is(err, register.ErrMissing) {
+	j.Anchor(b.h, []register.Entered{{Evidence: "e3", Document: strings.Repeat("ab", 32), By: []string{"dan"}, Time: b.Now.Add(time.Hour)}})
+	if err := r.Lacks(); err != nil {
+		t.Errorf("somebody without a role says that a record is missing: %v", err)
+	}
+	j.Anchor(b.h, []register.Entered{{Evidence: "e4", By: []string{"bea"}, Time: b.Now.Add(time.Hour)}})
+	if err := r.Lacks(); !errors.Is(err, register.ErrMissing) || !strings.Contains(err.Error(), "e4, which bea signed") {
 		t.Errorf("a record that only the ledger has: %v", err)
+	}
+	if list, err := r.At(b.Now.Add(time.Hour), time.Time{}); err != nil || len(list) != 5 {
+		t.Errorf("answers stop: %v, %d components", err, len(list))
 	}
 }
 

@@ -25,7 +25,7 @@ var (
 	ErrChain = errors.New("the journal's chain is broken")
 	// ErrSigner is the refusal of a record that nobody signed who was entitled to.
 	ErrSigner = errors.New("the record's signer is not entitled to it")
-	// ErrMissing is the refusal of a journal that lacks a record which a ledger has.
+	// ErrMissing says that a journal lacks a record which a ledger has.
 	ErrMissing = errors.New("the journal lacks a record that the ledger has")
 )
 

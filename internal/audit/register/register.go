@@ -26,6 +26,15 @@ type Register struct {
 // New makes a register. A nil journal has no records.
 func New(h *history.History, j *Journal) *Register { return &Register{h, j} }
 
+// Lacks is ErrMissing when the ledgers have evidence of records that the journal has not: what is answered may be less than was said. Answers come all
+// the same: nobody is to hold them up.
+func (r *Register) Lacks() error {
+	if r.journal == nil {
+		return nil
+	}
+	return r.journal.lacks
+}
+
 // At implements Reader: components sorted by kind and id. A signed record about a component of this estate adds what was discovered and observed
 // of it; whose it is and what it was declared to be are the statements'. The error is history.ErrBefore when the store does not reach back.
 func (r *Register) At(valid, recorded time.Time) ([]Component, error) {

@@ -23,7 +23,8 @@ type View struct {
 	AsOf       time.Time      `json:"as_of,omitzero"` // zero for now
 	Set        *statement.Set `json:"-"`              // that was in force
 	Components []Judged       `json:"components"`
-	Duties     []Duty         `json:"-"` // of all of them
+	Duties     []Duty         `json:"-"`               // of all of them
+	Lacks      string         `json:"lacks,omitempty"` // that the ledgers have evidence of records that the journal has not
 }
 
 // Look reads the register at the time valid, as recorded by recorded (zero for now).
@@ -41,6 +42,9 @@ func Look(h *history.History, r Reader, valid, recorded time.Time) (*View, error
 		return nil, err
 	}
 	v := &View{At: valid, AsOf: recorded, Set: span.Set, Duties: Duties(span.Set, all, valid), Components: []Judged{}}
+	if l, ok := r.(interface{ Lacks() error }); ok && l.Lacks() != nil {
+		v.Lacks = l.Lacks().Error()
+	}
 	for _, c := range all {
 		j := Judged{Component: c, Effective: c.Effective(valid), Undeclared: c.Undeclared(), ControlPlane: c.ControlPlane(valid), Unprobed: c.Unprobed(valid)}
 		j.Orphans = Orphans(ofComponent(v.Duties, c.ID))

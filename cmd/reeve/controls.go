@@ -25,6 +25,7 @@ type posture struct {
 	framework, unit string
 	window          window
 	life, attested  time.Duration
+	idle            time.Duration
 	json            bool
 }
 
@@ -32,6 +33,7 @@ func (p *posture) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.framework, "framework", "", "only what answers to it, by its ids: owasp-nhi, csf2, ai-rmf, 800-63, 800-53, iso42001, soc2, owasp-agentic, owasp-mcp, atlas or eu-ai-act")
 	cmd.Flags().StringVar(&p.unit, "unit", "", "only what concerns this business unit, or all")
 	cmd.Flags().DurationVar(&p.life, "life", 24*time.Hour, "longest life of a credential (RV-10)")
+	cmd.Flags().DurationVar(&p.idle, "idle", 90*24*time.Hour, "for how long uses are looked at, and what nobody used is dormant (RV-11)")
 	cmd.Flags().DurationVar(&p.attested, "attested", 180*24*time.Hour, "longest time since an attestation (RV-04)")
 	cmd.Flags().BoolVar(&p.json, "json", false, "print JSON")
 	p.window.addAsOf(cmd)
@@ -43,7 +45,7 @@ func (p *posture) open(cmd *cobra.Command) (*host.Dir, *books.Books, control.Opt
 	if err != nil {
 		return nil, nil, control.Options{}, nil, err
 	}
-	o := control.Options{Unit: p.unit, Framework: p.framework, Life: p.life, Attested: p.attested}
+	o := control.Options{Unit: p.unit, Framework: p.framework, Life: p.life, Attested: p.attested, Window: p.idle}
 	if _, _, o.AsOf, err = p.window.times(b.Now); err != nil {
 		return nil, nil, o, nil, errors.Join(err, b.Close())
 	}

@@ -75,6 +75,7 @@ func TestFaults(t *testing.T) {
 		name    string
 		fault   func(*world)
 		after   func(*testing.T, *world, *books.Books)
+		options func(*control.Options)
 		fails   string // ids
 		unknown string
 		subject string // of the first finding of the first of them
@@ -112,6 +113,8 @@ func TestFaults(t *testing.T) {
 				}
 				w.options = append(w.options, estatetest.Person(s))
 			}},
+		{name: "an attestation of long ago", fails: "RV-04", subject: "person:ada", owner: "bea", says: "100 days ago; 99 are allowed", noRefs: true,
+			options: func(o *control.Options) { o.Attested = 99 * day }},
 		{name: "a drill found a secret", fails: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "2 secrets", noRefs: true,
 			fault: func(w *world) { w.drill("S1", func(d *control.Drill) { d.Found, d.Passed = 2, false }) }},
 		{name: "a drill that a ledger vouches for", fails: "RV-05 RV-15", subject: "drill:S5", owner: "bea", says: "1 secrets",
@@ -137,6 +140,14 @@ func TestFaults(t *testing.T) {
 		{name: "a store that lets somebody else read", fails: "RV-07", subject: "credential:research-openai", owner: "cora", says: "lets intruder read it", noRefs: true,
 			fault: func(w *world) {
 				w.evidence.Stores = []control.Store{{Credential: "research-openai", Time: now.Add(-day), Readers: []string{"c1", "intruder"}}}
+			},
+			after: func(_ *testing.T, w *world, _ *books.Books) {
+				c, _, _ := w.estate.Set.Credential("research-openai")
+				c.Source = "vault"
+			}},
+		{name: "a store that nobody looked at", unknown: "RV-07", subject: "unit:research", owner: "cora", says: "1 credentials in their store", noRefs: true,
+			fault: func(w *world) { // the answer is too old
+				w.evidence.Stores = []control.Store{{Credential: "research-openai", Time: now.Add(-91 * day), Readers: []string{"c1"}}}
 			},
 			after: func(_ *testing.T, w *world, _ *books.Books) {
 				c, _, _ := w.estate.Set.Credential("research-openai")
@@ -185,6 +196,11 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) {
 				w.plan = append(w.plan, func(p *estate.Plan) { p.Custody["support"].Credentials[1].MaxLifetime = statement.Duration(90 * day) })
 			}},
+		{name: "a fetched secret without an end", fails: "RV-10", subject: "credential:support-anthropic", owner: "cora", says: "until somebody ends it",
+			after: func(_ *testing.T, w *world, _ *books.Books) {
+				c, _, _ := w.estate.Set.Credential("support-anthropic")
+				c.Source = "federation"
+			}},
 		{name: "a credential that nobody uses", fails: "RV-11", subject: "credential:support-anthropic", owner: "cora", says: "nobody has used it", noRefs: true,
 			fault: func(w *world) {
 				w.entries = slices.DeleteFunc(w.entries, func(x written) bool {
@@ -221,6 +237,10 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) {
 				w.entries = slices.DeleteFunc(w.entries, func(x written) bool { return x.entry.Type == entry.Version || x.entry.Type == entry.Revoke })
 				w.components, w.evidence.Discoveries[0].Found = nil, nil
+			}},
+		{name: "a version that came after the revocation",
+			fault: func(w *world) {
+				w.entries = slices.DeleteFunc(w.entries, func(x written) bool { return x.entry.Type == entry.Unfreeze })
 			}},
 		{name: "a drill of long ago", fails: "RV-15", subject: "drill:S10", owner: "bea", says: "90 are allowed", noRefs: true,
 			fault: func(w *world) { w.drill("S10", func(d *control.Drill) { d.Time = now.Add(-91 * day) }) }},
@@ -279,6 +299,9 @@ func TestFaults(t *testing.T) {
 			if c.after != nil {
 				c.after(t, w, b)
 			}
+			if c.options != nil {
+				c.options(&o)
+			}
 			all := judge(t, b, o)
 			want := map[string]control.State{}
 			for _, id := range strings.Fields(c.fails) {
@@ -298,6 +321,9 @@ func TestFaults(t *testing.T) {
 					t.Logf("%s: %s: %+v", id, all[id].Summary, all[id].Findings)
 				}
 				t.Fatal(d)
+			}
+			if len(want) == 0 {
+				return
 			}
 			id := strings.Fields(c.fails + " " + c.unknown)[0]
 			f := all[id].Findings[0]

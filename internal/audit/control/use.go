@@ -158,6 +158,7 @@ func (f *facts) stores(ctx context.Context, t *tally) error {
 			What: fmt.Sprintf("custodian %s holds version %s of its secret, and the custody statement does not name that custodian for it", custodian, v.Lease)})
 	}
 	for _, u := range set.Charter.Units {
+		var blind []string
 		for _, c := range set.Custody[u.ID].Credentials {
 			if c.Source != "vault" {
 				continue
@@ -170,8 +171,7 @@ func (f *facts) stores(ctx context.Context, t *tally) error {
 				}
 			}
 			if newest == nil || f.asOf.Sub(newest.Time) > fresh {
-				finding.What = "who may read it in its store was not looked at in 90 days"
-				t.unknown(finding)
+				blind = append(blind, c.ID)
 				continue
 			}
 			wider := slices.DeleteFunc(slices.Clone(newest.Readers), func(r string) bool { return set.Serves(r, c.ID) })
@@ -181,6 +181,10 @@ func (f *facts) stores(ctx context.Context, t *tally) error {
 			}
 			finding.What = "its store lets " + strings.Join(wider, ", ") + " read it, and the custody statement does not"
 			t.fail(finding)
+		}
+		if len(blind) > 0 {
+			t.unknown(Finding{Subject: "unit:" + u.ID, Unit: u.ID, Owner: f.ownerOf(blind[0]),
+				What: fmt.Sprintf("who may read %d credentials in their store was not looked at in 90 days: %s", len(blind), some(blind))})
 		}
 	}
 	return nil

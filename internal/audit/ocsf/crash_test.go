@@ -64,7 +64,7 @@ func readTrust(dir string) (*verify.Trust, error) {
 // the end everything was sent, in order.
 func TestKilledBetweenSendingAndCursor(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := sample.Write(dir, sample.Options{Seed: 3, End: time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC), Credentials: 4000, Uses: 500}); err != nil {
+	if _, err := sample.Write(dir, sample.Options{Seed: 3, End: time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC), Credentials: 2400, Uses: 300}); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex

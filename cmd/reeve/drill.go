@@ -26,6 +26,7 @@ func newDrillCmd() *cobra.Command {
 	var asJSON bool
 	var again time.Duration
 	var to filing
+	var onEstate runningDrill
 	o := drill.Options{}
 	cmd := &cobra.Command{
 		Use:   "drill",
@@ -35,7 +36,8 @@ func newDrillCmd() *cobra.Command {
 			"owner leave. The same is done to a gateway of one process with the keys in it. The result is filed with the estate in --dir, if there is one. Exit\n" +
 			"status 1 when a secret was found in reeve or something was done that may not be, 3 when none was found in either.",
 		Example: "  reeve drill\n  reeve drill --scenario S7,S9 --json\n  reeve drill --dir /srv/estate --as bea              # file it and sign for it\n" +
-			"  reeve drill --dir /srv/estate --as bea --every 720h # and again every 30 days",
+			"  reeve drill --dir /srv/estate --as bea --every 720h # and again every 30 days\n" +
+			"  reeve drill --dir /srv/estate --on-estate --canary research-canary --canary-key canary.key --as bea",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
@@ -51,8 +53,11 @@ func newDrillCmd() *cobra.Command {
 			if err := to.open(cmd); err != nil {
 				return failed(err)
 			}
+			if err := onEstate.check(&o, cmd); err != nil {
+				return err
+			}
 			once := func(ctx context.Context) error {
-				report, err := drill.Run(ctx, o)
+				report, err := onEstate.run(ctx, cmd, o)
 				if err != nil {
 					return &exitError{exitUndecided, err}
 				}
@@ -69,6 +74,7 @@ func newDrillCmd() *cobra.Command {
 	cmd.Flags().StringSliceVar(&o.Only, "scenario", nil, "scenarios to play, such as S7,S9; all unless named")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave the drill's directory behind")
 	cmd.Flags().DurationVar(&again, "every", 0, "do it again so long after each end, until stopped")
+	onEstate.flags(cmd)
 	to.optional(cmd)
 	cmd.AddCommand(newDrillListCmd(), newCapturedCmd("captured", "The gateway", drill.Captured()), newCapturedCmd("captured-authority", "The authority", drill.CapturedAuthority()), newAttackerCmd(), newDoubleCmd())
 	return cmd

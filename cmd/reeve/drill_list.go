@@ -57,7 +57,7 @@ func newDrillListCmd() *cobra.Command {
 				one := listedDrill{Standing: s, Fresh: s.State != drills.Never && time.Since(s.Time) < drillFresh}
 				one.Title = titles[s.Scenario]
 				for _, past := range s.History {
-					if !past.Dry {
+					if past.Whole {
 						one.Anchored = anchored(kept, past.Record)
 					}
 				}
@@ -119,11 +119,11 @@ func printDrills(cmd *cobra.Command, list []listedDrill, history bool) error {
 			}
 		}
 		for _, p := range s.History {
-			if !p.Dry {
+			if p.Whole {
 				figures = drill.Figures(p.Figures)
 			}
 			if history {
-				fmt.Fprintf(t, "%s\t%s%s\t%s\t%d\t\t%s, version %s, took %s%s\n", s.Scenario, p.State, map[bool]string{true: ", dry"}[p.Dry], p.Time.UTC().Format(time.RFC3339), p.Found,
+				fmt.Fprintf(t, "%s\t%s%s\t%s\t%d\t\t%s, version %s, took %s%s\n", s.Scenario, p.State, map[bool]string{false: ", in part"}[p.Whole], p.Time.UTC().Format(time.RFC3339), p.Found,
 					p.Played, p.Version, (time.Duration(p.TookMS) * time.Millisecond).Round(100*time.Millisecond), drill.Figures(p.Figures))
 			}
 		}

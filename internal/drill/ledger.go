@@ -18,7 +18,12 @@ const published = 30 * time.Second
 
 // each goes through the custodian's entries as the auditor verified them.
 func (f *field) each(visit func(*entry.Entry)) error {
-	raw, err := os.ReadFile(f.dir.Trust())
+	return eachEntry(f.dir, func(process string) bool { return process == demo.Processes.Custodian }, visit)
+}
+
+// eachEntry goes through the entries of processes of an estate as the auditor verified them.
+func eachEntry(d *host.Dir, of func(process string) bool, visit func(*entry.Entry)) error {
+	raw, err := os.ReadFile(d.Trust())
 	if err != nil {
 		return err
 	}
@@ -26,12 +31,12 @@ func (f *field) each(visit func(*entry.Entry)) error {
 	if err != nil {
 		return err
 	}
-	all, err := logs.Open(f.dir.Join(host.Auditor), trust)
+	all, err := logs.Open(d.Join(host.Auditor), trust)
 	if err != nil {
 		return err
 	}
 	for _, l := range all {
-		if l.Process != demo.Processes.Custodian {
+		if !of(l.Process) {
 			continue
 		}
 		err := l.Raw(0, func(_ int64, raw []byte) error {
@@ -49,11 +54,15 @@ func (f *field) each(visit func(*entry.Entry)) error {
 }
 
 // find waits for an entry in the custodian's ledger that is it, and returns nil when none comes.
-func (f *field) find(ctx context.Context, is func(*entry.Entry) bool) (found *entry.Entry, err error) {
+func (f *field) find(ctx context.Context, is func(*entry.Entry) bool) (*entry.Entry, error) {
+	return findEntry(ctx, f.each, is)
+}
+
+func findEntry(ctx context.Context, each func(func(*entry.Entry)) error, is func(*entry.Entry) bool) (found *entry.Entry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, published)
 	defer cancel()
 	for {
-		err := f.each(func(e *entry.Entry) {
+		err := each(func(e *entry.Entry) {
 			if found == nil && is(e) {
 				found = e
 			}

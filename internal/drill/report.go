@@ -62,7 +62,11 @@ func (r *Report) Document(estate string) *drills.Document {
 
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(w io.Writer) {
-	fmt.Fprintf(w, "Isolation level: %s. %d calls went through each before the attack.\n\n", r.Level, r.Calls)
+	if r.Played == drills.Running {
+		fmt.Fprintf(w, "Isolation level: %s. Played on the processes that run the estate.\n\n", r.Level)
+	} else {
+		fmt.Fprintf(w, "Isolation level: %s. %d calls went through each before the attack.\n\n", r.Level, r.Calls)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SCENARIO\tPLACE\tREEVE\tDOUBLE\tDETAIL")
 	for _, s := range r.Scenarios {
@@ -82,10 +86,15 @@ func (r *Report) WriteTable(w io.Writer) {
 	fmt.Fprintln(w)
 	fmt.Fprintln(t, "SCENARIO\tSTATE\tTOOK\tWHAT")
 	for _, s := range r.Results {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Scenario, s.State, (time.Duration(s.TookMS) * time.Millisecond).Round(100*time.Millisecond), s.Title+Figures(s.Figures))
+		state := s.State + map[bool]string{true: ", dry"}[s.Dry] + map[bool]string{true: ", in part"}[s.Part]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Scenario, state, (time.Duration(s.TookMS) * time.Millisecond).Round(100*time.Millisecond), s.Title+Figures(s.Figures))
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nreeve: %d hits. The double, a gateway of one process with the keys in it: %d hits.\n", r.ReeveHits, r.DoubleHits)
+	if r.Played == drills.Running {
+		fmt.Fprintf(w, "\nreeve: %d hits.\n", r.ReeveHits)
+	} else {
+		fmt.Fprintf(w, "\nreeve: %d hits. The double, a gateway of one process with the keys in it: %d hits.\n", r.ReeveHits, r.DoubleHits)
+	}
 	switch {
 	case r.ReeveHits > 0:
 		fmt.Fprintln(w, "NOT HELD: an attacker got a downstream secret, or had something done that he may not. Read the lines above that are not 0.")

@@ -60,7 +60,8 @@ type Result struct {
 	Found    int              `json:"found"`  // hits in reeve
 	Double   int              `json:"double"` // hits of the same attack elsewhere
 	Detail   string           `json:"detail"`
-	Dry      bool             `json:"dry,omitempty"` // worked out from the statements: nothing was tried
+	Dry      bool             `json:"dry,omitempty"`  // worked out from the statements: nothing was tried
+	Part     bool             `json:"part,omitempty"` // played in part only
 	TookMS   int64            `json:"took_ms"`
 	Figures  map[string]int64 `json:"figures,omitempty"` // what was measured, in the unit that the name ends in: _ms, _count
 }
@@ -144,11 +145,14 @@ func Load(folder string) ([]*Document, error) {
 	return all, nil
 }
 
-// Evidence is what controls are judged from: every scenario that was played and decided.
+// whole reports whether the scenario was played, and all of it.
+func (r *Result) whole() bool { return !r.Dry && !r.Part }
+
+// Evidence is what controls are judged from: every scenario that was played whole and decided.
 func (d *Document) Evidence() *control.Evidence {
 	e := new(control.Evidence)
 	for _, r := range d.Results {
-		if r.State == Undecided || r.Dry {
+		if r.State == Undecided || !r.whole() {
 			continue
 		}
 		e.Drills = append(e.Drills, control.Drill{Scenario: r.Scenario, Time: d.Ended.UTC(), Passed: r.Passed(), Found: r.Found, Detail: r.Detail,
@@ -164,18 +168,18 @@ const Stopped = "stopped_ms"
 type Standing struct {
 	Scenario string    `json:"scenario"`
 	Title    string    `json:"title,omitempty"`
-	State    string    `json:"state"` // of the newest that was not dry: held, not held, undecided, or never
+	State    string    `json:"state"` // of the newest that was played whole: held, not held, undecided, or never
 	Time     time.Time `json:"time,omitzero"`
 	Found    int       `json:"found"`
 	Detail   string    `json:"detail,omitempty"`
-	History  []Past    `json:"history"` // the oldest first, dry ones too
+	History  []Past    `json:"history"` // the oldest first, all of them
 }
 
 // Past is one result of a scenario.
 type Past struct {
 	Time    time.Time        `json:"time"`
 	Played  string           `json:"played"`
-	Dry     bool             `json:"dry,omitempty"`
+	Whole   bool             `json:"whole"` // neither dry nor in part
 	State   string           `json:"state"`
 	Found   int              `json:"found"`
 	TookMS  int64            `json:"took_ms"`
@@ -199,8 +203,8 @@ func Stand(all []*Document, scenarios []string) []Standing {
 					continue
 				}
 				s.Title = r.Title
-				s.History = append(s.History, Past{d.Ended, d.Played, r.Dry, r.State, r.Found, r.TookMS, r.Figures, d.Version, d.Record})
-				if !r.Dry {
+				s.History = append(s.History, Past{d.Ended, d.Played, r.whole(), r.State, r.Found, r.TookMS, r.Figures, d.Version, d.Record})
+				if r.whole() {
 					s.State, s.Time, s.Found, s.Detail = r.State, d.Ended, r.Found, r.Detail
 				}
 			}

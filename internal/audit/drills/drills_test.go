@@ -78,7 +78,7 @@ func TestParseRefuses(t *testing.T) {
 
 // What was not decided, or only worked out, shows nothing.
 func TestEvidence(t *testing.T) {
-	d := document(noon, Result{Scenario: "S1", State: Undecided}, Result{Scenario: "S10", State: Held, Dry: true},
+	d := document(noon, Result{Scenario: "S1", State: Undecided}, Result{Scenario: "S10", State: Held, Dry: true}, Result{Scenario: "S2", State: Held, Part: true},
 		Result{Scenario: "S9", State: Held, Detail: "x", Figures: map[string]int64{Stopped: 1500}}, Result{Scenario: "S2", State: NotHeld, Found: 3})
 	want := []control.Drill{{Scenario: "S9", Time: noon, Passed: true, Detail: "x", Seconds: 1.5}, {Scenario: "S2", Time: noon, Found: 3}}
 	if diff := cmp.Diff(want, d.Evidence().Drills); diff != "" {

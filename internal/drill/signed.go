@@ -320,5 +320,8 @@ func (f *field) entered(ctx context.Context, all []refusal, who string) error {
 // hit counts what should not have been.
 func (s *Line) hit(what string) {
 	s.Reeve++
+	if s.Detail != "" && !strings.HasSuffix(s.Detail, "; ") {
+		s.Detail += "; "
+	}
 	s.Detail += what + "; "
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/contain"
 	"github.com/reevehq/reeve/internal/audit/control"
@@ -112,8 +113,12 @@ func openReport(cmd *cobra.Command, id string) (*reporting, error) {
 	if err != nil {
 		return nil, errors.Join(failed(err), b.Close())
 	}
+	seen, err := strays(d)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	m := &reporting{dir: d, books: b, incident: s}
-	m.in = incident.Input{Books: b, Journal: s.Journal, Anchors: s.Anchors, Findings: s.Findings, Remarks: append(s.Remarks, refused...), Controls: o, Plan: m.plan}
+	m.in = incident.Input{Books: b, Blast: blast.Options{OutOfBand: seen}, Journal: s.Journal, Anchors: s.Anchors, Findings: s.Findings, Remarks: append(s.Remarks, refused...), Controls: o, Plan: m.plan}
 	return m, nil
 }
 

@@ -286,7 +286,7 @@ func TestTampered(t *testing.T) {
 	}
 }
 
-func put(t *testing.T, path string, b []byte) {
+func put(t testing.TB, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -295,10 +295,7 @@ func put(t *testing.T, path string, b []byte) {
 
 // Whatever bytes a journal has, reading it neither fails otherwise than typed nor takes what does not read back.
 func FuzzParse(f *testing.F) {
-	key, err := estate.NewSigner("bea")
-	if err != nil {
-		f.Fatal(err)
-	}
+	key := signerOf(f, "bea", 2)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	env, err := estate.Seal(register.RecordKind, register.Record{Estate: "demo", Number: 1, Recorded: now, Said: vendor("acme", now, register.Transport)}, key)
 	if err != nil {

@@ -33,7 +33,7 @@ type journalVector struct {
 }
 
 // signerOf makes a person's key from a seed of equal bytes, by way of a key file.
-func signerOf(t *testing.T, person string, fill byte) *estate.Signer {
+func signerOf(t testing.TB, person string, fill byte) *estate.Signer {
 	t.Helper()
 	seed := bytes.Repeat([]byte{fill}, ed25519.SeedSize)
 	public := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)

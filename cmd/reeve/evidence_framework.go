@@ -14,16 +14,20 @@ import (
 func newEvidenceCmd() *cobra.Command {
 	var p posture
 	var s signing
-	var out string
+	var out, incident string
 	cmd := &cobra.Command{
-		Use:   "evidence --framework F --out DIR",
-		Short: "Write the evidence pack for a framework: results, a page, OSCAL, and a manifest of hashes",
+		Use:   "evidence --framework F|--incident ID --out DIR",
+		Short: "Write the evidence pack for a framework or an incident, and a manifest of hashes",
 		Long: "Judge the controls that answer to a framework (reeve controls) and write what an assessor is given: results.json, controls.html, the six OSCAL\n" +
 			"documents, the signed heads of the ledgers, and manifest.json with the hash of each. With --as, that person signs for the manifest, and the authority\n" +
-			"writes it into its ledger. Exit status as of reeve controls. " + withKeys,
-		Example: "  reeve evidence --framework csf2 --out pack\n  reeve evidence --framework soc2 --as-of 2026-11-01T00:00:00Z --out pack --as ada",
+			"writes it into its ledger. Exit status as of reeve controls. With --incident: its report, an annex for each business unit, proofs of the entries that it rests\n" +
+			"on, OSCAL of before and after, and its journal. Exit status as of reeve incident report. " + withKeys,
+		Example: "  reeve evidence --framework csf2 --out pack\n  reeve evidence --framework soc2 --as-of 2026-11-01T00:00:00Z --out pack --as ada\n  reeve evidence --incident inc-20261123-1 --out pack --as bea",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if incident != "" {
+				return incidentEvidence(cmd, incident, out, &s)
+			}
 			d, b, o, refused, err := p.open(cmd)
 			if err != nil {
 				return err
@@ -55,7 +59,9 @@ func newEvidenceCmd() *cobra.Command {
 	p.flags(cmd)
 	s.optional(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "the `folder`, which is made and must be empty")
-	_ = cmd.MarkFlagRequired("framework")
+	cmd.Flags().StringVar(&incident, "incident", "", "the pack of this incident, by its `id`")
+	cmd.MarkFlagsOneRequired("framework", "incident")
+	cmd.MarkFlagsMutuallyExclusive("framework", "incident")
 	_ = cmd.MarkFlagRequired("out")
 	_ = cmd.Flags().MarkHidden("json")
 	return cmd

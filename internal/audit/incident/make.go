@@ -228,9 +228,9 @@ func (m *maker) through(u *index.Uses) bool {
 // misuse finds what an attacker can have done: its first and its last entry.
 func (m *maker) misuse(ctx context.Context) error {
 	x := &m.Misuse
-	x.Credentials, x.Workloads, x.Units, x.Owners = []string{}, []string{}, []string{}, []string{}
+	x.Credentials, x.Workloads, x.Units, x.Owners, x.Reasons = []string{}, []string{}, []string{}, []string{}, map[string]int64{}
 	uses, err := m.in.Books.Index.Uses(ctx, index.Filter{From: m.From, To: m.To, Types: []entry.Type{entry.Intent, entry.Deny}},
-		index.ByLog, index.ByType, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByProof)
+		index.ByLog, index.ByType, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByProof, index.ByReason)
 	if err != nil {
 		return err
 	}
@@ -242,6 +242,7 @@ func (m *maker) misuse(ctx context.Context) error {
 		case !m.through(u):
 		case u.Type == entry.Deny:
 			x.Denied += u.Count
+			x.Reasons[u.Reason] += u.Count
 			if x.FirstDenied.IsZero() || first.Before(x.FirstDenied) {
 				x.FirstDenied, x.FirstRefuse = first, from
 			}

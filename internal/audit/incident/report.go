@@ -114,11 +114,12 @@ type Misuse struct {
 	Units       []string    `json:"units"`
 	Owners      []string    `json:"owners"` // accountable lifecycle owners of the credentials
 
-	Denied      int64       `json:"denied"` // attempts that were refused
-	FirstDenied time.Time   `json:"first_denied,omitzero"`
-	LastDenied  time.Time   `json:"last_denied,omitzero"`
-	FirstRefuse control.Ref `json:"first_denied_entry"`
-	LastRefuse  control.Ref `json:"last_denied_entry"`
+	Denied      int64            `json:"denied"`  // attempts that were refused
+	Reasons     map[string]int64 `json:"reasons"` // of the refusals
+	FirstDenied time.Time        `json:"first_denied,omitzero"`
+	LastDenied  time.Time        `json:"last_denied,omitzero"`
+	FirstRefuse control.Ref      `json:"first_denied_entry"`
+	LastRefuse  control.Ref      `json:"last_denied_entry"`
 
 	Proven int64 `json:"proven"` // uses in the window that the workload signed itself: no misuse
 }

@@ -225,6 +225,9 @@ func (m *maker) through(u *index.Uses) bool {
 	return false
 }
 
+// challenge is the refusal that only asks for a signature with a fresh nonce: no attempt at anything.
+const challenge = "use_reeve_nonce"
+
 // misuse finds what an attacker can have done: its first and its last entry.
 func (m *maker) misuse(ctx context.Context) error {
 	x := &m.Misuse
@@ -239,7 +242,7 @@ func (m *maker) misuse(ctx context.Context) error {
 		first, last := time.Unix(0, u.First).UTC(), time.Unix(0, u.Last).UTC()
 		from, to := control.Ref{Log: u.Log, Seq: u.FirstSeq}, control.Ref{Log: u.Log, Seq: u.LastSeq}
 		switch {
-		case !m.through(u):
+		case !m.through(u), u.Reason == challenge:
 		case u.Type == entry.Deny:
 			x.Denied += u.Count
 			x.Reasons[u.Reason] += u.Count
@@ -290,7 +293,7 @@ func (m *maker) brackets(context.Context) error {
 		}
 		m.Brackets = append(m.Brackets, Bracket{Process: l.Process, Log: l.ID, Origin: l.Checkpoint.Log.Origin, Before: before - 1, Last: last - 1, Size: l.Checkpoint.N,
 			Root: base64.StdEncoding.EncodeToString(l.Checkpoint.Hash[:]), Cosigned: l.Checkpoint.Time.UTC()})
-		m.Commands = append(m.Commands, fmt.Sprintf("reeve verify --ledger %s --trust trust.json --need included", l.ID))
+		m.Commands = append(m.Commands, fmt.Sprintf("reeve verify --ledger logs/%s --trust trust.json --need included", l.ID))
 	}
 	return nil
 }

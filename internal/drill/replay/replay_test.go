@@ -102,7 +102,7 @@ func supplyChain(s *site) {
 	if diff := cmp.Diff([]any{entryOf(s.T, receipts[0]), entryOf(s.T, receipts[len(receipts)-1])}, []any{m.FirstEntry, m.LastEntry}); diff != "" {
 		s.Errorf("the window of misuse: %s", diff)
 	}
-	if m.First.Before(r.From) || !m.Last.Before(r.To) || m.Reasons["policy"] != int64(beyond) {
+	if m.First.Before(r.From) || !m.Last.Before(r.To) || m.Denied != int64(beyond) || m.Reasons["cross_unit"] != m.Denied {
 		s.Errorf("%+v in %s to %s", m, r.From, r.To)
 	}
 	if diff := cmp.Diff([][]string{{"research-anthropic", "research-openai", "support-openai"}, {"research", "support"}, {"research-agent", "support-agent"}, {"cora"}},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,12 +65,14 @@ func (f *facts) outcomes(ctx context.Context, t *tally) error {
 	if err != nil {
 		return err
 	}
+	going := map[index.Key]int64{}
+	for i := range recent {
+		going[recent[i].Key] = recent[i].Count - recent[i].Done
+	}
 	for i := range all {
 		u := &all[i]
-		open, moving := u.Count-u.Done, int64(0)
-		if j := slices.IndexFunc(recent, func(r index.Uses) bool { return r.Key == u.Key }); j >= 0 {
-			moving = min(open, recent[j].Count-recent[j].Done)
-		}
+		open := u.Count - u.Done
+		moving := min(open, going[u.Key])
 		t.pass(u.Unit, int(u.Done))
 		finding := Finding{Subject: "credential:" + u.Credential, Unit: u.Unit, Owner: f.ownerOf(u.Credential), Refs: refs(u)}
 		if moving > 0 {

@@ -53,14 +53,14 @@ func (x *Index) within(ctx context.Context, db querier, log string, cut []Uses, 
 	if err != nil {
 		return nil, err
 	}
-	m := NewMemory()
+	m, needle, outcomeMember := NewMemory(), credentialOf(cut), []byte(`"type":"outcome"`)
 	wait := 0 // intents that have an outcome farther on
 	err = x.follow(ctx, db, log, first, func(in string, seq int64, raw []byte) error {
 		inside := in == log && seq <= last
 		if !inside && wait == 0 {
 			return errEnough
 		}
-		if !inside && !bytes.Contains(raw, []byte(`"type":"outcome"`)) {
+		if outcome := bytes.Contains(raw, outcomeMember); outcome && wait == 0 || !outcome && (!inside || !bytes.Contains(raw, needle)) {
 			return nil
 		}
 		e, err := entry.Parse(raw)
@@ -86,6 +86,21 @@ func (x *Index) within(ctx context.Context, db querier, log string, cut []Uses, 
 		return nil
 	})
 	return m.uses, err
+}
+
+// credentialOf is the member that every entry of some sums has, where they are of one credential: others need not be parsed.
+func credentialOf(cut []Uses) []byte {
+	for _, u := range cut {
+		if u.Credential != cut[0].Credential {
+			return nil
+		}
+	}
+	all := (&entry.Entry{Credential: cut[0].Credential}).AppendJSON(nil)
+	from, to := bytes.Index(all, []byte(`"credential":`)), bytes.Index(all, []byte(`,"log":`))
+	if from < 0 {
+		return nil
+	}
+	return all[from:to]
 }
 
 // without are the numbers of intents in a range that have no outcome.

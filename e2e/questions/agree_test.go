@@ -15,8 +15,11 @@ import (
 // checks are what `agrees` knows to compare. Each reads the members of the answer that it needs.
 var checks = map[string]func(*sample.Answers, []byte) error{
 	"blast": blast, "live": live, "accountable": accountable, "units": units, "plan": plan, "uses": uses, "none": none, "breaks": breaks, "outside": outside,
-	"can": can, "who-can": whoCan, "approved": approved, "posture": posture, "conflicts": conflicts, "components": components, "vendor": vendor,
+	"can": can, "who-can": whoCan, "approved": approved, "conflicts": conflicts, "components": components, "vendor": vendor,
 	"leaving": leaving, "logs": logs, "findings": findings,
+	"orphaned": func(a *sample.Answers, b []byte) error { return posture(b, a.Orphaned) },
+	"stale":    func(a *sample.Answers, b []byte) error { return posture(b, a.Idle) },
+	"static":   func(a *sample.Answers, b []byte) error { return posture(b, a.Static) },
 }
 
 // row is one credential for one business unit, as `reeve blast` has it.
@@ -340,27 +343,17 @@ func approved(a *sample.Answers, b []byte) error {
 	return errors.New("the policy is not among the grounds")
 }
 
-func posture(a *sample.Answers, b []byte) error {
-	var x struct {
-		Credentials []struct {
-			Credential, Source string
-			Lifetime           string
-			Orphan             bool
-		}
-	}
+// posture reads the list of credentials that are orphaned, stale or static.
+func posture(b []byte, want []string) error {
+	var x struct{ Credentials []struct{ Credential string } }
 	if err := json.Unmarshal(b, &x); err != nil {
 		return err
 	}
-	var orphans, static []string
+	var got []string
 	for _, c := range x.Credentials {
-		if c.Orphan {
-			orphans = append(orphans, c.Credential)
-		}
-		if c.Lifetime == "static" {
-			static = append(static, c.Credential)
-		}
+		got = append(got, c.Credential)
 	}
-	return errors.Join(differ("orphaned", orphans, a.Orphaned), differ("static", static, a.Static))
+	return differ("credentials", got, want)
 }
 
 func conflicts(a *sample.Answers, b []byte) error {

@@ -345,7 +345,7 @@ func (k *credential) record() statement.Credential {
 		r.MaxLifetime = statement.Duration(time.Hour)
 		r.From.Parameters = map[string]string{"federation_rule_id": "rule-" + k.unit, "organization_id": ID, "service_account_id": k.id}
 	case k.source == "vault":
-		r.MaxLifetime = statement.Duration(24 * time.Hour)
+		r.MaxLifetime = statement.Duration(12 * time.Hour)
 		r.Destination = statement.Destination{Origin: k.origin, Methods: []string{"GET", "POST"}, Paths: []string{"/query/**"}}
 		r.From = statement.From{URL: "https://vault.meridian.example/v1/database/creds/" + k.id, Parameters: map[string]string{"engine": "lease", "field": "password", "login": "kubernetes", "role": "reeve"}}
 	}

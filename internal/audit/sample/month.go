@@ -110,7 +110,7 @@ func (m *month) current(t time.Time, k *credential) *lease {
 	}
 	life, kind := time.Hour, "token"
 	if k.source == "vault" {
-		life, kind = 24*time.Hour, "lease"
+		life, kind = 12*time.Hour, "lease"
 	}
 	at := t.Add(-80 * time.Millisecond)
 	id := fmt.Sprintf("%s/%s", kind, sha("%s %d", k.id, t.UnixNano())[:20])

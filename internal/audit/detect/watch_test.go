@@ -124,6 +124,9 @@ func TestSyslog(t *testing.T) {
 	defer udp.Close()
 	send("udp://" + udp.LocalAddr().String())
 	n, _, err := udp.ReadFrom(buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	check("udp", string(buffer[:n]), message)
 
 	path := filepath.Join(t.TempDir(), "log")

@@ -227,9 +227,10 @@ func TestFailover(t *testing.T) {
 	var killed []time.Duration
 	for number := int64(1); number <= 5; number++ {
 		leads, stands := leader(t, all)
-		if s := stands.status(); s == nil || s.Leading || s.Holder != leads.id {
-			t.Fatalf("%s stands by for %s and says %+v", stands.id, leads.id, s)
-		}
+		until(t, stands.id+" stands by for "+leads.id, func() bool {
+			s := stands.status()
+			return s != nil && !s.Leading && s.Holder == leads.id
+		})
 		killed = append(killed, gap(t, f, func() { leads.signal(syscall.SIGKILL) }))
 		if s := stands.status(); s == nil || !s.Leading || s.Records != 2+int(number-1) {
 			t.Fatalf("after the takeover: %+v", s)

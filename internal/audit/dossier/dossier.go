@@ -54,7 +54,10 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 	}
 	for _, d := range played {
 		if v, ok := signed[d.Record]; ok {
-			all.Drills = append(all.Drills, scenarios(d, v.record)...)
+			for _, x := range d.Evidence().Drills {
+				x.Record = v.record
+				all.Drills = append(all.Drills, x)
+			}
 		} else {
 			refused = append(refused, fmt.Sprintf("%s: %v", filepath.Join(drills.Folder, d.File), ErrUnsigned))
 		}
@@ -63,8 +66,12 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, r := range compared {
-		all.Reconciliations = append(all.Reconciliations, reconciliations(&r)...)
+	for _, r := range compared { // nobody signed for these: they count where they speak against the estate, and show nothing for it
+		for _, x := range r.Evidence().Reconciliations {
+			if x.Strays > 0 {
+				all.Reconciliations = append(all.Reconciliations, x)
+			}
+		}
 	}
 	journals := incident.In(w.Estate, h)
 	ids, err := journals.List()
@@ -75,6 +82,10 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 		j, err := journals.Read(id)
 		if err != nil {
 			refused = append(refused, fmt.Sprintf("incident %s: %v", id, err))
+			continue
+		}
+		if j.Broken != "" {
+			refused = append(refused, fmt.Sprintf("incident %s: its journal was changed %s", id, j.Broken))
 			continue
 		}
 		all.Incidents = append(all.Incidents, course(id, j))
@@ -116,32 +127,6 @@ func signatures(store statement.Store, set *statement.Set, now time.Time) (map[s
 		all[e.SHA256] = voucher{hex.EncodeToString(id[:]), append(v.by, by...)}
 	}
 	return all, nil
-}
-
-// scenarios are what a drill found, each scenario for itself. One that could not be decided proves nothing, and is not among them.
-func scenarios(d *drills.Document, record string) (list []control.Drill) {
-	for _, r := range d.Results {
-		if r.State != drills.Undecided {
-			list = append(list, control.Drill{Scenario: r.Scenario, Time: d.Ended, Passed: r.Passed(), Found: r.Found, Detail: r.Detail, Seconds: float64(r.Figures["chain_stopped_ms"]) / 1000, Record: record})
-		}
-	}
-	return list
-}
-
-// reconciliations are a comparison by credential. What it could not decide is not among them, unless it found strays.
-func reconciliations(r *usage.Result) (list []control.Reconciliation) {
-	strays := map[string]int64{}
-	for _, s := range r.Strays {
-		strays[s.Credential] += s.Difference
-	}
-	for _, j := range r.Judged {
-		if r.State == usage.Undecided && strays[j.Credential] == 0 {
-			continue
-		}
-		list = append(list, control.Reconciliation{Credential: j.Credential, Source: r.Provider, From: r.From, To: r.To, Provider: j.Counted, Ledger: j.Ledger, Strays: strays[j.Credential], Detail: r.Summary})
-		delete(strays, j.Credential) // its reads are a row of their own
-	}
-	return list
 }
 
 // Payloads opens what decisions looked at, from the ledger of a custodian where this host has it and the reader may read it. It is nil where there is no

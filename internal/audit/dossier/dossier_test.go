@@ -14,6 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/usage"
+	"github.com/reevehq/reeve/internal/audit/usage/export"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/evidence"
 )
@@ -25,7 +26,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestRead: a document counts when a live person has signed for its very bytes, an exemption when its approver has.
+// TestRead: a document counts when a live person has signed for its very bytes, an exemption when its approver has. What was worked out or played in part
+// is no drill, and a comparison that nobody signed for counts only where it found strays.
 func TestRead(t *testing.T) {
 	e, dir := estatetest.New(t), t.TempDir()
 	now := time.Now().UTC()
@@ -47,11 +49,13 @@ func TestRead(t *testing.T) {
 		}
 	}
 	must(t, func() error {
-		_, err := usage.Write(dir, &usage.Result{V: 1, Provider: "openai", State: usage.OutOfBand, Judged: []usage.Judged{{Credential: "research-openai", Counted: 5, Ledger: 3}}, Strays: []usage.Stray{{Credential: "research-openai", Difference: 2}}})
+		_, err := usage.Write(dir, &usage.Result{V: 1, Provider: "openai", State: usage.OutOfBand, Whole: true,
+			Judged: []usage.Judged{{Credential: "research-openai", Kind: export.Use, Counted: 5, Ledger: 3}, {Credential: "support-openai", Kind: export.Use, Counted: 5, Ledger: 5}},
+			Strays: []usage.Stray{{Credential: "research-openai", Kind: export.Use, Difference: 2, Confidence: usage.Certain}}})
 		return err
 	}())
 	played := &drills.Document{Estate: "demo", Played: drills.Own, Began: now.Add(-time.Minute), Ended: now, Results: []drills.Result{
-		{Scenario: "S9", State: drills.Held, Figures: map[string]int64{"chain_stopped_ms": 2500}}, {Scenario: "S2", State: drills.NotHeld, Found: 3}, {Scenario: "S3", State: drills.Undecided}}}
+		{Scenario: "S9", State: drills.Held, Figures: map[string]int64{drills.Stopped: 2500}}, {Scenario: "S4", State: drills.Held, Dry: true}, {Scenario: "S5", State: drills.Held, Part: true}, {Scenario: "S2", State: drills.NotHeld, Found: 3}, {Scenario: "S3", State: drills.Undecided}}}
 	must(t, played.Write(filepath.Join(dir, drills.Folder)))
 	file, err := os.ReadFile(filepath.Join(dir, drills.Folder, played.File))
 	must(t, err)
@@ -79,5 +83,20 @@ func TestRead(t *testing.T) {
 	must(t, err)
 	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, history.New(e.Set), now.Add(time.Second)); err != nil || len(got.Drills) != 2 {
 		t.Fatalf("a document that was changed after it was signed: %+v, %v", got, err)
+	}
+}
+
+// TestBrokenJournal: a journal that was changed counts for nothing, and is named; it ends no command.
+func TestBrokenJournal(t *testing.T) {
+	e := estatetest.New(t)
+	dir := filepath.Join(string(e.Dir), "incidents")
+	must(t, os.MkdirAll(dir, 0o755))
+	for name, text := range map[string]string{"empty": "", "other": "{}\n", "torn": "{"} {
+		must(t, os.WriteFile(filepath.Join(dir, name+".jsonl"), []byte(text), 0o644))
+	}
+	got, refused, err := dossier.Read(dossier.Where{Dir: t.TempDir(), State: t.TempDir(), Estate: e.Dir}, history.New(e.Set), time.Now())
+	must(t, err)
+	if len(got.Incidents) != 0 || len(refused) != 3 {
+		t.Errorf("%+v; refused %q", got.Incidents, refused)
 	}
 }

@@ -11,8 +11,10 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 const minute = time.Minute
@@ -268,6 +270,51 @@ func version(state string, expires time.Time) func(*world) {
 			e.Expires = expires.Unix()
 		}
 		w.put(logC1, 20*minute, e)
+	}
+}
+
+// What no known policy permits is not excluded when not all statements of the window are known.
+func TestGap(t *testing.T) {
+	w := newWorld(t, newEstate(t))
+	set := *w.e.Set
+	later := set
+	later.Lock.Version, later.Lock.Created = set.Lock.Version+2, start().Add(20*minute)
+	younger := set
+	younger.Lock.Version++
+	younger.Lock.Created = start().Add(10 * minute)
+	for _, c := range []struct {
+		name string
+		sets []*statement.Set
+		lost bool
+		want string
+	}{
+		{"all of them", []*statement.Set{&set}, false, ""},
+		{"one between two", []*statement.Set{&set, &later}, false, "version 2 of the lock"},
+		{"those before", []*statement.Set{&younger}, false, "does not reach back"},
+		{"one that uses name", []*statement.Set{&set}, true, "Under which policies 1 uses"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, w.e)
+			if c.lost {
+				w.put(logC1, 5*minute, entry.Entry{Type: entry.Intent, Tenant: "acme", Unit: "research", Workload: "research-agent", Gateway: "g1", Credential: "research-openai", Level: "W0", Proof: "bearer", Estate: strings.Repeat("ab", 32)})
+			}
+			b := w.books()
+			b.History = history.New(c.sets...)
+			b.Register = register.New(b.History, nil)
+			a, err := blast.Radius(t.Context(), b, component("g2"), start(), start().Add(window), blast.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" {
+				if a.Counts[blast.Excluded] == 0 {
+					t.Fatal("nothing is excluded: the test shows nothing")
+				}
+				return
+			}
+			if n := a.Counts[blast.Excluded]; n > 0 || !strings.Contains(strings.Join(a.Cannot, "\n"), c.want) {
+				t.Errorf("%d excluded; %q", n, a.Cannot)
+			}
+		})
 	}
 }
 

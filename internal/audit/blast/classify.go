@@ -70,7 +70,7 @@ func (r *radius) classify(d *draft) {
 		whys[UsedProven] = fmt.Sprintf("%s by %s, each with the workload's own signature over the request, which the custodian verified", plural(int(d.proven), "use"), strings.Join(d.Workloads, ", "))
 	}
 	if len(whys) == 0 {
-		d.idle(whys, incomplete, r.subject.ID)
+		d.idle(whys, incomplete, r.gap, r.subject.ID)
 	}
 	d.Classes = slices.DeleteFunc(slices.Clone(Classes), func(c Class) bool { _, is := whys[c]; return !is })
 	d.Class = d.Classes[0]
@@ -81,8 +81,8 @@ func (r *radius) classify(d *draft) {
 	d.Why += "."
 }
 
-// idle judges a row without any use.
-func (d *draft) idle(whys map[Class]string, incomplete, subject string) {
+// idle judges a row without any use. gap is why not all statements of the window are known.
+func (d *draft) idle(whys map[Class]string, incomplete, gap, subject string) {
 	switch {
 	case d.open:
 		whys[Reachable] = "permitted by " + strings.Join(d.Policies, ", ") + "; no entry says that it was used"
@@ -90,6 +90,8 @@ func (d *draft) idle(whys map[Class]string, incomplete, subject string) {
 		whys[Reachable] = "opened by break-glass; no entry says that it was used"
 	case d.served:
 		whys[Reachable] = subject + " serves it and needs no policy to use it; no entry says that it was used"
+	case gap != "":
+		whys[Reachable] = "no policy that is known permitted it, but not all of the window's are: " + gap
 	case incomplete != "":
 		whys[Reachable] = "no policy permitted it, but whether it was used cannot be known: " + incomplete
 		return

@@ -49,6 +49,7 @@ type radius struct {
 	rows      map[pair]*draft
 	units     map[*history.Span]map[string]*statement.Unit
 	cannot    []string
+	gap       string // why not all statements of the window are known; empty when they are
 }
 
 // draft is a row that is being made.
@@ -140,13 +141,22 @@ func (r *radius) inForce(ctx context.Context) ([]*history.Span, error) {
 		}
 	}
 	slices.SortFunc(spans, func(a, b *history.Span) int { return a.From.Compare(b.From) })
+	for _, s := range spans {
+		if v := s.Lock.Version + 1; s.Next > v && s.Until.After(r.from) {
+			r.gap = fmt.Sprintf("the signed store does not have version %d of the lock complete", v)
+			r.cannot = append(r.cannot, fmt.Sprintf("What could be reached before %s: %s.", stamp(s.Until), r.gap))
+		}
+	}
 	if lost > 0 {
+		r.gap = "the signed store does not have the statements any more by which uses were decided"
 		r.cannot = append(r.cannot, fmt.Sprintf("Under which policies %d uses were decided: the signed store does not have their statements any more.", lost))
 	}
 	switch {
 	case len(spans) == 0:
+		r.gap = "the signed store has no statements of that time"
 		r.cannot = append(r.cannot, "What could be reached in the window: the signed store has no statements of that time.")
 	case spans[0].From.After(r.from) && spans[0].Lock.Version > 1:
+		r.gap = "the signed store does not reach back to before " + stamp(spans[0].From)
 		r.cannot = append(r.cannot, fmt.Sprintf("What could be reached before %s: the signed store does not reach back to that time.", stamp(spans[0].From)))
 	}
 	return spans, nil

@@ -80,6 +80,12 @@ func TestWebhook(t *testing.T) {
 	if err := (detect.Webhook{URL: s.URL}).Send(t.Context(), f); err != nil || got.ID != f.ID || got.Subject != "workload:agent" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	away := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusTemporaryRedirect))
+	defer away.Close()
+	got = detect.Finding{}
+	if err := (detect.Webhook{URL: away.URL}).Send(t.Context(), f); err == nil || got.ID != "" {
+		t.Errorf("a redirect: %+v, %v", got, err)
+	}
 }
 
 func found(t *testing.T) *detect.Finding {

@@ -18,7 +18,8 @@ type Sink interface {
 	Send(ctx context.Context, f *Finding) error
 }
 
-// Webhook posts each finding as JSON. The receiver answers 2xx when it has it; the same id comes again when its answer did not.
+// Webhook posts each finding as JSON. The receiver answers 2xx when it has it; the same id comes again when its answer did not. It follows no
+// redirect: the page that one leads to answers 2xx without having taken anything, and findings are for nobody else.
 type Webhook struct{ URL string }
 
 // Send implements Sink.
@@ -35,7 +36,8 @@ func (w Webhook) Send(ctx context.Context, f *Finding) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", f.ID)
-	res, err := http.DefaultClient.Do(req)
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the webhook did not take a finding: %w", err)
 	}

@@ -21,6 +21,7 @@ type Span struct {
 	Hash  string // hex, of the lock's manifest: the Estate of entries
 	From  time.Time
 	Until time.Time // zero for the newest
+	Next  int64     // version of the lock of the span after it; 0 for the newest
 	*statement.Set
 }
 
@@ -42,7 +43,7 @@ func New(sets ...*statement.Set) *History {
 	for i, s := range sets {
 		x := Span{Hash: hex.EncodeToString(s.LockHash[:]), From: s.Lock.Created, Set: s}
 		if i+1 < len(sets) {
-			x.Until = sets[i+1].Lock.Created
+			x.Until, x.Next = sets[i+1].Lock.Created, sets[i+1].Lock.Version
 		}
 		h.spans = append(h.spans, x)
 	}

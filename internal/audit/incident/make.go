@@ -20,6 +20,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
+	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -195,34 +196,52 @@ func (m *maker) rows() (list []blast.Row) {
 	return list
 }
 
-// through reports whether a sum is of what a subject did or had done.
-func (m *maker) through(u *index.Uses) bool {
-	for _, s := range m.in.Journal.Opened().Subjects {
-		b := subject(s)
-		switch b.Kind {
-		case blast.Component:
-			if u.Gateway == b.ID || m.process[u.Log] == b.ID {
-				return true
-			}
-		case blast.Workload:
-			if u.Workload == b.ID {
-				return true
-			}
-		case blast.Credential:
-			if u.Credential == b.ID {
-				return true
-			}
-		case blast.Unit:
-			if u.Unit == b.ID {
-				return true
-			}
-		case blast.Tenant:
-			if u.Tenant == b.ID {
-				return true
+// taken says of a sum of the index whether it is what a subject did or had done, and whether a workload's signature proves that the workload did it.
+type taken func(*index.Uses) (through, proves bool)
+
+// taken is what was in the subjects' hands. A signature by a workload's key proves nothing once the workload is captured, nor does the word of a
+// captured custodian that it verified one, or of an authority that the key is the workload's.
+func (m *maker) taken() taken {
+	type use struct{ credential, unit, workload string }
+	var all []taken
+	for i, s := range m.Subjects {
+		b := subject(s.ID)
+		used := map[use]bool{} // of those that stand in entries under no name of their own
+		for _, r := range m.Blast[i].Rows {
+			for _, w := range r.Workloads {
+				used[use{r.Credential, r.Unit, w}] = r.Uses > 0
 			}
 		}
+		own := func(u *index.Uses) bool { return used[use{u.Credential, u.Unit, u.Workload}] }
+		all = append(all, func(u *index.Uses) (bool, bool) {
+			switch {
+			case b.Kind == blast.Workload:
+				return u.Workload == b.ID, false
+			case b.Kind == blast.Credential:
+				return u.Credential == b.ID, true
+			case b.Kind == blast.Unit:
+				return u.Unit == b.ID, true
+			case b.Kind == blast.Tenant:
+				return u.Tenant == b.ID, true
+			case b.Kind == blast.Person: // the keys that he issued
+				return u.Level == "W0" && own(u), false
+			case s.Kind == string(register.Authority):
+				return u.Level != "W0" && own(u), false
+			case m.process[u.Log] == b.ID:
+				return true, false
+			}
+			return u.Gateway == b.ID, true
+		})
 	}
-	return false
+	return func(u *index.Uses) (through, proves bool) {
+		proves = true
+		for _, of := range all {
+			if is, signed := of(u); is {
+				through, proves = true, proves && signed
+			}
+		}
+		return through, proves
+	}
 }
 
 // challenge is the refusal that only asks for a signature with a fresh nonce: no attempt at anything.
@@ -233,16 +252,18 @@ func (m *maker) misuse(ctx context.Context) error {
 	x := &m.Misuse
 	x.Credentials, x.Workloads, x.Units, x.Owners, x.Reasons = []string{}, []string{}, []string{}, []string{}, map[string]int64{}
 	uses, err := m.in.Books.Index.Uses(ctx, index.Filter{From: m.From, To: m.To, Types: []entry.Type{entry.Intent, entry.Deny}},
-		index.ByLog, index.ByType, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByProof, index.ByReason)
+		index.ByLog, index.ByType, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByLevel, index.ByProof, index.ByReason)
 	if err != nil {
 		return err
 	}
+	taken := m.taken()
 	for i := range uses {
 		u := &uses[i]
+		through, proves := taken(u)
 		first, last := time.Unix(0, u.First).UTC(), time.Unix(0, u.Last).UTC()
 		from, to := control.Ref{Log: u.Log, Seq: u.FirstSeq}, control.Ref{Log: u.Log, Seq: u.LastSeq}
 		switch {
-		case !m.through(u), u.Reason == challenge:
+		case !through, u.Reason == challenge:
 		case u.Type == entry.Deny:
 			x.Denied += u.Count
 			x.Reasons[u.Reason] += u.Count
@@ -252,7 +273,7 @@ func (m *maker) misuse(ctx context.Context) error {
 			if last.After(x.LastDenied) {
 				x.LastDenied, x.LastRefuse = last, to
 			}
-		case u.Proof == "pop":
+		case u.Proof == "pop" && proves:
 			x.Proven += u.Count
 		default:
 			x.Uses += u.Count
@@ -376,12 +397,12 @@ func (m *maker) containment(ctx context.Context) error {
 
 // after counts uses through the subjects since they were contained, and how many uses resolve to one live owner.
 func (m *maker) after(ctx context.Context) error {
-	c := &m.Containment
+	c, taken := &m.Containment, m.taken()
 	sum := func(from, to time.Time, each func(*index.Uses)) error {
 		uses, err := m.in.Books.Index.Uses(ctx, index.Filter{From: from, To: to, Types: []entry.Type{entry.Intent}},
-			index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential)
+			index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByLevel)
 		for i := range uses {
-			if m.through(&uses[i]) {
+			if through, _ := taken(&uses[i]); through {
 				each(&uses[i])
 			}
 		}
@@ -583,7 +604,7 @@ func (m *maker) unproven() {
 		}
 	}
 	if m.Misuse.Uses > 0 {
-		say("Which of the uses by bearer proof in the window the attacker made and which the workloads: all of them count as misuse.")
+		say("Which of the uses that no signature proves in the window the attacker made and which the workloads: all of them count as misuse.")
 	}
 }
 

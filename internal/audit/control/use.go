@@ -64,7 +64,7 @@ func covered(ctx context.Context, f *facts, t *tally) error {
 		t.unknown(*d)
 	}
 	if t.note = "by partial evaluation"; replayed > 0 {
-		t.note = fmt.Sprintf("%d replayed one by one, the others by partial evaluation", replayed)
+		t.note = fmt.Sprintf("%d replayed, the first and the last of uses that are alike: those between them count as these; the others by partial evaluation", replayed)
 	}
 	return f.stores(ctx, t)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -280,6 +281,7 @@ func (j *Journal) Anchors(ctx context.Context, x index.Reader, kept []evidence.K
 			known[kept[i].Record] = &kept[i]
 		}
 	}
+	waits := maps.Clone(known) // for a ledger
 	has := func(hash string) bool {
 		return slices.ContainsFunc(j.Steps, func(s Signed) bool { return s.Hash == hash })
 	}
@@ -289,6 +291,7 @@ func (j *Journal) Anchors(ctx context.Context, x index.Reader, kept []evidence.K
 		}
 		at := time.Unix(0, e.Time).UTC()
 		k := known[e.Record]
+		delete(waits, e.Record)
 		switch {
 		case k == nil:
 			findings = append(findings, fmt.Sprintf("entry %d of log %s is of an incident's step whose record the signed store has no more: records/evidence/%s.json", e.Seq, e.Log, e.Record))
@@ -297,6 +300,11 @@ func (j *Journal) Anchors(ctx context.Context, x index.Reader, kept []evidence.K
 			findings = append(findings, fmt.Sprintf("the ledger has had step %s since %s (entry %d of log %s), and the journal has it no more", k.Subject, at.Format(time.RFC3339), e.Seq, e.Log))
 		case anchors[k.SHA256] == nil:
 			anchors[k.SHA256] = &Anchor{Record: e.Record, Entry: control.Ref{Log: e.Log, Seq: e.Seq}, Time: at}
+		}
+	}
+	for _, r := range slices.Sorted(maps.Keys(waits)) {
+		if k := waits[r]; strings.HasPrefix(k.Subject, j.ID+" ") && !has(k.SHA256) {
+			findings = append(findings, fmt.Sprintf("records/evidence/%s.json is of step %s, which no ledger has yet, and the journal has it no more", r, k.Subject))
 		}
 	}
 	for i := range j.Steps {

@@ -231,6 +231,13 @@ func TestAnchors(t *testing.T) {
 	if _, findings, _ := look(); len(findings) != 1 || !strings.Contains(findings[0], records[1]) {
 		t.Errorf("%v", findings)
 	}
+	// A step that was cut off before any ledger had it lies in the signed store still.
+	if _, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[2].Subject(), j.Steps[2].Line, e.Bea); err != nil {
+		t.Fatal(err)
+	}
+	if _, findings, _ := look(); len(findings) != 2 || !strings.Contains(findings[1], id+" 3") {
+		t.Errorf("%q", findings)
+	}
 	if _, err := hex.DecodeString(HashOf(nil)); err != nil {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
@@ -41,21 +42,26 @@ func (w *Watch) Take(ctx context.Context, list []*entry.Entry) error {
 			w.owed[f.ID] = f
 		}
 	}
+	var failed []error
 	for id, f := range w.owed {
+		left := false
 		for _, s := range w.Sinks {
 			if w.sent[id][s] {
 				continue
 			}
-			if err := s.Send(ctx, f); err != nil {
-				return err
+			if err := s.Send(ctx, f); err != nil { // the others get it all the same
+				failed, left = append(failed, err), true
+				continue
 			}
 			if w.sent[id] == nil {
 				w.sent[id] = map[Sink]bool{}
 			}
 			w.sent[id][s] = true
 		}
-		delete(w.owed, id)
-		delete(w.sent, id)
+		if !left {
+			delete(w.owed, id)
+			delete(w.sent, id)
+		}
 	}
-	return nil
+	return errors.Join(failed...)
 }

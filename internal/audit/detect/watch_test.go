@@ -62,6 +62,20 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// One who takes nothing keeps a finding from nobody else.
+func TestWatchBesideBroken(t *testing.T) {
+	never, other := &broken{fails: 100}, &broken{}
+	w := &detect.Watch{Detector: detect.New(nil), Sinks: []detect.Sink{never, other}}
+	for range 2 {
+		if err := w.Take(t.Context(), chained()); err == nil {
+			t.Error("what is owed counts as sent")
+		}
+	}
+	if len(other.got) != 1 {
+		t.Errorf("the other has %q", other.got)
+	}
+}
+
 // TestWebhook: a finding is posted as JSON, and only 2xx has taken it.
 func TestWebhook(t *testing.T) {
 	status, got := http.StatusServiceUnavailable, detect.Finding{}

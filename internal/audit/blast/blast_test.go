@@ -318,6 +318,18 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// A custodian that a statement names no more may hold the secret: while its ledger is silent, nothing is known of what it did.
+func TestFormerCustodian(t *testing.T) {
+	w := newWorld(t, newEstate(t))
+	w.hand(logC2, "support-anthropic", "1", 0) // c1 alone serves it
+	w.quiet[logC2] = [2]time.Duration{5 * minute, 20 * minute}
+	for _, r := range w.ask(component("g2"), blast.Options{}).Rows {
+		if r.Credential == "support-anthropic" && (r.Class == blast.Excluded || r.Complete) {
+			t.Errorf("%s, %v: %s", r.Class, r.Complete, r.Why)
+		}
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, newEstate(t))
 	for _, c := range []struct {

@@ -108,10 +108,14 @@ func (d *draft) idle(whys map[Class]string, incomplete, gap, subject string) {
 	}
 }
 
-// incomplete says what is missing in the ledgers of the credential's custodians, or nothing.
+// incomplete says what is missing in the ledgers of the credential's custodians, or nothing. One that serves it no more may still hold it.
 func (r *radius) incomplete(d *draft) string {
 	var why []string
-	for _, k := range slices.Sorted(maps.Keys(d.keepers)) {
+	all := maps.Clone(d.keepers)
+	for _, v := range r.versions[d.Credential] {
+		all[r.ledgers.process[v.Log]] = true
+	}
+	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if l := r.ledgers.judge(k); !l.Complete {
 			why = append(why, l.Why)
 		}

@@ -326,6 +326,18 @@ func newIncidentListCmd() *cobra.Command {
 				}
 				list = append(list, s)
 			}
+			kept, err := evidence.Read(estateDir(d).Store())
+			if err != nil {
+				return failed(err)
+			}
+			lost, err := incident.In(estateDir(d), b.History).Lost(kept)
+			if err != nil {
+				return failed(err)
+			}
+			for _, id := range lost {
+				why := "the signed store has evidence of its steps, and its journal was taken away"
+				list = append(list, &shownIncident{Journal: &incident.Journal{ID: id, Steps: []incident.Signed{}, Broken: why}, State: "unknown", Findings: []string{why}})
+			}
 			if asJSON {
 				return printJSON(cmd, list)
 			}

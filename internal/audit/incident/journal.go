@@ -77,6 +77,19 @@ func (all Journals) List() (ids []string, err error) {
 	return ids, err
 }
 
+// Lost is the ids of incidents that evidence in the signed store is of and that have no journal any more, sorted.
+func (all Journals) Lost(kept []evidence.Kept) (ids []string, err error) {
+	have, err := all.List()
+	for _, k := range kept {
+		id, _, _ := strings.Cut(k.Subject, " ")
+		if k.Kind == evidence.Incident && idForm.MatchString(id) && !slices.Contains(have, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), err
+}
+
 // Next is an id for an incident opened at t.
 func (all Journals) Next(t time.Time) (string, error) {
 	ids, err := all.List()

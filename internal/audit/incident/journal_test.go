@@ -238,6 +238,20 @@ func TestAnchors(t *testing.T) {
 	if _, findings, _ := look(); len(findings) != 2 || !strings.Contains(findings[1], id+" 3") {
 		t.Errorf("%q", findings)
 	}
+	// And without its journal the incident is still known of.
+	kept, err := evidence.Read(e.Dir.Store())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := all.Lost(kept); err != nil || len(lost) != 0 {
+		t.Errorf("lost: %q, %v", lost, err)
+	}
+	if err := os.Remove(all.file(id)); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := all.Lost(kept); err != nil || len(lost) != 1 || lost[0] != id {
+		t.Errorf("lost: %q, %v", lost, err)
+	}
 	if _, err := hex.DecodeString(HashOf(nil)); err != nil {
 		t.Error(err)
 	}

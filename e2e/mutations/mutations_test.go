@@ -67,7 +67,7 @@ func mutations() []mutation {
 		{"nobody attests in another's name", items, "return []string{o.Person} // he", "return nil // he", "statement.TestItems"},
 
 		{"one person reopens nothing", record, "r.Open && !(two && mine) ||", "", "captured.TestRecords"},
-		{"one person does not close everything", record, `|| r.Target.Kind == "everything")`, ")", "captured.TestRecords"},
+		{"one person does not close everything", record, `mine && target.Kind != "everything"`, "mine", "captured.TestRecords"},
 		{"one person does not lengthen a bound", record, `case !s.Charter.twoOver(by, where{estate: true}, x.Created):`, "case by == nil:", "captured.TestRecords"},
 		{"one person does not retire a log", record, `case !s.Charter.two(by, nil, r.Created):`, "case by == nil:", "captured.TestRecords"},
 		{"a policy owner registers keys", record, `case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore), !s.Charter.anyHolds(by, role{"policy", u.ID}, now):`, "case by == nil:", "captured.TestRecords"},

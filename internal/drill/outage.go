@@ -212,7 +212,7 @@ func (f *field) hungCustodian(ctx context.Context, r *Report, c client) error {
 		return err
 	}
 	s := Line{ID: "S8", Place: "a custodian that hangs"}
-	before, err := f.reachedUpstream()
+	before, err := f.settledUpstream()
 	if err != nil {
 		return err
 	}
@@ -233,6 +233,16 @@ func (f *field) hungCustodian(ctx context.Context, r *Report, c client) error {
 		return err
 	}
 	return f.goesOn(ctx, c)
+}
+
+// settledUpstream is reachedUpstream once nothing has come for half a second: what was sent before the custodian hung may arrive a moment later.
+func (f *field) settledUpstream() (n int, err error) {
+	for last := -1; n != last && err == nil; {
+		last = n
+		time.Sleep(500 * time.Millisecond)
+		n, err = f.reachedUpstream()
+	}
+	return n, err
 }
 
 // killedCustodian is a custodian killed amid uses, and started again: what was closed is closed still.

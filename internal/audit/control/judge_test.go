@@ -246,6 +246,8 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) { w.drill("S10", func(d *control.Drill) { d.Time = now.Add(-91 * day) }) }},
 		{name: "a use that only the provider saw", fails: "RV-16", subject: "credential:support-openai", owner: "cora", says: "7 uses", noRefs: true,
 			fault: func(w *world) { w.evidence.Reconciliations[2].Strays = 7 }},
+		{name: "a comparison of a day", unknown: "RV-16", subject: "unit:support", owner: "cora", says: "support-openai", noRefs: true,
+			fault: func(w *world) { w.evidence.Reconciliations[2].From = now.Add(-2 * day) }},
 		{name: "a provider that was not asked", unknown: "RV-16", subject: "unit:support", owner: "cora", says: "support-openai", noRefs: true,
 			fault: func(w *world) { w.evidence.Reconciliations = slices.Delete(w.evidence.Reconciliations, 2, 3) }},
 		{name: "chaining that went on", fails: "RV-17", subject: "drill:S9", owner: "bea", says: "10.5 s", noRefs: true,

@@ -42,6 +42,9 @@ func mend(f *os.File) error {
 		}
 		at -= n
 	}
+	if at == 0 && end > 0 && buf[0] != '{' { // the buffer holds the begin of the file
+		return fmt.Errorf("%s has something else than events in it: name another file", f.Name())
+	}
 	if at < end {
 		if err := f.Truncate(at); err != nil {
 			return err

@@ -107,8 +107,22 @@ func TestEventKeepsTheLeaf(t *testing.T) {
 	}
 }
 
+// A file that has something else in it is left as it is.
+func TestFileOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(path, []byte("somebody's notes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := OpenFile(path); err == nil {
+		t.Error("taken", f.Close())
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "somebody's notes" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 func TestFileMendsItsLastLine(t *testing.T) {
-	for text, want := range map[string]string{"": "", "a\nb\n": "a\nb\n", "a\nb": "a\n", "torn": "", "a\n" + strings.Repeat("x", 200<<10): "a\n", strings.Repeat("y", 200<<10) + "\nz": strings.Repeat("y", 200<<10) + "\n"} {
+	for text, want := range map[string]string{"": "", "a\nb\n": "a\nb\n", "a\nb": "a\n", "{torn": "", "a\n" + strings.Repeat("x", 200<<10): "a\n", strings.Repeat("y", 200<<10) + "\nz": strings.Repeat("y", 200<<10) + "\n"} {
 		path := filepath.Join(t.TempDir(), "events.jsonl")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,134 @@
+package incident
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/contain"
+	"github.com/reevehq/reeve/internal/audit/index"
+)
+
+// containment says how everything that was contained for the incident was.
+func (m *maker) containment(ctx context.Context) error {
+	c := &m.Containment
+	c.Outcomes, c.Unanswered, c.Contain, c.Exposure = []*contain.Outcome{}, []string{}, -1, -1
+	m.Contained = true
+	var took []float64
+	for _, s := range m.scopes() {
+		p, err := m.in.Plan(ctx, s)
+		if err != nil {
+			return err
+		}
+		o, err := p.Look(ctx, m.in.Books.History.Newest().Set, m.in.Books.Index, m.in.Books.Logs, m.Made)
+		if err != nil {
+			return err
+		}
+		c.Outcomes = append(c.Outcomes, o)
+		m.Contained = m.Contained && o.Contained
+		if len(o.Records) == 0 {
+			c.Unanswered = append(c.Unanswered, s.String())
+		} else if c.Begun.IsZero() || o.Begun.Before(c.Begun) {
+			c.Begun = o.Begun
+		}
+		if o.Denied.After(c.Contained) {
+			c.Contained = o.Denied
+		}
+		m.Residual.Seconds, m.Residual.NoEnd = m.Residual.Seconds+o.Residual.Seconds, m.Residual.NoEnd+o.Residual.NoEnd
+		for _, r := range o.Records {
+			for _, k := range r.Custodians {
+				if k.Known {
+					took = append(took, max(k.At.Sub(r.Begun).Seconds(), 0))
+				}
+			}
+		}
+	}
+	m.Contained = m.Contained && len(c.Outcomes) > 0
+	if !m.Contained {
+		c.Contained = time.Time{}
+	} else {
+		begun := m.Opened
+		if c.Begun.Before(begun) {
+			begun = c.Begun
+		}
+		c.Contain = c.Contained.Sub(begun).Seconds()
+		if !m.Misuse.First.IsZero() {
+			c.Exposure = c.Contained.Sub(m.Misuse.First).Seconds()
+		}
+	}
+	slices.Sort(took)
+	if n := len(took); n > 0 {
+		c.RevokeP50, c.RevokeP95, c.RevokeMax = took[(n-1)/2], took[(n*95+99)/100-1], took[n-1]
+	}
+	done := m.Made
+	for i := range m.in.Journal.Steps {
+		if m.in.Journal.Steps[i].Kind == KindReport {
+			done = m.in.Journal.Steps[i].Time
+			break
+		}
+	}
+	c.Attribute = done.Sub(m.Opened).Seconds()
+	return m.after(ctx)
+}
+
+// after counts uses through the subjects since they were contained, and how many uses resolve to one live owner.
+func (m *maker) after(ctx context.Context) error {
+	c, taken := &m.Containment, m.taken()
+	sum := func(from, to time.Time, each func(*index.Uses)) error {
+		uses, err := m.in.Books.Index.Uses(ctx, index.Filter{From: from, To: to, Types: []entry.Type{entry.Intent}},
+			index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByLevel)
+		for i := range uses {
+			if through, _ := taken(&uses[i]); through {
+				each(&uses[i])
+			}
+		}
+		return err
+	}
+	if m.Contained {
+		if err := sum(c.Contained, m.Made, func(u *index.Uses) { c.AfterUses += u.Count }); err != nil {
+			return err
+		}
+	}
+	var all, one int64
+	err := sum(m.From, m.To, func(u *index.Uses) {
+		all += u.Count
+		if _, ok := m.span.Set.Owner(u.Credential, m.From); ok {
+			one += u.Count
+		}
+	})
+	if c.OneOwner = 1; all > 0 {
+		c.OneOwner = float64(one) / float64(all)
+	}
+	for _, a := range m.Blast {
+		c.OutOfBand += a.Counts[blast.OutOfBand]
+	}
+	return err
+}
+
+// scopes are what the steps say was contained, else the subjects that can be.
+func (m *maker) scopes() (list []contain.Scope) {
+	for i := range m.in.Journal.Steps {
+		for _, s := range m.in.Journal.Steps[i].Contains {
+			if !slices.Contains(list, s) {
+				list = append(list, s)
+			}
+		}
+	}
+	if len(list) > 0 {
+		return list
+	}
+	set := m.in.Books.History.Newest().Set
+	for _, s := range m.in.Journal.Opened().Subjects {
+		b := subject(s)
+		scope := contain.Scope{Kind: string(b.Kind), ID: b.ID}
+		if _, ok := set.Gateway(b.ID); ok && b.Kind == blast.Component {
+			scope.Kind = contain.OfGateway
+		}
+		if slices.Contains([]string{contain.OfGateway, contain.OfWorkload, contain.OfCredential, contain.OfUnit}, scope.Kind) {
+			list = append(list, scope)
+		}
+	}
+	return list
+}

@@ -353,3 +353,60 @@ func TestUnknown(t *testing.T) {
 		t.Errorf("to %s", a.To)
 	}
 }
+
+// As of a past instant what was still live is what the ledgers said by then: neither a later revocation nor a later renewal or version is in it.
+func TestLiveAsOf(t *testing.T) {
+	e := newEstate(t)
+	w := newWorld(t, e)
+	w.use(1, 2*minute, "support-agent", "g2", "support-openai", "bearer")
+	w.use(1, 2*minute, "support-agent", "g2", "support-anthropic", "bearer")
+	says := func(at time.Duration, credential, lease, state string, expires time.Duration) {
+		x := entry.Entry{Type: entry.Version, Credential: credential, Lease: lease, State: state}
+		if expires > 0 {
+			x.Expires = start().Add(expires).Unix()
+		}
+		w.put(logC1, at, x)
+	}
+	says(3*minute, "support-openai", "1", "active", 10*minute)
+	says(8*minute, "support-openai", "1", "active", 40*minute) // renewed
+	says(12*minute, "support-openai", "2", "active", 90*minute)
+	says(12*minute, "support-openai", "1", "overlapping", 0)
+	says(20*minute, "support-openai", "1", "revoked-proven", 0)
+	says(20*minute, "support-openai", "2", "destroyed", 0)
+	says(4*minute, "support-anthropic", "1", "destroyed", 0)
+	b := w.books()
+	for _, c := range []struct {
+		to, asOf     time.Duration
+		state        string
+		live         bool
+		until        time.Duration
+		other, ended bool
+	}{
+		{5 * minute, 3*minute + time.Second, "active", true, 10 * minute, true, false},
+		{5 * minute, 9 * minute, "active", true, 40 * minute, false, true},
+		{5 * minute, 13 * minute, "active", true, 40 * minute, false, true}, // its newest version came after the window: it was not exposed
+		{window, 13 * minute, "active", true, 90 * minute, false, true},
+		{5 * minute, window, "destroyed", false, 0, false, true},
+	} {
+		a, err := blast.Radius(t.Context(), b, component("g2"), start(), start().Add(c.to), blast.Options{AsOf: start().Add(c.asOf)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range a.Rows {
+			var until time.Duration
+			if !r.LiveUntil.IsZero() {
+				until = r.LiveUntil.Sub(start())
+			}
+			switch r.Credential {
+			case "support-openai":
+				if r.State != c.state || r.Live != c.live || until != c.until {
+					t.Errorf("window to %s, as of %s: %s, live %v until %s; want %s, %v, %s", c.to, c.asOf, r.State, r.Live, until, c.state, c.live, c.until)
+				}
+			case "support-anthropic":
+				if r.Live != c.other || (r.State == "destroyed") != c.ended {
+					t.Errorf("as of %s the other one: %s, live %v", c.asOf, r.State, r.Live)
+				}
+			}
+		}
+	}
+}

@@ -44,7 +44,7 @@ type radius struct {
 	spans     []*history.Span
 	ledgers   *ledgers
 	closings  *closings
-	versions  map[string][]index.Version // by credential; bound at any time, not over before the window
+	versions  map[string][]index.Version // by credential, as of asOf; bound at any time, not over before the window
 	power     power
 	rows      map[pair]*draft
 	units     map[*history.Span]map[string]*statement.Unit
@@ -112,7 +112,7 @@ func (r *radius) open(ctx context.Context, o Options) (err error) {
 	if r.closings, err = readClosings(ctx, r.b.Index, r.ledgers.process, r.asOf.Add(1)); err != nil {
 		return err
 	}
-	list, err := r.b.Index.Versions(ctx, index.Filter{From: r.from})
+	list, err := r.b.Index.Versions(ctx, index.Filter{From: r.from, To: r.asOf.Add(1)})
 	if err != nil {
 		return err
 	}

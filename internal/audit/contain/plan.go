@@ -239,7 +239,7 @@ func (p *Plan) versions(ctx context.Context, b *Basis, list []*statement.Credent
 		process[l.ID] = l.Process
 	}
 	live := map[string][]Version{}
-	all, err := b.Index.Versions(ctx, index.Filter{From: b.Now})
+	all, err := b.Index.Versions(ctx, index.Filter{From: b.Now, To: b.Now.Add(1)})
 	if err != nil {
 		return fmt.Errorf("which secrets there are: %w", err)
 	}

@@ -80,11 +80,6 @@ func (f *facts) uses(ctx context.Context) (_ []index.Uses, err error) {
 func (f *facts) bound(ctx context.Context) (_ []index.Version, err error) {
 	if f.versions == nil {
 		f.versions, err = f.books.Index.Versions(ctx, index.Filter{From: f.from, To: f.end()})
-		for i := range f.versions {
-			if v := &f.versions[i]; v.Since > f.asOf.UnixNano() { // what came later was not so yet
-				v.State, v.Since, v.StateSeq = "active", v.Bound, v.BoundSeq
-			}
-		}
 	}
 	return f.versions, err
 }

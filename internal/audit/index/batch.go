@@ -63,7 +63,7 @@ const (
 
 // Full reports whether the batch had better be committed.
 func (b *Batch) Full() bool {
-	return !b.endless && (b.entries >= maxEntries || len(b.m.uses)+len(b.m.open)+len(b.m.ended)+len(b.m.events)+len(b.m.versions) >= b.x.most)
+	return !b.endless && (b.entries >= maxEntries || len(b.m.uses)+len(b.m.open)+len(b.m.ended)+len(b.m.events)+b.m.said >= b.x.most)
 }
 
 // opened is the sum that an intent without an outcome is counted in.
@@ -258,36 +258,45 @@ func (b *Batch) events(ctx context.Context, tx *sql.Tx, d *words) error {
 }
 
 func (b *Batch) versions(ctx context.Context, tx *sql.Tx, d *words) error {
-	for _, v := range b.m.versions {
-		ids, err := d.ids(ctx, v.Log, v.Credential, v.Workload, v.Lease)
+	var past [][]any
+	for at, said := range b.m.versions {
+		ids, err := d.ids(ctx, at.log, at.credential, at.workload, at.lease)
 		if err != nil {
 			return err
 		}
+		var l life
 		err = each(ctx, tx, func(scan func(...any) error) error {
 			var body string
-			old := new(Version)
 			if err := scan(&body); err != nil {
 				return err
 			}
-			err := json.Unmarshal([]byte(body), old)
-			old.merge(v)
-			v = old
-			return err
+			l = life{Version{}}
+			return json.Unmarshal([]byte(body), &l[0])
 		}, `SELECT body FROM reeve_index_version WHERE log = $1 AND credential = $2 AND workload = $3 AND lease = $4`, ids...)
 		if err != nil {
 			return err
 		}
-		body, err := json.Marshal(v)
+		for i := range said {
+			l = l.extended(&said[i])
+		}
+		newest := l[len(l)-1]
+		body, err := json.Marshal(newest)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO reeve_index_version (log, credential, workload, lease, bound, body) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (log, credential, workload, lease) DO UPDATE SET body = excluded.body`, append(ids, v.Bound, string(body))...)
+		_, err = tx.ExecContext(ctx, `INSERT INTO reeve_index_version (log, credential, workload, lease, bound, since, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (log, credential, workload, lease) DO UPDATE SET since = excluded.since, body = excluded.body`, append(ids, newest.Bound, newest.Since, string(body))...)
 		if err != nil {
 			return err
+		}
+		for _, was := range l.past() {
+			if body, err = json.Marshal(was); err != nil {
+				return err
+			}
+			past = append(past, []any{ids[0], was.StateSeq, ids[1], was.Bound, was.Since, was.Until, string(body)})
 		}
 	}
-	return nil
+	return b.x.insert(ctx, tx, "reeve_index_past", "", past)
 }
 
 // together is how many rows one statement inserts.

@@ -85,7 +85,7 @@ func (c *Current) Events(ctx context.Context, f Filter) ([]Event, error) {
 
 // Versions implements Reader.
 func (c *Current) Versions(ctx context.Context, f Filter) ([]Version, error) {
-	every := Filter{Credential: f.Credential} // what came later may have ended one
+	every := Filter{Credential: f.Credential, To: f.To} // what came later may have ended one
 	list, err := c.x.Versions(ctx, every)
 	if err != nil {
 		return nil, err
@@ -94,20 +94,61 @@ func (c *Current) Versions(ctx context.Context, f Filter) ([]Version, error) {
 	if err != nil {
 		return nil, err
 	}
+	newest := map[place]int64{} // number of the entry that said what the index knows
+	if len(later) > 0 {
+		all, err := c.x.Versions(ctx, Filter{Credential: f.Credential})
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range all {
+			newest[v.place()] = v.StateSeq
+		}
+	}
 	at := map[place]int{}
 	for i, v := range list {
 		at[v.place()] = i
 	}
 	for _, v := range later {
-		if i, ok := at[v.place()]; ok {
-			list[i].merge(&v)
-		} else {
+		seq, known := newest[v.place()]
+		i, ok := at[v.place()]
+		switch {
+		case !known:
 			list = append(list, v)
+		case ok && list[i].StateSeq == seq: // else the index already has what came after the window
+			list[i].merge(&v)
 		}
 	}
 	list = slices.DeleteFunc(list, func(v Version) bool { return !f.version(&v) })
 	slices.SortFunc(list, Version.compare)
 	return list, nil
+}
+
+// past is every state that a version had and has no more.
+func (c *Current) past(ctx context.Context) (list []Past, err error) {
+	err = c.x.past(ctx, c.x.reader(), func(p Past) error {
+		list = append(list, p)
+		return nil
+	})
+	if err != nil || len(c.tail.versions) == 0 {
+		return list, err
+	}
+	all, err := c.x.Versions(ctx, Filter{})
+	was := map[place]Version{}
+	for _, v := range all {
+		was[v.place()] = v
+	}
+	for at, said := range c.tail.versions {
+		var l life
+		if v, ok := was[at]; ok {
+			l = life{v}
+		}
+		for i := range said {
+			l = l.extended(&said[i])
+		}
+		list = append(list, l.past()...)
+	}
+	slices.SortFunc(list, func(a, b Past) int { return a.Version.compare(b.Version) })
+	return list, err
 }
 
 // Logs implements Reader.
@@ -139,8 +180,12 @@ func (c *Current) Hash(ctx context.Context) (string, error) {
 		return "", err
 	}
 	versions, err := c.Versions(ctx, Filter{})
+	if err != nil {
+		return "", err
+	}
+	past, err := c.past(ctx)
 	h := sha256.New()
 	to := json.NewEncoder(h)
-	err = errors.Join(err, encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions))
+	err = errors.Join(err, encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions), encode(to, past))
 	return hex.EncodeToString(h.Sum(nil)), err
 }

@@ -25,7 +25,7 @@ var (
 )
 
 // release of the tables. An older or newer one is not read: the index is rebuilt.
-const release = 1
+const release = 2
 
 // Index is an index in a SQLite file or in PostgreSQL. It has one keeper, who adds to it (Batch, Extend), and any number of readers, who
 // see each batch whole or not at all. A reader is safe for concurrent use.
@@ -152,7 +152,7 @@ func (x *Index) released(ctx context.Context) error {
 }
 
 // tables of the index that have rows of entries.
-var tables = [...]string{"word", "subject", "hour", "day", "open", "event", "version", "log"}
+var tables = [...]string{"word", "subject", "hour", "day", "open", "event", "version", "past", "log"}
 
 // create makes the tables. Those of another release go first: what they have can be read again from the logs.
 func (x *Index) create(ctx context.Context, anew bool) error {

@@ -65,23 +65,6 @@ type Event struct {
 	Intent      int64      `json:"intent,omitempty"` // of a probe's outcome: the number of the probe; -1 for none
 }
 
-// Version is one version of a credential's secret in one custodian: from the entry that bound or received it to its newest state.
-type Version struct {
-	Log         string `json:"log"`
-	Tenant      string `json:"tenant,omitempty"`
-	Unit        string `json:"unit,omitempty"`
-	Credential  string `json:"credential"`
-	Workload    string `json:"workload,omitempty"`
-	Lease       string `json:"lease"`
-	Fingerprint string `json:"fingerprint,omitempty"`
-	Bound       int64  `json:"bound"`             // Unix time in nanoseconds of the entry that first names it
-	BoundSeq    int64  `json:"bound_seq"`         // of that entry
-	Expires     int64  `json:"expires,omitempty"` // Unix time in seconds, as its source says; 0 for none
-	State       string `json:"state"`
-	Since       int64  `json:"since"`     // Unix time in nanoseconds of the state
-	StateSeq    int64  `json:"state_seq"` // of the entry that says so
-}
-
 // Log is how far a log was indexed.
 type Log struct {
 	ID         string `json:"id"`
@@ -141,7 +124,8 @@ type Reader interface {
 	Uses(context.Context, Filter, ...Column) ([]Uses, error)
 	// Events are sorted by time, log and number.
 	Events(context.Context, Filter) ([]Event, error)
-	// Versions are those that were bound before Filter.To and not over (destroyed, expired or proven dead) before Filter.From. Gateway and Types do not choose.
+	// Versions are those that were bound before Filter.To and not over (destroyed, expired or proven dead) before Filter.From, each as it was at
+	// Filter.To: what entries said later is not in it. Gateway and Types do not choose.
 	Versions(context.Context, Filter) ([]Version, error)
 	Logs(context.Context) ([]Log, error)
 	// Hash is the same for two indexes of the same entries, however they were written. Hex SHA-256.

@@ -21,7 +21,8 @@ type Memory struct {
 	uses     map[Key]*Uses
 	open     map[intent]*Uses // intents and mints without an outcome, by what they are counted in
 	events   []Event
-	versions map[place]*Version
+	versions map[place]life
+	said     int // what was said of versions
 	logs     map[string]*Log
 
 	// Of a batch that is added to an index: before finds what an intent that was open before it is counted in, and ended are those that
@@ -37,12 +38,9 @@ type intent struct {
 	seq int64
 }
 
-// place is what a version is known by.
-type place struct{ log, credential, workload, lease string }
-
 // NewMemory returns an index of logs, each from its size on.
 func NewMemory(logs ...Log) *Memory {
-	m := &Memory{uses: map[Key]*Uses{}, open: map[intent]*Uses{}, versions: map[place]*Version{}, logs: map[string]*Log{}, ended: map[intent]bool{}}
+	m := &Memory{uses: map[Key]*Uses{}, open: map[intent]*Uses{}, versions: map[place]life{}, logs: map[string]*Log{}, ended: map[intent]bool{}}
 	m.before = func(intent) (u Uses, ok bool, err error) { return u, false, nil }
 	for _, l := range logs {
 		m.logs[l.ID] = &l
@@ -147,25 +145,6 @@ func (m *Memory) outcome(e *entry.Entry) error {
 		m.version(e)
 	}
 	return nil
-}
-
-func (m *Memory) version(e *entry.Entry) {
-	v := &Version{Log: e.Log, Tenant: e.Tenant, Unit: e.Unit, Credential: e.Credential, Workload: e.Workload, Lease: e.Lease, Fingerprint: e.CredFP, Bound: e.TimeNS,
-		BoundSeq: e.Seq, Expires: e.Expires, State: cmp.Or(e.State, "pending"), Since: e.TimeNS, StateSeq: e.Seq}
-	if old := m.versions[v.place()]; old != nil {
-		old.merge(v)
-		return
-	}
-	m.versions[v.place()] = v
-}
-
-func (v *Version) place() place { return place{v.Log, v.Credential, v.Workload, v.Lease} }
-
-// merge takes what is said of the version later.
-func (v *Version) merge(o *Version) {
-	v.Tenant, v.Unit = cmp.Or(o.Tenant, v.Tenant), cmp.Or(o.Unit, v.Unit)
-	v.Fingerprint, v.Expires = cmp.Or(o.Fingerprint, v.Fingerprint), cmp.Or(o.Expires, v.Expires)
-	v.State, v.Since, v.StateSeq = o.State, o.Since, o.StateSeq
 }
 
 func (m *Memory) event(e *entry.Entry) {
@@ -300,38 +279,6 @@ func (e Event) compare(o Event) int {
 	return cmp.Or(cmp.Compare(e.Time, o.Time), cmp.Compare(e.Log, o.Log), cmp.Compare(e.Seq, o.Seq))
 }
 
-// over reports whether a version can be used no more, and since when.
-func (v *Version) over() (since int64, yes bool) {
-	if v.State == "destroyed" || v.State == "revoked-proven" {
-		return v.Since, true
-	}
-	return v.Expires * int64(time.Second), v.Expires != 0
-}
-
-// Versions implements Reader.
-func (m *Memory) Versions(_ context.Context, f Filter) (list []Version, err error) {
-	for _, v := range m.versions {
-		if f.version(v) {
-			list = append(list, *v)
-		}
-	}
-	slices.SortFunc(list, Version.compare)
-	return list, nil
-}
-
-// version reports whether the filter chooses a version.
-func (f Filter) version(v *Version) bool {
-	since, over := v.over()
-	before, after := f.To, f.From
-	f.From, f.To, f.Types, f.Gateway = time.Time{}, time.Time{}, nil, ""
-	return f.has(0, "", v.Log, v.Tenant, v.Unit, v.Workload, "", v.Credential, v.Fingerprint) && (before.IsZero() || v.Bound < before.UnixNano()) &&
-		(!over || after.IsZero() || since >= after.UnixNano())
-}
-
-func (v Version) compare(o Version) int {
-	return cmp.Or(cmp.Compare(v.Bound, o.Bound), cmp.Compare(v.Log, o.Log), cmp.Compare(v.BoundSeq, o.BoundSeq))
-}
-
 // Logs implements Reader.
 func (m *Memory) Logs(context.Context) (list []Log, err error) {
 	for _, l := range m.logs {
@@ -341,7 +288,7 @@ func (m *Memory) Logs(context.Context) (list []Log, err error) {
 	return list, nil
 }
 
-// Hash implements Reader: over every row as JSON, a line each, in the order of Logs, Uses, Events and Versions.
+// Hash implements Reader: over every row as JSON, a line each, in the order of Logs, Uses, Events, Versions and what these were before.
 func (m *Memory) Hash(ctx context.Context) (string, error) {
 	h := sha256.New()
 	to := json.NewEncoder(h)
@@ -349,7 +296,7 @@ func (m *Memory) Hash(ctx context.Context) (string, error) {
 	uses, _ := m.Uses(ctx, Filter{}, Columns...)
 	events, _ := m.Events(ctx, Filter{})
 	versions, _ := m.Versions(ctx, Filter{})
-	err := errors.Join(encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions))
+	err := errors.Join(encode(to, logs), encode(to, uses), encode(to, events), encode(to, versions), encode(to, m.past()))
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 

@@ -353,20 +353,29 @@ func (x *Index) Versions(ctx context.Context, f Filter) (list []Version, err err
 	return list, err
 }
 
+// versions calls do with every version that the filter chooses, in order. One that changed after the window is read as it was then.
 func (x *Index) versions(ctx context.Context, db querier, f Filter, do func(Version) error) error {
-	where := "1 = 1"
-	if _, to := f.span(); to != math.MaxInt64 {
-		where = fmt.Sprintf("bound < %d", to)
-	}
+	of := ""
 	if f.Credential != "" {
 		id, err := x.look(ctx, db, f.Credential)
 		if err != nil {
 			return err
 		}
-		where += fmt.Sprintf(" AND credential = %d", id)
+		of = fmt.Sprintf(" AND credential = %d", id)
 	}
-	return inOrder(ctx, db, `SELECT body FROM reeve_index_version WHERE `+where+` ORDER BY bound`, func(v Version) bool { return f.version(&v) },
+	query := "SELECT body, bound FROM reeve_index_version WHERE 1 = 1" + of
+	if _, to := f.span(); to != math.MaxInt64 {
+		query = fmt.Sprintf("SELECT body, bound FROM reeve_index_version WHERE since < %d%s UNION ALL SELECT body, bound FROM reeve_index_past WHERE since < %d AND until >= %d%s",
+			to, of, to, to, of)
+	}
+	return inOrder(ctx, db, "SELECT body FROM ("+query+") AS asked ORDER BY bound", func(v Version) bool { return f.version(&v) },
 		func(v Version) int64 { return v.Bound }, Version.compare, do)
+}
+
+// past calls do with every state that a version had and has no more, in order.
+func (x *Index) past(ctx context.Context, db querier, do func(Past) error) error {
+	return inOrder(ctx, db, `SELECT body FROM reeve_index_past ORDER BY bound`, func(Past) bool { return true }, func(p Past) int64 { return p.Bound },
+		func(a, b Past) int { return a.Version.compare(b.Version) }, do)
 }
 
 // inOrder reads rows that are sorted by time and sorts those of one time.
@@ -441,6 +450,9 @@ func (x *Index) State(ctx context.Context) (hash string, all []Log, err error) {
 	}
 	if err == nil {
 		err = x.versions(ctx, db, Filter{}, func(v Version) error { return to.Encode(v) })
+	}
+	if err == nil {
+		err = x.past(ctx, db, func(p Past) error { return to.Encode(p) })
 	}
 	if err != nil {
 		return "", nil, err

@@ -31,10 +31,16 @@ CREATE TABLE IF NOT EXISTS reeve_index_event (
 ) {rowless};
 CREATE INDEX IF NOT EXISTS reeve_index_event_time ON reeve_index_event (time);
 CREATE TABLE IF NOT EXISTS reeve_index_version (
-  log BIGINT NOT NULL, credential BIGINT NOT NULL, workload BIGINT NOT NULL, lease BIGINT NOT NULL, bound BIGINT NOT NULL, body TEXT NOT NULL,
-  PRIMARY KEY (log, credential, workload, lease)
+  log BIGINT NOT NULL, credential BIGINT NOT NULL, workload BIGINT NOT NULL, lease BIGINT NOT NULL, bound BIGINT NOT NULL,
+  since BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (log, credential, workload, lease)
 ) {rowless};
 CREATE INDEX IF NOT EXISTS reeve_index_version_bound ON reeve_index_version (bound);
 CREATE INDEX IF NOT EXISTS reeve_index_version_credential ON reeve_index_version (credential);
+-- What versions were before: as of an instant, one is as here when since < instant <= until.
+CREATE TABLE IF NOT EXISTS reeve_index_past (
+  log BIGINT NOT NULL, seq BIGINT NOT NULL, credential BIGINT NOT NULL, bound BIGINT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (log, seq)
+) {rowless};
+CREATE INDEX IF NOT EXISTS reeve_index_past_until ON reeve_index_past (until);
 -- How far each log is indexed.
 CREATE TABLE IF NOT EXISTS reeve_index_log (id TEXT PRIMARY KEY, size BIGINT NOT NULL, body TEXT NOT NULL);

@@ -116,8 +116,9 @@ func TestRealOSCAL(t *testing.T) {
 	}
 }
 
-// golden has a judge look at a file that the unit tests hold the writer to, and at one with a fault in it.
-func golden(t *testing.T, kind, path, right, wrong string) {
+// golden has a judge look at a file that the unit tests hold the writer to, and at copies that each have one fault: what is right there, and what
+// stands in its place.
+func golden(t *testing.T, kind, path string, faults [][2]string) {
 	t.Helper()
 	if out, err := judge(t, kind, path); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -127,24 +128,38 @@ func golden(t *testing.T, kind, path, right, wrong string) {
 		t.Fatal(err)
 	}
 	broken := filepath.Join(t.TempDir(), filepath.Base(path))
-	text := strings.Replace(string(b), right, wrong, 1)
-	if text == string(b) {
-		t.Fatalf("%s has no %s", path, right)
-	}
-	if err := os.WriteFile(broken, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := judge(t, kind, broken); err == nil {
-		t.Fatalf("it is taken with %s too:\n%s", wrong, out)
+	for _, f := range faults {
+		text := strings.Replace(string(b), f[0], f[1], 1)
+		if text == string(b) {
+			t.Fatalf("%s has no %s", path, f[0])
+		}
+		if err := os.WriteFile(broken, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := judge(t, kind, broken)
+		if err == nil {
+			t.Errorf("it is taken with %s too:\n%s", f[1], out)
+		}
+		t.Logf("%s: %s", f[1], out)
 	}
 }
 
 // TestRealCycloneDX: cyclonedx-python-lib takes the bill of materials as strict CycloneDX 1.7.
 func TestRealCycloneDX(t *testing.T) {
-	golden(t, "cyclonedx", "../../internal/audit/bom/testdata/credentials.cdx.json", `"state": "active"`, `"state": "alive"`)
+	golden(t, "cyclonedx", "../../internal/audit/bom/testdata/credentials.cdx.json", [][2]string{{`"state": "active"`, `"state": "alive"`}})
 }
 
-// TestRealOCSF: every event satisfies its class in the schema of the version that it names.
+// TestRealOCSF: every event satisfies its class in the schema of the version that it names, and has the fingerprint that a program of another make
+// computes.
 func TestRealOCSF(t *testing.T) {
-	golden(t, "ocsf", "../../internal/audit/ocsf/testdata/events.jsonl", `"src_endpoint":`, `"src_endpoints":`)
+	golden(t, "ocsf", "../../internal/audit/ocsf/testdata/events.jsonl", [][2]string{
+		{`"src_endpoint":`, `"src_endpoints":`},
+		{`"chain_uid":"0123456789abcdef"`, `"chain_uid":7`},                               // of another type
+		{`"chain_uid":"0123456789abcdef"`, `"chain_uids":"0123456789abcdef"`},             // unknown
+		{`"prev_event":{"uid":"0123456789abcdef.0"}`, `"prev_event":{"type_uid":300401}`}, // without what is required
+		{`"delegation":{"uid":`, `"delegation":{"issuer":`},
+		{`"serialization_id":2`, `"serialization_id":9`},
+		{`"profiles":["record_integrity"]`, `"profiles":[]`}, // the attestation is of no profile
+		{`"count":40`, `"count":41`},                         // the fingerprint is of another event
+	})
 }

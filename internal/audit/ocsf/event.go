@@ -2,8 +2,8 @@
 // in a process of its own that the ledgers do not wait for.
 package ocsf
 
-// Version is of the schema: the newest that a validator can be had for.
-const Version = "1.8.0"
+// Version is of the schema. docs/formats/ocsf.md says by what events were judged.
+const Version = "1.9.0"
 
 // The classes.
 const (
@@ -28,47 +28,50 @@ const (
 
 // Event is one event. Members that do not apply are left out.
 type Event struct {
-	Class        int       `json:"class_uid"`
-	Category     int       `json:"category_uid"`
-	Activity     int       `json:"activity_id"`
-	ActivityName string    `json:"activity_name,omitempty"` // of Other
-	Type         int       `json:"type_uid"`
-	Time         int64     `json:"time"` // Unix time in milliseconds
-	Severity     int       `json:"severity_id"`
-	StatusID     int       `json:"status_id"`
-	StatusDetail string    `json:"status_detail,omitempty"`
-	Message      string    `json:"message"`
-	Count        int64     `json:"count,omitempty"`
-	Metadata     Metadata  `json:"metadata"`
-	Actor        *Actor    `json:"actor,omitempty"`
-	API          *API      `json:"api,omitempty"`
-	Source       *Endpoint `json:"src_endpoint,omitempty"`
-	Destination  *Endpoint `json:"dst_endpoint,omitempty"`
-	Request      *Request  `json:"http_request,omitempty"`
-	Response     *Response `json:"http_response,omitempty"`
-	Resources    []Named   `json:"resources,omitempty"`
-	User         *Named    `json:"user,omitempty"`
-	Service      *Named    `json:"service,omitempty"`
-	Session      *Session  `json:"session,omitempty"`
-	Protocol     *int      `json:"auth_protocol_id,omitempty"`
-	Privileges   []string  `json:"privileges,omitempty"`
-	Entity       *Named    `json:"entity,omitempty"`
-	Unmapped     *Unmapped `json:"unmapped,omitempty"`
-	Raw          string    `json:"raw_data"` // the ledger's leaf, byte for byte
+	Class        int          `json:"class_uid"`
+	Category     int          `json:"category_uid"`
+	Activity     int          `json:"activity_id"`
+	ActivityName string       `json:"activity_name,omitempty"` // of Other
+	Type         int          `json:"type_uid"`
+	Time         int64        `json:"time"` // Unix time in milliseconds
+	Severity     int          `json:"severity_id"`
+	StatusID     int          `json:"status_id"`
+	StatusDetail string       `json:"status_detail,omitempty"`
+	Message      string       `json:"message"`
+	Count        int64        `json:"count,omitempty"`
+	Metadata     Metadata     `json:"metadata"`
+	Actor        *Actor       `json:"actor,omitempty"`
+	API          *API         `json:"api,omitempty"`
+	Source       *Endpoint    `json:"src_endpoint,omitempty"`
+	Destination  *Endpoint    `json:"dst_endpoint,omitempty"`
+	Request      *Request     `json:"http_request,omitempty"`
+	Response     *Response    `json:"http_response,omitempty"`
+	Resources    []Named      `json:"resources,omitempty"`
+	User         *Named       `json:"user,omitempty"`
+	Service      *Named       `json:"service,omitempty"`
+	Session      *Session     `json:"session,omitempty"`
+	Protocol     *int         `json:"auth_protocol_id,omitempty"`
+	Privileges   []string     `json:"privileges,omitempty"`
+	Entity       *Named       `json:"entity,omitempty"`
+	Unmapped     *Unmapped    `json:"unmapped,omitempty"`
+	Raw          string       `json:"raw_data"`              // the ledger's leaf, byte for byte
+	Delegation   *Delegation  `json:"delegation,omitempty"`  // of the profile ai_operation
+	Attestation  *Attestation `json:"attestation,omitempty"` // of the profile record_integrity
 }
 
 // Metadata says where the event is from. UID is the log's id and the entry's number, and so the same whenever the event is sent again.
 type Metadata struct {
-	Version     string  `json:"version"`
-	Product     Product `json:"product"`
-	UID         string  `json:"uid"`
-	Sequence    int64   `json:"sequence"`
-	Correlation string  `json:"correlation_uid,omitempty"` // of an outcome the intent's
-	Log         string  `json:"log_name"`                  // origin
-	Provider    string  `json:"log_provider"`              // process
-	Original    string  `json:"original_time"`             // Unix time in nanoseconds
-	Tenant      string  `json:"tenant_uid,omitempty"`
-	Code        string  `json:"event_code"` // the entry's type
+	Version     string   `json:"version"`
+	Product     Product  `json:"product"`
+	Profiles    []string `json:"profiles,omitempty"`
+	UID         string   `json:"uid"`
+	Sequence    int64    `json:"sequence"`
+	Correlation string   `json:"correlation_uid,omitempty"` // of an outcome the intent's
+	Log         string   `json:"log_name"`                  // origin
+	Provider    string   `json:"log_provider"`              // process
+	Original    string   `json:"original_time"`             // Unix time in nanoseconds
+	Tenant      string   `json:"tenant_uid,omitempty"`
+	Code        string   `json:"event_code"` // the entry's type
 }
 
 // Product is reeve.

@@ -64,7 +64,10 @@ func (x *Exporter) Deliver(ctx context.Context, list []*entry.Entry) error {
 		if err != nil {
 			return err
 		}
-		v := From(e, e.AppendJSON(nil), l.Checkpoint.Log.Origin, l.Process)
+		v, err := From(e, e.AppendJSON(nil), l.Checkpoint.Log.Origin, l.Process)
+		if err != nil {
+			return err
+		}
 		if lines.Len() == 0 {
 			b.First = v.Metadata.UID
 		}

@@ -17,9 +17,9 @@ const (
 )
 
 // From is an entry of a log as an event. raw is the entry's bytes; origin and process are the log's.
-func From(e *entry.Entry, raw []byte, origin, process string) *Event {
+func From(e *entry.Entry, raw []byte, origin, process string) (*Event, error) {
 	v := &Event{Time: e.TimeNS / 1e6, Severity: informational, StatusID: success, StatusDetail: e.Reason, Count: e.Count, Raw: string(raw), Metadata: Metadata{
-		Version: Version, Product: Product{"reeve", "reeve"}, UID: uid(e.Log, e.Seq), Sequence: e.Seq, Log: origin, Provider: process,
+		Version: Version, Profiles: []string{recordIntegrity}, Product: Product{"reeve", "reeve"}, UID: uid(e.Log, e.Seq), Sequence: e.Seq, Log: origin, Provider: process,
 		Original: strconv.FormatInt(e.TimeNS, 10), Tenant: e.Tenant, Code: string(e.Type)}, Unmapped: unmapped(e)}
 	if e.HasIntent {
 		v.Metadata.Correlation = uid(cmp.Or(e.IntentLog, e.Log), e.IntentSeq)
@@ -36,7 +36,10 @@ func From(e *entry.Entry, raw []byte, origin, process string) *Event {
 	}
 	v.Type = v.Class*100 + v.Activity
 	v.Message = v.says(e, process)
-	return v
+	if v.Delegation = delegation(e); v.Delegation != nil {
+		v.Metadata.Profiles = append(v.Metadata.Profiles, aiOperation)
+	}
+	return v, v.attest(e)
 }
 
 func uid(log string, seq int64) string { return log + "." + strconv.FormatInt(seq, 10) }

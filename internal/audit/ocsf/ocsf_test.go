@@ -52,8 +52,10 @@ func entries() (list []*entry.Entry) {
 		{Type: entry.Erasure, Tenant: "t", Record: sum},
 		{Type: entry.Retire, PrevLog: "reeve.example/e/c0", PrevSize: 7, PrevRoot: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
 		{Type: entry.Heartbeat, Commit: sum},
+		{Type: entry.Intent, Tenant: "t", Unit: "research", Workload: "agent", Credential: "research-openai", Gateway: "g1", Dest: "https://api.example", Method: "POST", Decision: "allow", Level: "W1", Proof: "bearer",
+			Actor: []string{"token:8899aabbccddeeff", "issuer:kube", "act:planner", "act:scheduler"}, FeedAgeMS: 120},
 	} {
-		e.V, e.Log, e.Seq, e.TimeNS = 1, id, int64(len(list)+1), 1785585600000000000+int64(len(list))
+		e.V, e.Log, e.Seq, e.TimeNS = 1, id, int64(len(list)), 1785585600000000000+int64(len(list))
 		list = append(list, &e)
 	}
 	return list
@@ -68,7 +70,11 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		types[e.Type] = true
-		if err := enc.Encode(From(e, e.AppendJSON(nil), "reeve.example/e/c1", "custodian")); err != nil {
+		v, err := From(e, e.AppendJSON(nil), "reeve.example/e/c1", "custodian")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := enc.Encode(v); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +99,13 @@ func TestGolden(t *testing.T) {
 // The leaf is in the event byte for byte, and the id is the entry's.
 func TestEventKeepsTheLeaf(t *testing.T) {
 	for _, e := range entries() {
-		v := From(e, e.AppendJSON(nil), "o", "custodian")
+		v, err := From(e, e.AppendJSON(nil), "o", "custodian")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := v.Attestation; a.Chain != e.Log || (a.Previous == nil) != (e.Seq == 0) {
+			t.Errorf("entry %d: %+v", e.Seq, a)
+		}
 		back, err := entry.Parse([]byte(v.Raw))
 		if err != nil {
 			t.Fatal(err)
@@ -103,6 +115,35 @@ func TestEventKeepsTheLeaf(t *testing.T) {
 		}
 		if v.Metadata.UID != fmt.Sprintf("%s.%d", e.Log, e.Seq) || v.Type != v.Class*100+v.Activity {
 			t.Errorf("%+v", v)
+		}
+	}
+}
+
+// What is hashed is RFC 8785's: sorted, the shortest escapes, and the separators of lines as they are.
+func TestCanonical(t *testing.T) {
+	v := &Event{Message: "<a&b>\u2028 \\u2028 \u2029\x01\n\"\u00e9", Raw: "{}"}
+	got, err := v.canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"activity_id":0,"category_uid":0,"class_uid":0,"message":"<a&b>` + "\u2028" + ` \\u2028 ` + "\u2029" + `\u0001\n\"é","metadata":{"event_code":"","log_name":"","log_provider":"","original_time":"","product":{"name":"","vendor_name":""},` +
+		`"sequence":0,"uid":"","version":""},"raw_data":"{}","severity_id":0,"status_id":0,"time":0,"type_uid":0}`
+	if d := cmp.Diff(want, string(got)); d != "" {
+		t.Error(d)
+	}
+}
+
+// A token is a delegation when somebody acts by it for its workload.
+func TestDelegation(t *testing.T) {
+	for text, want := range map[string]*Delegation{
+		"token:ab issuer:kube act:planner": {UID: "ab", Issuer: "kube"},
+		"token:ab act:planner":             {UID: "ab"},
+		"token:ab issuer:kube":             nil,
+		"key:ab issuer:kube act:planner":   nil,
+		"ada bob":                          nil,
+	} {
+		if d := cmp.Diff(want, delegation(&entry.Entry{Actor: strings.Fields(text)})); d != "" {
+			t.Errorf("%s: %s", text, d)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/statement/standing"
 	"github.com/reevehq/reeve/internal/workload/issuer"
 )
 
@@ -98,7 +100,8 @@ type record struct {
 	path      string // of a handover: feed.SealedPath
 	sealed    string // of a handover: hex SHA-256 of its ciphertext
 	of        *statement.Handover
-	receipt   string // of its ledger entry; empty when an earlier run made it
+	closing   *statement.Envelope // of a revocation
+	receipt   string              // of its ledger entry; empty when an earlier run made it
 }
 
 type counters struct {
@@ -322,6 +325,9 @@ func (a *Authority) load(from statement.Store) (*edition, error) {
 		fresh.LastLock = statement.Locked{}
 		_, err = statement.Load(trace, fresh, nil, a.clock())
 	}
+	if err == nil && old != nil && set != old {
+		err = standing.Keeps(old, set, slices.Values(a.revocations()), a.clock())
+	}
 	if err != nil || set == old {
 		a.refuse(err)
 		return nil, err
@@ -332,6 +338,18 @@ func (a *Authority) load(from statement.Store) (*edition, error) {
 		return nil, fmt.Errorf("the set is too large to be published: %d bytes as a frame, limit %d", len(e.line), feed.MaxFrame)
 	}
 	return e, nil
+}
+
+// revocations are the published ones.
+func (a *Authority) revocations() (list []*statement.Envelope) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.records {
+		if r.closing != nil {
+			list = append(list, r.closing)
+		}
+	}
+	return list
 }
 
 func (a *Authority) refuse(err error) {

@@ -565,6 +565,42 @@ func TestRefusedSetKeepsTheOld(t *testing.T) {
 	}
 }
 
+// A set under which a published closing would not hold is not put in force: whoever starts anew would serve what was closed.
+func TestSetsKeepClosings(t *testing.T) {
+	carl, err := estate.NewSigner("carl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, estatetest.New(t, estatetest.With(carl), estatetest.Edit(func(p *estate.Plan) {
+		u := p.Charter.Roles.Units["research"]
+		u.Lifecycle = append(u.Lifecycle, "carl")
+		p.Charter.Roles.Units["research"] = u
+	})), t.TempDir())
+	env, err := estate.Seal("revocation", statement.Revocation{Estate: "demo", Signer: "cora", Number: 1, Target: statement.Target{Kind: "credential", ID: "research-openai"}, Reason: "test", Time: r.Now}, r.Cora)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := statement.Canonical(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Take(&feed.Frame{Record: file}, "post"); err != nil {
+		t.Fatal(err)
+	}
+	r.Republish(t, func(p *estate.Plan) { // the folder has no such record
+		u := p.Charter.Roles.Units["research"]
+		u.Lifecycle = []string{"carl"}
+		p.Charter.Roles.Units["research"] = u
+		for i := range p.Custody["research"].Credentials {
+			p.Custody["research"].Credentials[i].Owner = "carl"
+		}
+	}, "charter", "custody-research")
+	r.look(true)
+	if s := r.Status(); s.Lock != 1 || !strings.Contains(s.Refusal, "rule closing") {
+		t.Errorf("status %+v", s)
+	}
+}
+
 // A follower that does not keep up loses its stream and nobody else does.
 func TestSlowFollowerIsDropped(t *testing.T) {
 	r := newRig(t, estatetest.New(t), t.TempDir())

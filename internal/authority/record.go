@@ -56,7 +56,7 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 			return nil, err
 		}
 	}
-	v, custodian, err := feed.Open(set, env, kind, a.clock(), a.gone()...)
+	v, custodian, err := feed.Open(set, &statement.Record{Kind: kind, Envelope: env, Channel: channel}, a.clock(), a.gone()...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +70,9 @@ func (a *Authority) take(frame *feed.Frame, channel string) (*record, error) {
 		return a.records[sum], nil
 	}
 	r := &record{line: frame.Encode()}
+	if kind == "revocation" {
+		r.closing = env
+	}
 	if h, ok := v.(*statement.Handover); ok {
 		if sealed := sha256.Sum256(frame.Sealed); hex.EncodeToString(sealed[:]) != h.SHA256 {
 			return nil, fmt.Errorf("%w: the ciphertext is not the one that was handed over", feed.ErrFrame)

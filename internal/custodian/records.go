@@ -158,7 +158,7 @@ func (c *Custodian) Take(r *statement.Record) error {
 // revoke closes or opens what a record says. Who is closed himself may still close what is his: that a closing is withheld until
 // its signer is closed must not undo it. He opens nothing.
 func (c *Custodian) revoke(v *view, from *statement.Record) error {
-	r, err := v.signed.OpenRevocation(from.Envelope, c.Clock())
+	r, err := v.signed.Revocation(from, c.Clock())
 	if err == nil && r.Open {
 		r, err = v.set.OpenRevocation(from.Envelope, c.Clock())
 	}

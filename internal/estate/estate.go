@@ -19,6 +19,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/statement/standing"
 )
 
 // Dir is an estate's directory: the owners' files under version control, the signed store in .signed, and drafts that wait
@@ -420,6 +421,15 @@ func (d Dir) Publish(pin statement.Pin, now time.Time) (*statement.Set, error) {
 	}
 	if _, err := policy.Compile(set); err != nil {
 		return nil, err
+	}
+	if prev != nil {
+		records, err := ReadRecords(d.Store(), "revocation")
+		if err == nil {
+			err = standing.Keeps(prev, set, maps.Values(records), now)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	names := slices.Sorted(maps.Keys(pending))
 	slices.SortStableFunc(names, func(a, b string) int { return order(a) - order(b) })

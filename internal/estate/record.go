@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/statement/standing"
 	"github.com/reevehq/reeve/internal/workload"
 )
 
@@ -252,18 +253,7 @@ func (d Dir) Closed(set *statement.Set, now time.Time) (map[statement.Target]*st
 	if err != nil {
 		return nil, err
 	}
-	newest := map[statement.Target]*statement.Revocation{}
-	for _, env := range records {
-		r, err := set.OpenRevocation(env, now)
-		if err != nil {
-			continue
-		}
-		if was := newest[r.Target]; was == nil || r.Time.After(was.Time) || r.Time.Equal(was.Time) && was.Open {
-			newest[r.Target] = r
-		}
-	}
-	maps.DeleteFunc(newest, func(_ statement.Target, r *statement.Revocation) bool { return r.Open })
-	return newest, nil
+	return standing.Closings(set, maps.Values(records), now), nil
 }
 
 // Revoke signs a revocation, of which target, reason, and open or end are given, with the next number of its first signer, verifies it as

@@ -126,19 +126,19 @@ func ParseRecord(file []byte) (env *statement.Envelope, kind string, err error) 
 	return env, kind, nil
 }
 
-// Open verifies a record of a kind with a set, and returns it as a pointer to its type of package statement, and the
-// custodian that it is for, if it is for one. What people who left since handed over before, and their deputies after, is passed on alike:
-// their custodian judges it once more.
-func Open(set *statement.Set, env *statement.Envelope, kind string, now time.Time, left ...string) (record any, custodian string, err error) {
+// Open verifies a record with a set, and returns it as a pointer to its type of package statement, and the custodian that it is for, if it
+// is for one. What people who left since handed over before, and their deputies after, is passed on alike: their custodian judges it once more.
+func Open(set *statement.Set, from *statement.Record, now time.Time, left ...string) (record any, custodian string, err error) {
 	var to struct {
 		Custodian string `json:"custodian"`
 	}
+	env, kind := from.Envelope, from.Kind
 	if err := json.Unmarshal(env.Payload, &to); err != nil {
 		return nil, "", fmt.Errorf("%w: payload of a %s: %v", ErrFrame, kind, err)
 	}
 	switch kind {
 	case "revocation":
-		record, err = set.OpenRevocation(env, now)
+		record, err = set.Revocation(from, now)
 	case "workload-key":
 		record, err = set.OpenWorkloadKey(env, now)
 	case "retirement":

@@ -296,7 +296,7 @@ func (f *Follower) open(r *statement.Record, sealed []byte) (record any, pass fu
 	if f.cfg.Left != nil {
 		left = f.cfg.Left()
 	}
-	record, custodian, err := Open(set, r.Envelope, r.Kind, f.cfg.Clock(), left...)
+	record, custodian, err := Open(set, r, f.cfg.Clock(), left...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -65,7 +65,7 @@ func (r *Records) Take(from *statement.Record) error {
 		r.keys = append(r.keys, from.Envelope)
 		r.stale.Store(true)
 	case "revocation":
-		v, err := r.set.OpenRevocation(from.Envelope, time.Now())
+		v, err := r.set.Revocation(from, time.Now())
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/ledger"
@@ -286,33 +285,3 @@ func (k *Keeper) material(v *version, held *Held) (func(ledger.Durable) (source.
 
 // number is that of a version that was handed over.
 func (v *version) number() int64 { return sealed.Number(v.Lease) }
-
-// showEnding needs mu.
-func (k *Keeper) showEnding() *admin.Ending {
-	e := k.ending
-	if e == nil {
-		return nil
-	}
-	a := &admin.Ending{Record: e.Record, Frozen: e.Frozen, Provider: e.Provider, Proven: e.Proven, Note: e.Note}
-	for _, v := range k.versions {
-		if v.Ending != e.Record {
-			continue
-		}
-		last := v.Expires
-		switch {
-		case !v.Proven.IsZero():
-			if last = v.Dead; !v.Expires.IsZero() && v.Expires.Before(last) {
-				last = v.Expires
-			}
-		case v.Expires.IsZero():
-			a.Open = true
-		}
-		if last.After(a.LastUse) {
-			a.LastUse = last
-		}
-	}
-	if a.Open {
-		a.LastUse = time.Time{}
-	}
-	return a
-}

@@ -1,24 +1,16 @@
 package lifecycle
 
 import (
-	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/admin"
-	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/source"
-	"github.com/reevehq/reeve/internal/ledger"
-	"github.com/reevehq/reeve/internal/secret"
 )
 
 // version is what is remembered of a version, also after a restart. It holds no secret.
@@ -220,73 +212,6 @@ func (k *Keeper) leases() (list []string) {
 	return list
 }
 
-// swept notes what a source deleted.
-func (k *Keeper) swept(lease string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if slices.ContainsFunc(k.versions, func(v *version) bool { return v.Lease == lease }) {
-		return // it was over before
-	}
-	v := &version{Lease: lease, Issued: k.Clock(), Origin: k.origin}
-	k.versions = append(k.versions, v)
-	k.become(v, Unproven, "swept")
-	v.Over = k.Clock()
-}
-
-// take brings the newest secret that was handed over into force.
-func (k *Keeper) take() error {
-	root := k.Root()
-	if root == nil {
-		return nil
-	}
-	return k.Put(root)
-}
-
-// retake brings the newest secret that was handed over into force when it is not: its file could not be written when it came, or the record
-// changed just then.
-func (k *Keeper) retake() {
-	root := k.Root()
-	if k.Source != nil || root == nil {
-		return
-	}
-	k.mu.Lock()
-	held, v := k.shared.held.Load(), k.version(root.Lease, "")
-	missing := !k.closed && !k.resting && (held == nil || held.Version < root.Version) && (v == nil || v.Ending == "" && v.Over.IsZero())
-	k.mu.Unlock()
-	if !missing {
-		return
-	}
-	err := k.Put(root)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err == nil {
-		k.Log.Info("what was handed over can be used now", "credential", k.Record.ID, "version", root.Version)
-	}
-	k.shared.err = err
-}
-
-// Put brings a secret that was handed over into force. The one before overlaps for as long as uses go on that began with it.
-func (k *Keeper) Put(root *sealed.Held) error {
-	h := &Held{Credential: k.Record.ID, Version: root.Version, Lease: root.Lease, Fingerprint: root.Fingerprint, Issued: root.Created}
-	err := root.Inspect(func(v secret.Value) error {
-		s := &source.Secret{Value: v, Lease: root.Lease}
-		parts, err := k.open(s)
-		if err == nil {
-			h.material = newMaterial(parts, s, root)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	h.cut(h.parts)
-	h.end = h.Expires
-	k.mu.Lock()
-	before := k.ending
-	k.mu.Unlock()
-	return k.put(&k.shared, h, before)
-}
-
 // pass lets versions go that nothing uses any more. It needs mu.
 func (k *Keeper) pass(now time.Time) {
 	_, copies := k.Source.(source.Copier)
@@ -333,140 +258,4 @@ func (k *Keeper) inForce(v *version) bool {
 func (k *Keeper) fresh(workload string) bool {
 	s := k.find(workload)
 	return s != nil && s.held.Load() != nil
-}
-
-// discard ends a version at its source that was rotated and that nothing uses any more.
-func (k *Keeper) discard(v *version) {
-	defer k.running.Done()
-	ctx, cancel := context.WithTimeout(k.ctx, limit)
-	defer cancel()
-	if k.May() != nil {
-		return
-	}
-	err := k.revoke(ctx, v)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	switch {
-	case v.State != Overlapping: // an ending has it
-	case err == nil:
-		k.become(v, Unproven, "rotated")
-		k.bury(v.held, k.Clock())
-		v.Over, v.held = k.Clock(), nil
-	case errors.Is(err, source.ErrCannotRevoke):
-		k.bury(v.held, k.Clock())
-		v.Tried, v.held = k.Clock().Add(endless), nil
-	default:
-		k.Log.Warn("a secret that was rotated still lives at its provider", "credential", k.Record.ID, "lease", v.Lease, "error", err)
-	}
-	k.keepFile()
-}
-
-// revoke asks the source to end a version. Of one from before a restart it has the lease only.
-func (k *Keeper) revoke(ctx context.Context, v *version) error {
-	k.mu.Lock()
-	s := source.Secret{Lease: v.Lease, Issued: v.Issued, Expires: v.Expires}
-	if v.held != nil {
-		s = v.held.secret
-		s.Expires = v.Expires
-	}
-	held := v.held // keeps the bytes
-	k.mu.Unlock()
-	defer runtime.KeepAlive(held)
-	return k.call("revoke", v.Workload, func(d ledger.Durable) error { return k.Source.Revoke(ctx, d, &s) })
-}
-
-// call makes a call to the source that brings nothing, between its entries.
-func (k *Keeper) call(how, workload string, do func(ledger.Durable) error) error {
-	d, done, err := k.intend(how, workload)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if err := k.safely(func() error { return do(d) }); err != nil {
-		k.failed(d, workload, err)
-		return err
-	}
-	k.Note(k.outcome(d, workload, strings.TrimSuffix(how, "e")+"ed"))
-	return nil
-}
-
-// safely is do, whatever a source makes of an answer.
-func (k *Keeper) safely(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			k.Log.Error("a source met a fault", "credential", k.Record.ID, "fault", fmt.Sprintf("%T", p))
-			err = fmt.Errorf("%w: it met a fault of the custodian's own", source.ErrMalformed)
-		}
-	}()
-	return do()
-}
-
-// clean sweeps at the start, also when nothing is used. It needs mu.
-func (k *Keeper) clean(now time.Time) {
-	if _, ok := k.Source.(source.Sweeper); !ok || !k.unswept || k.sweeping || now.Before(k.shared.retry) {
-		return
-	}
-	k.sweeping = true
-	k.running.Add(1)
-	go func() {
-		defer k.running.Done()
-		ctx, cancel := context.WithTimeout(k.ctx, limit)
-		defer cancel()
-		if k.May() == nil {
-			k.sweep(ctx)
-		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.sweeping = false
-		if k.unswept {
-			k.shared.retry = k.Clock().Add(longest)
-		}
-	}()
-}
-
-// Show fills in what an operator sees.
-func (k *Keeper) Show(a *admin.Credential, now time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	a.State = Pending
-	for _, v := range k.versions {
-		x := admin.Version{Lease: v.Lease, Workload: v.Workload, Fingerprint: v.Fingerprint, State: v.State, Issued: v.Issued, Expires: v.Expires,
-			Age: int64(now.Sub(v.Issued) / time.Second)}
-		if v.held != nil {
-			k.Uses.count(v.held, now)
-			x.InUse = v.held.InUse()
-		}
-		switch {
-		case v.State != Active:
-		case v.held == nil: // of an earlier process; the next that is fetched takes its place
-			x.State = Overlapping
-		case a.Closed != "":
-			a.State, x.State = Frozen, Frozen
-		default:
-			a.State = Active
-		}
-		a.Versions = append(a.Versions, x)
-	}
-	all := []*slot{&k.shared}
-	for _, s := range *k.each.Load() {
-		all = append(all, s)
-	}
-	for _, s := range all {
-		if s.err != nil {
-			a.Error = cmp.Or(a.Error, s.err.Error())
-		}
-		if s.held.Load() != nil && !s.due.IsZero() && (a.Next.IsZero() || s.due.Before(a.Next)) {
-			a.Next = s.due
-		}
-	}
-	a.Ending = k.showEnding()
-	a.LastUse, a.Uses = k.Uses.last, k.Uses.show(now)
-}
-
-// Active names the version in force that everybody uses; nothing when there is none.
-func (k *Keeper) Active() (fingerprint, lease string) {
-	if h := k.shared.held.Load(); h != nil {
-		return h.Fingerprint, h.Lease
-	}
-	return "", ""
 }

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/reevehq/reeve/internal/audit/logs"
 )
 
-// Current is an index at one moment together with entries that are newer than it.
+// Current is an index at one moment together with entries that are newer than it. It is safe for concurrent use, and answers one question after
+// another: the moment is a transaction, which one connection has.
 type Current struct {
+	mu   sync.Mutex // spans the use of x and tail
 	x    *Index
 	tail *Memory // what came later; every entry's sum is kept apart, so that windows are exact
 }
@@ -52,10 +55,16 @@ func (x *Index) current(ctx context.Context, all []*logs.Log) (c *Current, err e
 }
 
 // Close ends the use of the index.
-func (c *Current) Close() error { return c.x.Close() }
+func (c *Current) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.x.Close()
+}
 
 // Uses implements Reader.
 func (c *Current) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	list, err := c.x.Uses(ctx, f, by...)
 	if err != nil {
 		return nil, err
@@ -73,6 +82,8 @@ func (c *Current) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, err
 
 // Events implements Reader.
 func (c *Current) Events(ctx context.Context, f Filter) ([]Event, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	list, err := c.x.Events(ctx, f)
 	if err != nil {
 		return nil, err
@@ -85,6 +96,8 @@ func (c *Current) Events(ctx context.Context, f Filter) ([]Event, error) {
 
 // Versions implements Reader.
 func (c *Current) Versions(ctx context.Context, f Filter) ([]Version, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	every := Filter{Credential: f.Credential, To: f.To} // what came later may have ended one
 	list, err := c.x.Versions(ctx, every)
 	if err != nil {
@@ -125,6 +138,8 @@ func (c *Current) Versions(ctx context.Context, f Filter) ([]Version, error) {
 
 // past is every state that a version had and has no more.
 func (c *Current) past(ctx context.Context) (list []Past, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	err = c.x.past(ctx, c.x.reader(), func(p Past) error {
 		list = append(list, p)
 		return nil
@@ -153,6 +168,8 @@ func (c *Current) past(ctx context.Context) (list []Past, err error) {
 
 // Logs implements Reader.
 func (c *Current) Logs(ctx context.Context) ([]Log, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	list, err := c.x.Logs(ctx)
 	if err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func (p Place) Read(ctx context.Context) (*Index, error) {
 }
 
 // Usable opens the index as it is now together with what the copies have more, which is read from them. Where no index is kept, or one that is
-// not of these copies, a passing one is made. It is not safe for concurrent use.
+// not of these copies, a passing one is made.
 func (p Place) Usable(ctx context.Context, all []*logs.Log) (*Current, error) {
 	x, err := p.Read(ctx)
 	if err == nil {

@@ -72,6 +72,11 @@ func mutations() []mutation {
 		{"one person does not retire a log", record, `case !s.Charter.two(by, nil, r.Created):`, "case by == nil:", "captured.TestRecords"},
 		{"a policy owner registers keys", record, `case !s.Charter.anyHolds(by, role{"policy", u.ID}, k.NotBefore), !s.Charter.anyHolds(by, role{"policy", u.ID}, now):`, "case by == nil:", "captured.TestRecords"},
 		{"no key is dated back", record, `, !s.Charter.anyHolds(by, role{"policy", u.ID}, now):`, ":", "statement.TestAttacks"},
+		{"what was published opens as of now alone", "statement/standing.go", "|| r.Open || r.Time.After(now)", "|| r.Time.After(now)", "statement.TestStanding"},
+		{"what was published ends nothing by one who hands it on", "statement/standing.go", "r.End = false", "", "statement.TestStanding"},
+		{"a closing stands by who owned something there", "statement/standing.go", "(at.estate || slices.Contains(at.units, u.ID)) && ", "", "statement.TestStanding"},
+		{"a version keeps closings", "statement/standing/standing.go", "if then[t] == nil {", "if then[t] == nil && false {", "statement.TestVersionsKeepClosings"},
+		{"a version keeps openings", "statement/standing/standing.go", "if was[t] == nil {", "if was[t] == nil && false {", "statement.TestVersionsKeepClosings"},
 		{"a credential's owner hands it over", record, "case !live || by[owner.ID] == nil:", "case !live && by[owner.ID] == nil && false:", "captured.TestRecords"},
 
 		{"recovery takes several keys", "statement/recovery.go", "case n < r.need():", "case false:", "statement.TestRecovery"},

@@ -183,6 +183,9 @@ func printPlan(w io.Writer, p *contain.Plan) error {
 		if s.Record != "" {
 			needs = "nothing: closed by " + strings.Join(s.By, " and ") + " at " + s.Signed.Format(time.RFC3339)
 		}
+		for _, x := range s.Opened {
+			needs += fmt.Sprintf("; it was closed, and %s opened it at %s at %s", x.By, x.Custodian, x.At.Format(time.RFC3339))
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", name, yes(s.End), needs, s.Why)
 	}
 	fmt.Fprint(t, "\nCREDENTIAL\tUNIT\tOWNER\tENDS\tPROOF\tSECRETS NOW\n")

@@ -96,7 +96,7 @@ func (d *draft) idle(whys map[Class]string, incomplete, gap, subject string) {
 		whys[Reachable] = "no policy permitted it, but whether it was used cannot be known: " + incomplete
 		return
 	case d.closed != nil:
-		whys[Excluded] = fmt.Sprintf("policy would have permitted it, but %s was closed by %s since %s, and the ledgers are complete", d.target, d.closed.by, stamp(d.closed.at))
+		whys[Excluded] = fmt.Sprintf("policy would have permitted it, but %s was closed by %s since %s, and the ledgers are complete", d.target, d.closed.By, stamp(d.closed.At))
 	default:
 		whys[Excluded] = "no policy in force permitted it, and the ledgers of its custodians are complete"
 		if d.Denied > 0 {

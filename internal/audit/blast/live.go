@@ -80,7 +80,7 @@ func (r *radius) closedNow(d *draft) bool {
 	if r.subject.Kind == Workload {
 		targets = append(targets, statement.Target{Kind: closing.Workload, ID: r.subject.ID})
 	}
-	x, _ := r.closings.every(custodians, targets, r.asOf, r.asOf)
+	x, _ := r.closings.Every(custodians, targets, r.asOf, r.asOf)
 	return x != nil
 }
 

@@ -7,17 +7,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/books"
-	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/closings"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/register"
-	"github.com/reevehq/reeve/internal/closing"
-	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -43,29 +40,13 @@ type radius struct {
 	asOf      time.Time
 	spans     []*history.Span
 	ledgers   *ledgers
-	closings  *closings
+	closings  *closings.Closings
 	versions  map[string][]index.Version // by credential, as of asOf; bound at any time, not over before the window
 	power     power
 	rows      map[pair]*draft
 	units     map[*history.Span]map[string]*statement.Unit
 	cannot    []string
 	gap       string // why not all statements of the window are known; empty when they are
-}
-
-// draft is a row that is being made.
-type draft struct {
-	Row
-	proven, asserted int64
-	held             []held
-	strays           []Stray
-	scoped           bool                // the unit owns it, or it is lent to the unit
-	open             bool                // the policy in force let the subject reach it
-	served           bool                // the subject reaches it whatever policy says
-	glass            bool                // a break-glass opened it
-	closed           *change             // what kept it closed for the whole window, where policy let it be reached
-	target           statement.Target    // of that
-	seqs             map[string][2]int64 // first and last number, by log
-	keepers          map[string]bool     // custodians that serve the credential
 }
 
 // Radius is the blast radius of the subject in [from, to): the class of each credential and business unit, and who answers for it. The error wraps
@@ -109,7 +90,7 @@ func (r *radius) open(ctx context.Context, o Options) (err error) {
 	if r.ledgers, err = openLedgers(ctx, r.b, r.from, r.to, cmp.Or(o.Silence, Silence)); err != nil {
 		return err
 	}
-	if r.closings, err = readClosings(ctx, r.b.Index, r.ledgers.process, r.asOf.Add(1)); err != nil {
+	if r.closings, err = closings.Read(ctx, r.b.Index, r.ledgers.process, r.asOf.Add(1)); err != nil {
 		return err
 	}
 	list, err := r.b.Index.Versions(ctx, index.Filter{From: r.from, To: r.asOf.Add(1)})
@@ -160,16 +141,6 @@ func (r *radius) inForce(ctx context.Context) ([]*history.Span, error) {
 		r.cannot = append(r.cannot, fmt.Sprintf("What could be reached before %s: the signed store does not reach back to that time.", stamp(spans[0].From)))
 	}
 	return spans, nil
-}
-
-// row is the row of a credential and a unit.
-func (r *radius) row(credential, unit string) *draft {
-	d := r.rows[pair{credential, unit}]
-	if d == nil {
-		d = &draft{Row: Row{Credential: credential, Unit: unit, Proofs: map[string]int64{}}, seqs: map[string][2]int64{}, keepers: map[string]bool{}}
-		r.rows[pair{credential, unit}] = d
-	}
-	return d
 }
 
 // universe makes the rows of the subject's scope: each credential for the unit that owns it and those that it is lent to.
@@ -223,221 +194,6 @@ func (r *radius) used(ctx context.Context) error {
 	return nil
 }
 
-// add counts a sum of the index.
-func (d *draft) add(u *index.Uses, proven func(*index.Uses) bool) {
-	d.Tenant = cmp.Or(d.Tenant, u.Tenant)
-	s, had := d.seqs[u.Log]
-	if !had {
-		s = [2]int64{u.FirstSeq, u.LastSeq}
-	}
-	if u.Type == entry.Deny {
-		d.Denied += u.Count
-		return
-	}
-	d.seqs[u.Log] = [2]int64{min(s[0], u.FirstSeq), max(s[1], u.LastSeq)}
-	if d.Uses == 0 || instant(u.First).Before(d.First) {
-		d.First = instant(u.First)
-	}
-	if instant(u.Last).After(d.Last) {
-		d.Last = instant(u.Last)
-	}
-	d.Uses += u.Count
-	d.Unknown += u.Count - u.Done
-	d.Proofs[strings.TrimSpace(u.Level+" "+u.Proof)] += u.Count
-	if u.Proof == "pop" && u.Level >= "W2" && (proven == nil || proven(u)) {
-		d.proven += u.Count
-	} else {
-		d.asserted += u.Count
-	}
-	d.Workloads, d.Gateways, d.Fingerprints = insert(d.Workloads, u.Workload), insert(d.Gateways, u.Gateway), insert(d.Fingerprints, u.Fingerprint)
-}
-
-// insert adds a word to a sorted list of distinct ones.
-func insert(list []string, s string) []string {
-	i, found := slices.BinarySearch(list, s)
-	if found || s == "" {
-		return list
-	}
-	return slices.Insert(list, i, s)
-}
-
-// reached adds what the policy in force let the subject reach.
-func (r *radius) reached(context.Context) error {
-	var last *history.Span
-	var pairs []reach.Pair
-	for _, s := range r.spans {
-		from, to := s.From, s.Until
-		if from.Before(r.from) {
-			from = r.from
-		}
-		if to.IsZero() || to.After(r.to) {
-			to = r.to
-		}
-		if r.power.serves != nil {
-			r.serves(s)
-		}
-		if r.power.ask == nil {
-			continue
-		}
-		if last == nil || !maps.Equal(last.Lock.Statements, s.Lock.Statements) || !from.Before(last.Expires) {
-			var err error
-			// What a set opens only becomes less while it is in force: people leave, attestations run out.
-			if pairs, err = reach.Pairs(r.without(s, from, to), from, *r.power.ask); err != nil {
-				return fmt.Errorf("reading the policies of version %d of the lock: %w", s.Lock.Version, err)
-			}
-		}
-		last = s
-		for i := range pairs {
-			r.reach(s, &pairs[i], from, to)
-		}
-	}
-	return nil
-}
-
-// without is the set as if those people had left who were closed at every custodian all the time.
-func (r *radius) without(s *history.Span, from, to time.Time) *statement.Set {
-	var gone []string
-	custodians := map[string]bool{}
-	for _, cu := range s.Custody {
-		for _, k := range cu.Custodians {
-			custodians[k.ID] = true
-		}
-	}
-	all := slices.Sorted(maps.Keys(custodians))
-	for _, p := range s.Charter.People {
-		if x, _ := r.closings.every(all, []statement.Target{{Kind: closing.Person, ID: p.ID}}, from, to); x != nil {
-			gone = append(gone, p.ID)
-		}
-	}
-	return s.Without(gone...)
-}
-
-// serves adds what the subject reaches whatever policy says.
-func (r *radius) serves(s *history.Span) {
-	for _, u := range s.Charter.Units {
-		for i := range s.Custody[u.ID].Credentials {
-			if c := &s.Custody[u.ID].Credentials[i]; r.power.serves(s, c) {
-				d := r.row(c.ID, u.ID)
-				d.served = true
-				d.Accountable.Approvers = union(d.Accountable.Approvers, approvers(s.Set, "custody-"+u.ID)) // who enrolled it
-			}
-		}
-	}
-}
-
-// reach adds one pair that a set opens, unless it was closed for all of the span that lies in the window.
-func (r *radius) reach(s *history.Span, p *reach.Pair, from, to time.Time) {
-	c, owning, _ := s.Credential(p.Credential)
-	using := r.unit(s, p.Unit)
-	if d := r.rows[pair{p.Credential, p.Unit}]; d == nil && r.power.scope != nil && !r.power.scope(c, owning, using) {
-		return
-	}
-	d := r.row(p.Credential, p.Unit)
-	if d.Uses == 0 { // nobody used it: who could have
-		d.Gateways = union(d.Gateways, p.Gateways)
-	}
-	targets := []statement.Target{{Kind: closing.Everything}, {Kind: closing.Credential, ID: p.Credential}, {Kind: closing.Unit, ID: owning.ID}, {Kind: closing.Unit, ID: p.Unit},
-		{Kind: closing.Tenant, ID: owning.Tenant}}
-	var closed *change
-	var of statement.Target
-	ways, could := 0, []string{}
-	for _, g := range p.Gateways {
-		custodians := s.Custodians(g, p.Credential)
-		for _, w := range p.Workloads {
-			own := append(targets[:len(targets):len(targets)], statement.Target{Kind: closing.Gateway, ID: g}, statement.Target{Kind: closing.Workload, ID: w})
-			x, t := r.closings.every(custodians, own, from, to)
-			if x == nil {
-				ways, could = ways+1, append(could, w)
-			} else {
-				closed, of = x, t
-			}
-		}
-	}
-	if ways == 0 {
-		if !d.open {
-			d.closed, d.target = closed, of
-		}
-		return
-	}
-	d.open, d.closed = true, nil
-	if d.Uses == 0 {
-		d.Workloads = union(d.Workloads, could)
-	}
-	d.Policies = union(d.Policies, p.Permits)
-	for _, id := range p.Permits {
-		d.Accountable.Approvers = union(d.Accountable.Approvers, approvers(s.Set, statementOf(id)))
-	}
-	if owning.ID != p.Unit { // who lent it answers too
-		d.Accountable.Approvers = union(d.Accountable.Approvers, approvers(s.Set, "custody-"+owning.ID))
-	}
-}
-
-// unit is a unit of a set, or nil.
-func (r *radius) unit(s *history.Span, id string) *statement.Unit { return r.unitsOf(s)[id] }
-
-// unitsOf are the units of a set by id.
-func (r *radius) unitsOf(s *history.Span) map[string]*statement.Unit {
-	m := r.units[s]
-	if m == nil {
-		m = make(map[string]*statement.Unit, len(s.Charter.Units))
-		for i := range s.Charter.Units {
-			m[s.Charter.Units[i].ID] = &s.Charter.Units[i]
-		}
-		r.units[s] = m
-	}
-	return m
-}
-
-// statementOf is the statement that a policy is of, by its id ("<unit>/<file>#<id>").
-func statementOf(policy string) string {
-	unit, _, _ := strings.Cut(policy, "/")
-	if unit == "*" {
-		return "charter"
-	}
-	return "policy-" + unit
-}
-
-// approvers are the people who signed a statement of a set.
-func approvers(s *statement.Set, name string) (people []string) {
-	for _, a := range s.Approvals[name] {
-		people = insert(people, a.Person)
-	}
-	return people
-}
-
-// union merges into a sorted list of distinct words.
-func union(list, more []string) []string {
-	for _, s := range more {
-		list = insert(list, s)
-	}
-	return list
-}
-
-// glass adds what break-glass opened beyond policy: each is over within an hour.
-func (r *radius) glass(ctx context.Context) error {
-	if r.power.ask == nil {
-		return nil
-	}
-	events, err := r.b.Index.Events(ctx, index.Filter{From: r.from.Add(-time.Hour), To: r.to, Types: []entry.Type{entry.BreakGlass}})
-	if err != nil {
-		return err
-	}
-	for _, e := range events {
-		if e.Workload == "" || e.Credential == "" || !strings.HasPrefix(e.Reason, "open") {
-			continue
-		}
-		for _, s := range r.spans {
-			w, using, ok := s.Workload(e.Workload)
-			c, owning, known := s.Credential(e.Credential)
-			if ask := r.power.ask; ok && known && (ask.Workload == nil || ask.Workload(w)) && (ask.Credential == "" || ask.Credential == c.ID) &&
-				(r.power.scope == nil || r.power.scope(c, owning, using)) && (ask.Gateway == "" || len(s.Custodians(ask.Gateway, c.ID)) > 0) {
-				r.row(c.ID, using.ID).glass = true
-			}
-		}
-	}
-	return nil
-}
-
 // held adds plaintext and what providers saw.
 func (r *radius) held(strays []Stray) error {
 	of := map[string][]*draft{}
@@ -467,84 +223,4 @@ func (r *radius) held(strays []Stray) error {
 		}
 	}
 	return nil
-}
-
-// concerned reports whether anything but a policy that denied speaks of the row.
-func (d *draft) concerned() bool {
-	return d.Uses+d.Denied > 0 || d.open || d.served || d.glass || d.closed != nil || len(d.held) > 0
-}
-
-// answer makes the answer of the drafts.
-func (r *radius) answer() *Answer {
-	a := &Answer{Subject: r.subject.String(), Component: r.component, From: r.from, To: r.to, AsOf: r.asOf, Rows: []Row{}, Counts: map[Class]int{}, Units: []string{}, Logs: []Log{}, Complete: true}
-	if r.subject.Kind == Component {
-		a.Subject = string(r.component.Kind) + ":" + r.component.ID
-	}
-	for _, c := range Classes {
-		a.Counts[c] = 0
-	}
-	exposed := map[string]bool{}
-	for _, d := range r.rows {
-		r.account(d)
-		r.classify(d)
-		r.live(d)
-		for log, s := range d.seqs {
-			d.Refs = append(d.Refs, control.Ref{Log: log, Seq: s[0]})
-			if s[1] != s[0] {
-				d.Refs = append(d.Refs, control.Ref{Log: log, Seq: s[1]})
-			}
-		}
-		slices.SortFunc(d.Refs, func(a, b control.Ref) int { return cmp.Or(cmp.Compare(a.Log, b.Log), cmp.Compare(a.Seq, b.Seq)) })
-		d.Custodians = slices.Sorted(maps.Keys(d.keepers))
-		for _, list := range []*[]string{&d.Custodians, &d.Fingerprints, &d.Workloads, &d.Gateways, &d.Policies, &d.Accountable.Policy, &d.Accountable.Operations, &d.Accountable.Approvers} {
-			if *list == nil {
-				*list = []string{}
-			}
-		}
-		if d.Refs == nil {
-			d.Refs = []control.Ref{}
-		}
-		a.Counts[d.Class]++
-		if d.Class != Excluded {
-			a.Units = insert(a.Units, d.Unit)
-		}
-		if d.Live && d.Class != Reachable && d.Class != Excluded && !exposed[d.Credential] {
-			exposed[d.Credential] = true
-			r.remain(d, &a.Residual)
-		}
-		a.Rows = append(a.Rows, d.Row)
-	}
-	slices.SortFunc(a.Rows, func(x, y Row) int {
-		return cmp.Or(cmp.Compare(slices.Index(Classes, x.Class), slices.Index(Classes, y.Class)), cmp.Compare(x.Credential, y.Credential), cmp.Compare(x.Unit, y.Unit))
-	})
-	r.judge(a)
-	return a
-}
-
-// judge says how complete the ledgers are, and what cannot be known.
-func (r *radius) judge(a *Answer) {
-	var unknown int64
-	for _, d := range r.rows {
-		unknown += d.Unknown
-	}
-	tail := r.to
-	for _, p := range slices.Sorted(maps.Keys(r.ledgers.found)) {
-		l := r.ledgers.found[p]
-		a.Logs, a.Complete = append(a.Logs, l), a.Complete && l.Complete
-		switch {
-		case !l.Complete:
-			r.cannot = append(r.cannot, fmt.Sprintf("Whether %s did more than its ledger says: %s.", p, l.Why))
-		case l.Cosigned.Before(tail):
-			tail = l.Cosigned
-		}
-	}
-	if tail.Before(r.to) {
-		r.cannot = append(r.cannot, fmt.Sprintf("What happened after %s, %s before the window's end: the newest entries that the auditor has verified and cosigned are of then.",
-			tail.Format("2006-01-02T15:04:05.000Z"), r.to.Sub(tail).Round(time.Millisecond)))
-	}
-	if unknown > 0 {
-		r.cannot = append(r.cannot, fmt.Sprintf("What became of %d uses: they have an intent and no outcome, and count as used.", unknown))
-	}
-	a.Cannot = append(append([]string{}, r.cannot...), r.power.cannot...)
-	a.Cannot = append(a.Cannot, "Uses that went round every custodian: the providers' own records alone show them (class OUT-OF-BAND).")
 }

@@ -43,7 +43,13 @@ func newBench(t *testing.T, edits ...func(*estate.Plan)) *bench {
 
 func (b *bench) add(t *testing.T, e entry.Entry) {
 	t.Helper()
-	e.V, e.Log, e.Seq, e.TimeNS = 1, log, b.seq, b.Now.Add(time.Duration(b.seq)*time.Millisecond).UnixNano()
+	b.addAt(t, time.Duration(b.seq)*time.Millisecond, e)
+}
+
+// addAt adds an entry so long after the estate was signed.
+func (b *bench) addAt(t *testing.T, at time.Duration, e entry.Entry) {
+	t.Helper()
+	e.V, e.Log, e.Seq, e.TimeNS = 1, log, b.seq, b.Now.Add(at).UnixNano()
 	if err := b.index.Add(&e); err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +58,16 @@ func (b *bench) add(t *testing.T, e entry.Entry) {
 
 func (b *bench) plan(t *testing.T, scope string, end *bool) *Plan {
 	t.Helper()
+	return b.planAt(t, scope, end, b.Now.Add(time.Minute))
+}
+
+func (b *bench) planAt(t *testing.T, scope string, end *bool, now time.Time) *Plan {
+	t.Helper()
 	s, err := ParseScope(strings.Fields(scope)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	basis := &Basis{Set: b.Set, Index: b.index, Now: b.Now.Add(time.Minute)}
+	basis := &Basis{Set: b.Set, Index: b.index, Now: now}
 	if basis.Records, err = estate.ReadRecords(b.Dir.Store(), "revocation"); err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/closings"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/dispatch"
@@ -14,44 +16,115 @@ import (
 )
 
 // Look says what became of the plan so far, from the auditor's verified copies alone: nothing is signed and nothing sent. What no record closes yet
-// is in Waiting.
+// is in Waiting. A custodian denies what its ledger says that it closed last, whoever asked for that, and does not deny what it opened since.
 func (p *Plan) Look(ctx context.Context, set *statement.Set, x index.Reader, all []*logs.Log, now time.Time) (*Outcome, error) {
 	o := &Outcome{Plan: p, Records: []Record{}, Dead: []Death{}, Unproven: []Death{}, Waiting: []Waiting{}, Closed: []Closing{}}
+	process := map[string]string{}
+	for _, l := range all {
+		process[l.ID] = l.Process
+	}
+	denied, err := closings.Read(ctx, x, process, now.Add(1))
+	if err != nil {
+		return nil, err
+	}
 	for i := range p.Steps {
 		s := &p.Steps[i]
+		ids := custodians(set, s)
 		if s.Record == "" {
-			o.Waiting = append(o.Waiting, Waiting{Target: s.Target.String(), End: s.End, Needs: s.Needs(), Denied: p.covered(s), Command: "reeve contain " + p.Scope.String()})
+			o.Waiting = append(o.Waiting, Waiting{Target: s.Target.String(), End: s.End, Needs: s.Needs(), Denied: p.covered(s) || o.local(s, ids, denied, now), Command: "reeve contain " + p.Scope.String()})
 			continue
 		}
 		r := Record{Target: s.Target.String(), End: s.End, By: s.By, Report: &dispatch.Report{Record: s.Record, Begun: s.Signed, Sent: []dispatch.Sent{}}}
-		events, err := x.Events(ctx, index.Filter{From: s.Signed.Add(-time.Hour), Types: []entry.Type{entry.Revoke, entry.Freeze}})
+		events, err := x.Events(ctx, index.Filter{From: s.Signed.Add(-time.Hour), To: now.Add(1), Types: []entry.Type{entry.Revoke, entry.Freeze}})
 		if err != nil {
 			return nil, fmt.Errorf("when %s was closed: %w", s.Target, err)
 		}
-		for _, id := range custodians(set, s) {
-			c := dispatch.Custodian{ID: id, Error: "its ledger has no entry of the record"}
-			for _, l := range all {
-				i := slices.IndexFunc(events, func(e index.Event) bool { return e.Log == l.ID && e.Record == s.Record })
-				if l.Process != id || i < 0 || c.Known {
-					continue
-				}
-				e := &events[i]
-				c = dispatch.Custodian{ID: id, Known: true, At: time.Unix(0, e.Time).UTC(), Channel: e.Proof, Entry: string(e.Type), Log: e.Log, Seq: e.Seq, Level: "verified by the auditor"}
-				c.MS = c.At.Sub(s.Signed).Milliseconds()
-				if k := slices.IndexFunc(p.Credentials, func(k Credential) bool { return s.End && k.ID == s.Target.ID }); k >= 0 {
-					end, err := follow(l, e, s)
-					if err != nil {
-						return nil, err
-					}
-					o.add(&p.Credentials[k], end, now)
-				}
+		for _, id := range ids {
+			c, err := o.custodian(s, id, all, events, denied, now)
+			if err != nil {
+				return nil, err
 			}
 			r.Custodians = append(r.Custodians, c)
 		}
 		o.Records = append(o.Records, r)
 	}
 	o.judge()
-	return o, nil
+	return o, o.glass(ctx, x, now)
+}
+
+// glass warns of break-glasses since the containment began. None opens what is closed; a recovery hands a secret to a person.
+func (o *Outcome) glass(ctx context.Context, x index.Reader, now time.Time) error {
+	if o.Begun.IsZero() {
+		return nil
+	}
+	events, err := x.Events(ctx, index.Filter{From: o.Begun, To: now.Add(1), Types: []entry.Type{entry.BreakGlass}})
+	if err != nil {
+		return fmt.Errorf("break-glasses since: %w", err)
+	}
+	for _, e := range events {
+		if !slices.ContainsFunc(o.Credentials, func(c Credential) bool { return c.ID == e.Credential }) {
+			continue
+		}
+		at, by := time.Unix(0, e.Time).UTC().Format(time.RFC3339), strings.Join(e.Actor, " and ")
+		switch {
+		case strings.HasPrefix(e.Reason, "recover"):
+			o.Warnings = append(o.Warnings, fmt.Sprintf("the secret of %s left its custodian at %s: %s signed its recovery (entry %d of log %s); end it at its provider", e.Credential, at, by, e.Seq, e.Log))
+		case strings.HasPrefix(e.Reason, "open"):
+			o.Warnings = append(o.Warnings, fmt.Sprintf("%s opened a break-glass of %s for %s at %s (entry %d of log %s): it opens nothing that is closed, and what else reaches that credential", by, e.Credential, e.Workload, at, e.Seq, e.Log))
+		}
+	}
+	return nil
+}
+
+// local reports whether every custodian keeps a target closed that no record of the plan closes, and notes where.
+func (o *Outcome) local(s *Step, ids []string, denied *closings.Closings, now time.Time) bool {
+	var found []Closing
+	for _, id := range ids {
+		in := denied.All(id, s.Target, now, now)
+		if in == nil {
+			return false
+		}
+		found = append(found, Closing{Target: s.Target.String(), Custodian: id, At: in.At, Channel: "by " + in.By, Entry: in.Entry, Level: verified})
+	}
+	o.Closed = append(o.Closed, found...)
+	return len(ids) > 0
+}
+
+// verified is the level of what the auditor's copies say.
+const verified = "verified by the auditor"
+
+// custodian says whether one denies what the step closes, and what it ended by that.
+func (o *Outcome) custodian(s *Step, id string, all []*logs.Log, events []index.Event, denied *closings.Closings, now time.Time) (c dispatch.Custodian, err error) {
+	c = dispatch.Custodian{ID: id, Error: "its ledger has no entry of the record"}
+	in := denied.All(id, s.Target, now, now)
+	for _, l := range all {
+		i := slices.IndexFunc(events, func(e index.Event) bool { return e.Log == l.ID && e.Record == s.Record })
+		if l.Process != id || i < 0 || c.Known {
+			continue
+		}
+		e := &events[i]
+		c = dispatch.Custodian{ID: id, Known: true, At: time.Unix(0, e.Time).UTC(), Channel: e.Proof, Entry: string(e.Type), Log: e.Log, Seq: e.Seq, Level: verified}
+		if k := slices.IndexFunc(o.Credentials, func(k Credential) bool { return s.End && k.ID == s.Target.ID }); k >= 0 {
+			end, err := follow(l, e, s)
+			if err != nil {
+				return c, err
+			}
+			o.add(&o.Credentials[k], end, now)
+		}
+	}
+	switch opened := denied.Opened(id, s.Target, now); {
+	case opened != nil && in == nil:
+		c.Known, c.Error = false, fmt.Sprintf("%s opened it again at %s: entry %d of log %s", opened.By, opened.At.Format(time.RFC3339), opened.Entry.Seq, opened.Entry.Log)
+	case !c.Known && in != nil: // the record has not come, and it is closed all the same
+		c = dispatch.Custodian{ID: id, Known: true, At: in.At, Channel: "by " + in.By, Entry: string(entry.Freeze), Log: in.Entry.Log, Seq: in.Entry.Seq, Level: verified}
+		if s.End {
+			o.Unproven = append(o.Unproven, Death{Credential: s.Target.ID, Custodian: id, Frozen: in.At, NoEnd: true, Entry: in.Entry,
+				Why: "it is frozen there, and its ledger has no entry of the record that ends it"})
+			o.Residual.NoEnd++
+		}
+	}
+	c.MS = max(c.At.Sub(s.Signed), 0).Milliseconds()
+	return c, nil
 }
 
 // custodians are those whom a step concerns.

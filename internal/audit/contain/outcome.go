@@ -123,7 +123,13 @@ func (o *Outcome) add(c *Credential, e *dispatch.End, now time.Time) {
 
 // judge draws the conclusions.
 func (o *Outcome) judge() {
-	o.Contained, o.Seconds, o.Provenly = len(o.Records) > 0, -1, -1
+	o.Contained, o.Seconds, o.Provenly = len(o.Records)+len(o.Closed) > 0, -1, -1
+	for _, c := range o.Closed { // without a record
+		o.Denied = later(o.Denied, c.At)
+		if o.Begun.IsZero() || c.At.Before(o.Begun) {
+			o.Begun = c.At
+		}
+	}
 	for _, r := range o.Records {
 		at := o.step(r).Signed
 		if o.Begun.IsZero() || at.Before(o.Begun) {

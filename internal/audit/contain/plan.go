@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/closings"
+	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/estate"
@@ -41,6 +43,7 @@ type Step struct {
 	Record string    `json:"record,omitempty"` // hex, of the record that closes it already
 	Signed time.Time `json:"signed,omitzero"`  // when that was signed
 	By     []string  `json:"by,omitempty"`     // who signed it
+	Opened []Opening `json:"opened,omitempty"` // where it was opened since, as ledgers say: it has to be closed again
 
 	env *statement.Envelope
 }
@@ -54,6 +57,14 @@ func (s *Step) Needs() string {
 		return "two people of two different roles"
 	}
 	return strings.Join(s.Alone, " or ") + " alone" + map[bool]string{false: ", or two people of two different roles"}[s.End]
+}
+
+// Opening is where something that a record closed is open again, whatever records this estate's store has.
+type Opening struct {
+	Custodian string      `json:"custodian"`
+	At        time.Time   `json:"at"`
+	By        string      `json:"by"`
+	Entry     control.Ref `json:"entry"`
 }
 
 // Credential is one that can be used no more.
@@ -117,7 +128,15 @@ func New(ctx context.Context, b *Basis, s Scope, end *bool, reason string) (*Pla
 
 // close lists the records.
 func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential, ends bool) error {
-	closed := closings(b)
+	closed := signed(b)
+	process, err := processes(ctx, b.Index)
+	if err != nil {
+		return err
+	}
+	denied, err := closings.Read(ctx, b.Index, process, b.Now.Add(1))
+	if err != nil {
+		return err
+	}
 	add := func(t statement.Target, name string, end bool, why string) {
 		step := Step{Target: t, Name: name, End: end, Why: why, Alone: []string{}}
 		for i := range b.Set.Charter.People {
@@ -129,7 +148,9 @@ func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential
 			if c.ended != nil {
 				c.step = *c.ended
 			}
-			step.Record, step.Signed, step.By, step.env = c.step.Record, c.step.Signed, c.step.By, c.step.env
+			if step.Opened = opened(b, &step, c.step.Signed, denied); step.Opened == nil {
+				step.Record, step.Signed, step.By, step.env = c.step.Record, c.step.Signed, c.step.By, c.step.env
+			}
 		}
 		p.Steps = append(p.Steps, step)
 	}
@@ -186,8 +207,28 @@ type closing struct {
 	ended *Step
 }
 
-// closings reads what signed records close now.
-func closings(b *Basis) map[statement.Target]*closing {
+// opened is where the target is open again after the record that closes it was signed. One that was signed after the opening is still on its way.
+func opened(b *Basis, s *Step, signed time.Time, denied *closings.Closings) (list []Opening) {
+	for _, id := range custodians(b.Set, s) {
+		if c := denied.Opened(id, s.Target, b.Now); c != nil && c.At.After(signed) {
+			list = append(list, Opening{Custodian: id, At: c.At, By: c.By, Entry: c.Entry})
+		}
+	}
+	return list
+}
+
+// processes are whose logs there are, by id.
+func processes(ctx context.Context, x index.Reader) (map[string]string, error) {
+	logs, err := x.Logs(ctx)
+	process := map[string]string{}
+	for _, l := range logs {
+		process[l.ID] = l.Process
+	}
+	return process, err
+}
+
+// signed reads what signed records close now.
+func signed(b *Basis) map[statement.Target]*closing {
 	all, opened := map[statement.Target]*closing{}, map[statement.Target]time.Time{}
 	type record struct {
 		*statement.Revocation
@@ -230,13 +271,9 @@ func closings(b *Basis) map[statement.Target]*closing {
 
 // versions lists the credentials, and the secrets that the ledgers know to be usable.
 func (p *Plan) versions(ctx context.Context, b *Basis, list []*statement.Credential, ends bool) error {
-	logs, err := b.Index.Logs(ctx)
+	process, err := processes(ctx, b.Index)
 	if err != nil {
 		return err
-	}
-	process := map[string]string{}
-	for _, l := range logs {
-		process[l.ID] = l.Process
 	}
 	live := map[string][]Version{}
 	all, err := b.Index.Versions(ctx, index.Filter{From: b.Now, To: b.Now.Add(1)})

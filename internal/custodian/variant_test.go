@@ -64,3 +64,31 @@ func TestRecoveryActsOnce(t *testing.T) {
 		t.Errorf("%d recoveries", len(all))
 	}
 }
+
+// TestClosingStands: a custodian that starts anew closes what a published record closed, though its signer has handed the credential on; from
+// somebody who passes the record on it takes no such word.
+func TestClosingStands(t *testing.T) {
+	carl, err := estate.NewSigner("carl")
+	must(t, err)
+	w := newWorld(t, estatetest.With(carl), estatetest.Edit(func(p *estate.Plan) {
+		u := p.Charter.Roles.Units["research"]
+		u.Lifecycle = append(u.Lifecycle, "carl")
+		p.Charter.Roles.Units["research"] = u
+	}))
+	target := statement.Target{Kind: "credential", ID: "research-openai"}
+	env, err := estate.Seal("revocation", w.revocation("cora", 1, "credential", target.ID, false), w.estate.Cora)
+	must(t, err)
+	w.estate.Republish(t, func(p *estate.Plan) {
+		for i := range p.Custody["research"].Credentials {
+			p.Custody["research"].Credentials[i].Owner = "carl"
+		}
+	}, "custody-research")
+	must(t, w.Adopt(w.estate.Set))
+	if err := w.Take(&statement.Record{Kind: "revocation", Envelope: env, Channel: "gateway"}); err == nil || w.Gate.State().At(target) != nil {
+		t.Errorf("passed on: %v", err)
+	}
+	must(t, w.Take(&statement.Record{Kind: "revocation", Envelope: env, Channel: "feed"}))
+	if w.Gate.State().At(target) == nil {
+		t.Error("it is not closed")
+	}
+}

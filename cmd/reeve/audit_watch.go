@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -32,11 +31,11 @@ func newAuditWatchCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var sinks []detect.Sink
 			if webhook != "" {
-				u, err := url.Parse(webhook)
-				if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-					return fmt.Errorf("--webhook: %q is not an http or https URL", webhook)
+				w, err := detect.NewWebhook(webhook)
+				if err != nil {
+					return fmt.Errorf("--webhook: %w", err)
 				}
-				sinks = append(sinks, detect.Webhook{URL: webhook})
+				sinks = append(sinks, w)
 			}
 			if syslog != "" {
 				s, err := detect.NewSyslog(syslog)
@@ -82,7 +81,7 @@ func newAuditWatchCmd() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&webhook, "webhook", "", "`URL` that findings are posted to")
+	cmd.Flags().StringVar(&webhook, "webhook", "", "https `URL` that findings are posted to; http for this machine alone")
 	cmd.Flags().StringVar(&syslog, "syslog", "", "`ADDRESS` of a syslog receiver: udp://host:port, tcp://host:port or unix:/path")
 	cmd.Flags().StringVar(&file, "cursor", "", "`FILE` that says how far was sent; DIR/watch.json when left out")
 	return cmd

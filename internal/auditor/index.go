@@ -17,7 +17,7 @@ import (
 // at any time. Without anything it is a SQLite file, index.db, in the state directory.
 type Index struct {
 	Off          bool   `yaml:"off,omitempty"`           // none is kept: commands index the copies themselves, each time
-	Connection   string `yaml:"connection,omitempty"`    // of PostgreSQL, as a URL or as words, without a password
+	Connection   string `yaml:"connection,omitempty"`    // of PostgreSQL, as a URL or as words, without a password; to another machine with sslmode=verify-full
 	PasswordFile string `yaml:"password_file,omitempty"` // mode 0600; else the connection's passfile, certificate or the server's rules
 }
 

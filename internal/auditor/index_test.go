@@ -135,7 +135,8 @@ func TestIndexConfig(t *testing.T) {
 		want  string
 	}{
 		{Index{}, 0, ""},
-		{Index{Connection: "postgres://reader@db.internal:5433/reeve?sslmode=require"}, 1, ""},
+		{Index{Connection: "postgres://reader@db.internal:5433/reeve?sslmode=verify-full"}, 1, ""},
+		{Index{Connection: "postgres://reader@db.internal:5433/reeve?sslmode=require"}, 0, "verify-full"},
 		{Index{Connection: "host=/run/postgresql dbname=reeve"}, 0, ""},
 		{Index{Off: true, Connection: "postgres://db.internal/reeve"}, 0, "off"},
 		{Index{PasswordFile: "password"}, 0, "no connection"},

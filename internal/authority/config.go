@@ -49,7 +49,7 @@ type Config struct {
 
 // Database says where PostgreSQL is.
 type Database struct {
-	Connection   string `yaml:"connection,omitempty"`    // of libpq, as a URL or as words, without a password
+	Connection   string `yaml:"connection,omitempty"`    // of libpq, as a URL or as words, without a password; to another machine with sslmode=verify-full
 	PasswordFile string `yaml:"password_file,omitempty"` // mode 0600; else the connection's passfile, certificate or the server's rules
 }
 

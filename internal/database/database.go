@@ -2,9 +2,11 @@
 package database
 
 import (
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 
@@ -45,7 +47,13 @@ type Server struct {
 // errPassword says where a password goes.
 var errPassword = errors.New("the connection string has a password in it: put it into a file of mode 0600 and name that as password_file")
 
-// Check refuses a connection string that is none, or that has a password in it: it would stand in the configuration.
+// errPlain says how a connection is made that nobody can read or answer in the server's place.
+func errPlain(host string) error {
+	return fmt.Errorf("the connection to the database at %s may be read, or answered by another: write sslmode=verify-full (and sslrootcert=FILE for a CA of your own); less is for this machine alone", host)
+}
+
+// Check refuses a connection string that is none, that has a password in it, which would stand in the configuration, or that lets data go to another
+// machine without TLS that proves who it is.
 func (s Server) Check() error {
 	_, err := s.config()
 	return err
@@ -64,7 +72,23 @@ func (s Server) config() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the connection string is none that libpq would take: %w", err)
 	}
+	if !proven(c.Host, c.TLSConfig) {
+		return nil, errPlain(c.Host)
+	}
+	for _, f := range c.Fallbacks {
+		if !proven(f.Host, f.TLSConfig) {
+			return nil, errPlain(f.Host)
+		}
+	}
 	return c, nil
+}
+
+// proven is whether a connection stays on this machine, or is one of TLS in which the server's certificate is verified (verify-ca, verify-full).
+func proven(host string, c *tls.Config) bool {
+	if strings.HasPrefix(host, "/") || host == "localhost" || net.ParseIP(host).IsLoopback() {
+		return true
+	}
+	return c != nil && (!c.InsecureSkipVerify || c.VerifyPeerCertificate != nil)
 }
 
 // Name is the database as people know it, or nothing when the connection string is none.

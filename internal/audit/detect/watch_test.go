@@ -87,18 +87,28 @@ func TestWebhook(t *testing.T) {
 	}))
 	defer s.Close()
 	f := found(t)
-	if err := (detect.Webhook{URL: s.URL}).Send(t.Context(), f); err == nil {
+	send := func(address string) error {
+		w, err := detect.NewWebhook(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.Send(t.Context(), f)
+	}
+	if err := send(s.URL); err == nil {
 		t.Error("503 counts as taken")
 	}
 	status = http.StatusNoContent
-	if err := (detect.Webhook{URL: s.URL}).Send(t.Context(), f); err != nil || got.ID != f.ID || got.Subject != "workload:agent" {
+	if err := send(s.URL); err != nil || got.ID != f.ID || got.Subject != "workload:agent" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	away := httptest.NewServer(http.RedirectHandler(s.URL, http.StatusTemporaryRedirect))
 	defer away.Close()
 	got = detect.Finding{}
-	if err := (detect.Webhook{URL: away.URL}).Send(t.Context(), f); err == nil || got.ID != "" {
+	if err := send(away.URL); err == nil || got.ID != "" {
 		t.Errorf("a redirect: %+v, %v", got, err)
+	}
+	if _, err := detect.NewWebhook("http://alerts.example/"); err == nil {
+		t.Error("findings go over the network in the clear")
 	}
 }
 

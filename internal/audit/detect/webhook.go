@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/reevehq/reeve/internal/audit/webhook"
 )
 
 // patience is how long a receiver has to take a finding.
@@ -18,26 +20,33 @@ type Sink interface {
 	Send(ctx context.Context, f *Finding) error
 }
 
-// Webhook posts each finding as JSON. The receiver answers 2xx when it has it; the same id comes again when its answer did not. It follows no
-// redirect: the page that one leads to answers 2xx without having taken anything, and findings are for nobody else.
-type Webhook struct{ URL string }
+// Webhook posts each finding as JSON. The receiver answers 2xx when it has it; the same id comes again when its answer did not.
+type Webhook struct {
+	url    string
+	client *http.Client
+}
+
+// NewWebhook returns a webhook at an https address, or an http one on this machine.
+func NewWebhook(address string) (*Webhook, error) {
+	if err := webhook.Check(address); err != nil {
+		return nil, err
+	}
+	return &Webhook{address, webhook.Client(patience)}, nil
+}
 
 // Send implements Sink.
-func (w Webhook) Send(ctx context.Context, f *Finding) error {
+func (w *Webhook) Send(ctx context.Context, f *Finding) error {
 	b, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(b))
 	if err != nil {
 		return fmt.Errorf("the webhook: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Idempotency-Key", f.ID)
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(req)
+	res, err := w.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the webhook did not take a finding: %w", err)
 	}

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/reevehq/reeve/internal/audit/webhook"
 )
 
 // ErrRefused means that the receiver does not take the events, and that sending them again would not help.
@@ -31,20 +31,12 @@ const (
 	lastWait  = time.Minute
 )
 
-// NewWebhook returns a webhook at an https address, or an http one on this machine. It follows no redirect: header may hold a secret.
+// NewWebhook returns a webhook at an https address, or an http one on this machine.
 func NewWebhook(address string, header http.Header, notice func(error, time.Duration)) (*Webhook, error) {
-	u, err := url.Parse(address)
-	if err != nil {
+	if err := webhook.Check(address); err != nil {
 		return nil, err
 	}
-	ip := net.ParseIP(u.Hostname())
-	if local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(); u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && local) {
-		return nil, fmt.Errorf("%s is no https address (http is for this machine alone, and secrets belong into a header)", u.Redacted())
-	}
-	return &Webhook{url: address, header: header, notice: notice, sleep: sleep, client: &http.Client{
-		Timeout:       30 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	return &Webhook{url: address, header: header, notice: notice, sleep: sleep, client: webhook.Client(30 * time.Second)}, nil
 }
 
 // Send implements Sink. Timeouts, 408, 429 and 5xx are tried again, for ever; other answers than 2xx are ErrRefused.

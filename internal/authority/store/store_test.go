@@ -294,13 +294,13 @@ func manyAtOnce(t *testing.T, b backend) {
 
 func TestNoPasswordInTheConfiguration(t *testing.T) {
 	for connection, good := range map[string]bool{
-		"host=/run/postgresql dbname=reeve":                        true,
-		"postgres://reeve@db.example/reeve?sslmode=verify-full":    true,
-		"host=db.example passfile=/etc/reeve/pgpass dbname=reeve":  true,
-		"host=db.example password=demo-database-word dbname=reeve": false,
-		"postgres://reeve:demo-database-word@db.example/reeve":     false,
-		"postgres://db.example/reeve?password=demo-database-word":  false,
-		"host=db.example PASSWORD = demo-database-word":            false,
+		"host=/run/postgresql dbname=reeve":                                           true,
+		"postgres://reeve@db.example/reeve?sslmode=verify-full":                       true,
+		"host=db.example passfile=/etc/reeve/pgpass dbname=reeve sslmode=verify-full": true,
+		"host=db.example password=demo-database-word dbname=reeve":                    false,
+		"postgres://reeve:demo-database-word@db.example/reeve":                        false,
+		"postgres://db.example/reeve?password=demo-database-word":                     false,
+		"host=db.example PASSWORD = demo-database-word":                               false,
 		"nonsense": false,
 	} {
 		if err := (database.Server{Connection: connection}).Check(); (err == nil) != good {

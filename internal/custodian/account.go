@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -41,6 +42,12 @@ func (c *Custodian) deny(u *use, no *refusal) *hop.Refusal {
 
 // unwritten refuses what could not be accounted for.
 func (c *Custodian) unwritten(u *use, err error) *hop.Refusal {
+	if errors.Is(err, ledger.ErrActors) {
+		no := refuseActors()
+		c.meters.denials.Of(no.word()).Inc()
+		c.tally.add(no.word(), u)
+		return no.hop("")
+	}
 	c.Log.Error("nothing can be written to the ledger, so nothing is used", "request", clip(u.open.RequestID, maxName), "error", err)
 	no := refuseLedger()
 	c.meters.denials.Of(no.word()).Inc()

@@ -148,6 +148,10 @@ func TestEveryRefusal(t *testing.T) {
 		{name: "a secret that is too old", estate: edit(func(p *estate.Plan) { p.Custody["research"].Credentials[0].MaxLifetime = statement.Duration(time.Hour) }),
 			do: func(w *world, _ *hop.Open) { w.now.Store(int64(2 * time.Hour)) }, code: "secret_too_old", reason: "secret_too_old"},
 		{name: "a ledger that fails", do: func(w *world, _ *hop.Open) { w.ledger.fail.Store(new(error)); *w.ledger.fail.Load() = ledger.ErrFull }, code: "ledger"},
+		{name: "too many new actors", do: func(w *world, _ *hop.Open) {
+			many := fmt.Errorf("a use: %w", ledger.ErrActors)
+			w.ledger.fail.Store(&many)
+		}, code: "many_actors"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, tt.estate...)

@@ -191,6 +191,11 @@ func refuseLedger() *refusal {
 		message: "The custodian could not write the use to its ledger, so it did not make it. Nothing was sent. The custodian's log and /readyz say what ails the disk."}
 }
 
+func refuseActors() *refusal {
+	return &refusal{code: "many_actors", status: 503, retry: 60,
+		message: "More actors whom this custodian has not met came from this tenant in a minute than it makes keys for. Nothing was sent. Those that it knows go on; try again in a minute."}
+}
+
 func refuseUpstream(sent bool) *refusal {
 	no := &refusal{code: "upstream_unreachable", status: 502, retry: 1,
 		message: "The upstream could not be reached. Nothing was sent. Try again; the custodian's log says what failed."}

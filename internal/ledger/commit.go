@@ -258,10 +258,10 @@ func (v *volume) makeSpare(n, size int64) spare {
 
 // probe makes the first segment, or syncs the one that is there: a ledger whose disk fails does not open.
 func (l *Log) probe() error {
-	var err error
-	if l.vol.file != nil {
+	err := l.keys.sync()
+	if err == nil && l.vol.file != nil {
 		err = l.vol.file.Sync()
-	} else {
+	} else if err == nil {
 		var header []byte
 		if header, err = l.advance(nil); err == nil {
 			err = l.flush(header)

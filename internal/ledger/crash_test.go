@@ -25,6 +25,8 @@ type crasher struct {
 	rand  *rand.Rand
 	mu    sync.Mutex
 	acked map[int64][32]byte
+
+	actors func(caller, i int) []string // of the caller's ith entry, which has a payload then
 }
 
 func newCrasher(t testing.TB, seed int64) *crasher {
@@ -42,12 +44,16 @@ func (c *crasher) run(callers, crashAt int) error {
 	l, err := Open(context.Background(), c.cfg)
 	if err == nil {
 		var wg sync.WaitGroup
-		for range callers {
+		for caller := range callers {
 			wg.Go(func() {
 				for i := 0; ; i++ {
 					e := intent()
+					var payload []byte
+					if c.actors != nil {
+						e, payload = by(c.actors(caller, i)...), []byte("the input")
+					}
 					e.Reason = strings.Repeat("x", i*37%900)
-					d, err := l.Append(e, nil)
+					d, err := l.Append(e, payload)
 					if err != nil {
 						return
 					}

@@ -2,8 +2,8 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
-	"crypto/cipher"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -130,7 +131,7 @@ type Log struct {
 	scratch []byte
 	buf     []byte
 
-	keys keyring
+	keys *keyring
 	pub  publisher
 	age  marks
 }
@@ -178,7 +179,6 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	}
 	l := &Log{
 		cfg: cfg, wake: make(chan struct{}, 1), rotate: make(chan chan error), scratch: []byte{0},
-		keys: keyring{dir: filepath.Join(cfg.Dir, "keys"), keys: map[string]cipher.AEAD{}},
 	}
 	l.lapse = time.AfterFunc(linger, l.overdue)
 	l.ctx, l.stop = context.WithCancel(context.Background())
@@ -190,6 +190,9 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 			l.release()
 		}
 	}()
+	if err := l.openKeys(); err != nil {
+		return nil, err
+	}
 	n, err := lastVolume(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -220,9 +223,30 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	if err := l.probe(); err != nil {
 		return nil, err
 	}
+	if l.cfg.Heartbeat > 0 { // its key is there before the writer wants it; without room there is no heartbeat
+		if _, err := l.keys.of(keyNames(&entry.Entry{})); err != nil && !errors.Is(err, ErrFull) {
+			return nil, err
+		}
+	}
 	l.writer.Go(l.write)
 	l.done.Go(l.publishing)
 	return l, nil
+}
+
+// openKeys opens the keys of payloads.
+func (l *Log) openKeys() (err error) {
+	dir := filepath.Join(l.cfg.Dir, keysDir)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), durable.Sync(l.cfg.Dir)); err != nil {
+		return err
+	}
+	lost := 0
+	if l.keys, lost, err = openKeyring(l.cfg.disks(dir), l.cfg.Clock, l.halt); err != nil {
+		return err
+	}
+	if lost > 0 {
+		l.cfg.Logger.Error("keys of payloads cannot be read: what they sealed is lost, and the disk is to be looked at", "keys", lost)
+	}
+	return nil
 }
 
 // Origin is the origin of the log that is being written.
@@ -277,7 +301,7 @@ func (g *group) receipts() *entry.Group {
 
 // Append sets V, Seq, TimeNS, Log and TenantSeq, writes the entry with whatever else is queued, and returns when it is durable.
 // payload, if any, is kept outside the tree, sealed with the tenant's key and as durable as the entry, and committed to in
-// Commit. It fails with entry.ErrInvalid, ErrFull or ErrClosed.
+// Commit. It fails with entry.ErrInvalid, ErrFull, ErrActors or ErrClosed.
 func (l *Log) Append(e *entry.Entry, payload []byte) (Durable, error) {
 	if l.full.Load() {
 		return Durable{}, ErrFull
@@ -285,7 +309,7 @@ func (l *Log) Append(e *entry.Entry, payload []byte) (Durable, error) {
 	it := item{e: e}
 	if payload != nil {
 		if err := l.commitTo(&it, payload); err != nil {
-			return Durable{}, err
+			return Durable{}, cmp.Or(l.Err(), err)
 		}
 	}
 	return l.append(it)
@@ -439,6 +463,9 @@ func (l *Log) release() error {
 		err = l.vol.close()
 	}
 	l.pub.close()
+	if l.keys != nil {
+		err = errors.Join(err, l.keys.close())
+	}
 	if l.lock != nil {
 		err = errors.Join(err, l.lock.Close())
 	}

@@ -1,26 +1,18 @@
 package ledger
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/durable"
 )
 
 // A payload is outside the tree, so that it can be erased: the leaf has only a salted commitment. It is sealed with the keys of its tenant and of
@@ -86,69 +78,6 @@ func keyNames(e *entry.Entry) []byte {
 		names = append(names, name[:]...)
 	}
 	return names
-}
-
-// OpenKey makes the key of a payload from its keys, in the order of their names: none of them opens it without the others.
-func OpenKey(keys [][]byte) (cipher.AEAD, error) {
-	sum := sha256.Sum256(append([]byte("reeve-payload-v1\x00"), slices.Concat(keys...)...))
-	block, err := aes.NewCipher(sum[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
-
-// keyring has the keys of payloads: files of 32 random bytes, made when the first payload is that needs them.
-type keyring struct {
-	dir  string
-	mu   sync.Mutex
-	keys map[string]cipher.AEAD // by the names
-}
-
-func (k *keyring) path(name []byte) string { return filepath.Join(k.dir, hex.EncodeToString(name)) }
-
-// of returns the key that the keys of these names are together.
-func (k *keyring) of(names []byte) (cipher.AEAD, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if key := k.keys[string(names)]; key != nil {
-		return key, nil
-	}
-	var parts [][]byte
-	for name := range slices.Chunk(names, nameLen) {
-		b, err := os.ReadFile(k.path(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			b = make([]byte, 32)
-			rand.Read(b)
-			err = durable.Replace(k.path(name), b, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, b)
-	}
-	key, err := OpenKey(parts)
-	if err == nil {
-		if len(k.keys) >= maxHeld {
-			clear(k.keys)
-		}
-		k.keys[string(names)] = key
-	}
-	return key, err
-}
-
-const maxHeld = 1 << 14 // keys in memory
-
-// destroy erases the payloads of a tenant, or of it about a subject. The next one gets a new key.
-func (k *keyring) destroy(tenant, subject string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	clear(k.keys)
-	name := KeyName(tenant, subject)
-	if err := os.Remove(k.path(name[:])); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return errors.Join(os.MkdirAll(k.dir, 0o700), durable.Sync(k.dir))
 }
 
 // domainHeartbeat keeps the tenant map's hashes apart from others.

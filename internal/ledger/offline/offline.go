@@ -3,7 +3,6 @@
 package offline
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,8 +103,9 @@ func RequestRetirement(dir string, envelope []byte) error {
 // workload, or who acts for one. It does so now or at its next start, and writes that down. No copy of such a payload can be opened any more; the
 // tree stays whole. It fails with ErrNothing when nothing was sealed with the key.
 func RequestErasure(dir, tenant, subject string) error {
-	name := ledger.KeyName(tenant, subject)
-	if _, err := os.Stat(filepath.Join(dir, "keys", hex.EncodeToString(name[:]))); err != nil {
+	if keys, err := ledger.ReadKeys(dir, ledger.KeyName(tenant, subject)); err != nil {
+		return err
+	} else if len(keys) == 0 {
 		return ErrNothing
 	}
 	if ErasureWaits(dir) {

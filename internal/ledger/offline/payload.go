@@ -34,15 +34,20 @@ func Payload(dir string, n int, e *entry.Entry) ([]byte, error) {
 		return nil, fmt.Errorf("entry %d: malformed commitment or payload", e.Seq)
 	}
 	names, sealed := sealed[1:1+16*int(sealed[0])], sealed[1+16*int(sealed[0]):]
-	var keys [][]byte
+	var want [][16]byte
 	for name := range slices.Chunk(names, 16) {
-		key, err := os.ReadFile(filepath.Join(dir, "keys", hex.EncodeToString(name)))
-		if errors.Is(err, fs.ErrNotExist) {
+		want = append(want, [16]byte(name))
+	}
+	found, err := ledger.ReadKeys(dir, want...)
+	if err != nil {
+		return nil, err
+	}
+	var keys [][]byte
+	for _, name := range want {
+		if found[name] == nil {
 			return nil, ErrErased
-		} else if err != nil {
-			return nil, err
 		}
-		keys = append(keys, key)
+		keys = append(keys, found[name])
 	}
 	aead, err := ledger.OpenKey(keys)
 	if err != nil {

@@ -35,6 +35,7 @@ type options struct {
 	idle    string
 	out     string
 	only    string
+	starts  int
 }
 
 func main() {
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
 	flag.StringVar(&o.against, "against", "", "compare with the binaries in this `folder` instead, in turns")
 	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler")
+	flag.IntVar(&o.starts, "starts", 0, "measure so many first starts instead, in turns with those of -against")
 	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
 	var d drill
 	revoking := flag.Bool("revocation", false, "measure revocation instead: a fleet of processes, keys revoked under use, partition, restarts")
@@ -110,6 +112,9 @@ func run(ctx context.Context, o options) error {
 		}
 		defer f.Close()
 		out = io.MultiWriter(os.Stdout, f)
+	}
+	if o.starts > 0 {
+		return starting(ctx, o, base, o.starts)
 	}
 	return within(ctx, filepath.Join(base, "estate"), o.bin, func(ctx context.Context, e *demonstration) error {
 		b := &bench{options: o, demonstration: e, base: base, out: out}

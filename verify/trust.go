@@ -215,19 +215,30 @@ func (l Log) at(n int) Log {
 // maxSuccessors bounds the search for a log by its id: 340 years of monthly rotation.
 const maxSuccessors = 4096
 
-// log finds the log, or the successor of one, that a predicate names.
+// log finds the log, or the successor of one, that a predicate names. It looks at the first logs of all processes before their successors: few
+// have many.
 func (t *Trust) log(is func(Log) bool) (Log, bool) {
+	type span struct {
+		log      Log
+		from, to int
+	}
+	var spans []span
 	for _, l := range t.Logs {
 		first, from := entry.Successor(l.Origin)
-		to := maxSuccessors
+		s := span{l, from, maxSuccessors}
 		for _, other := range t.Logs { // the next key takes over
 			if base, n := entry.Successor(other.Origin); base == first && n > from {
-				to = min(to, n)
+				s.to = min(s.to, n)
 			}
 		}
-		for n := from; n < to; n++ {
-			if s := l.at(n); is(s) {
-				return s, true
+		spans = append(spans, s)
+	}
+	for n := range maxSuccessors {
+		for _, s := range spans {
+			if s.from <= n && n < s.to {
+				if l := s.log.at(n); is(l) {
+					return l, true
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -266,6 +267,28 @@ func TestSince(t *testing.T) {
 		r, err := l.trust.Directory(again.dir(), verify.Options{Since: c})
 		if err != nil || len(r.Findings) == 0 {
 			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
+
+// A log of the trust file is found before the successors that others may have one day.
+func TestLogsAreFoundBeforeSuccessors(t *testing.T) {
+	trust := new(verify.Trust)
+	for _, p := range []string{"c1", "g1", "a1"} {
+		pub, _, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		origin := "reeve/test/" + p
+		key, err := note.NewEd25519VerifierKey(origin, pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trust.Logs = append(trust.Logs, verify.Log{Process: p, Origin: origin, Key: key})
+	}
+	for origin, want := range map[string]int{"reeve/test/c1": 1, "reeve/test/a1": 3, "reeve/test/g1/2": 8} {
+		if n := trust.Looks(origin); n != want {
+			t.Errorf("%s: found at look %d, want %d", origin, n, want)
 		}
 	}
 }

@@ -90,6 +90,7 @@ type Authority struct {
 	number    int64             // of the newest heartbeat
 	followers map[*follower]bool
 	nonces    map[string]map[string]time.Time // of requests for the stream, by process: when they came
+	changed   chan struct{}                   // closed when this authority begins to publish, stands by, or has a set or its publication: see turn
 	refusal   string                          // why what lies in the signed store is not published; empty when it is
 }
 
@@ -120,6 +121,7 @@ func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log 
 		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, tiles: cfg.TilesDir, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
 		records: map[id]*record{}, handed: map[string]string{}, latest: map[string]id{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
+		changed: make(chan struct{}),
 	}
 	a.key.Store(&feedKey{key})
 	a.count = &counters{
@@ -175,6 +177,19 @@ func (a *Authority) epoch() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.lease.Epoch
+}
+
+// turned returns what is closed at the next turn.
+func (a *Authority) turned() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
+}
+
+// turn wakes who waits for this authority to publish. Callers hold mu.
+func (a *Authority) turn() {
+	close(a.changed)
+	a.changed = make(chan struct{})
 }
 
 // write appends a line to the journal as long as the lease is this authority's.
@@ -378,6 +393,7 @@ func (a *Authority) putInForce(e *edition) error {
 	if a.set = e; a.leading {
 		a.broadcast(e.line, "")
 	}
+	a.turn()
 	a.expel()
 	a.issue.view, a.issue.keys, a.issue.tokens = nil, nil, nil
 	a.count.published.Inc()

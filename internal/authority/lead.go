@@ -86,7 +86,9 @@ func (a *Authority) standBy(held error) {
 	if a.other != other {
 		a.log.Info("standing by", "holder", other)
 	}
-	a.other = other
+	if a.other = other; other != "" {
+		a.turn()
+	}
 }
 
 // own puts a lease in force and reports whether it is a new one.
@@ -125,6 +127,7 @@ func (a *Authority) begin() error {
 		return store.ErrLost
 	}
 	a.leading = true
+	a.turn()
 	a.log.Info("publishing", "epoch", epoch)
 	return nil
 }

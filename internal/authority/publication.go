@@ -26,7 +26,7 @@ func (a *Authority) prove() (done bool, err error) {
 	a.mu.Lock()
 	set, leads := a.set, a.leading
 	a.mu.Unlock()
-	if set == nil || !leads || set.frame.Published != nil || len(set.ServiceKeys("witness", a.clock())) == 0 {
+	if set == nil || !leads || !a.unproven(set) {
 		return true, nil
 	}
 	p := a.publications[set.LockHash]
@@ -46,6 +46,11 @@ func (a *Authority) prove() (done bool, err error) {
 	return true, nil
 }
 
+// unproven reports whether a set's lock has to be shown in a cosigned log and was not yet.
+func (a *Authority) unproven(set *edition) bool {
+	return set.frame.Published == nil && len(set.ServiceKeys("witness", a.clock())) > 0
+}
+
 // collect makes the publication of a set's lock; nil while no cosigned checkpoint holds it.
 func (a *Authority) collect(set *statement.Set) (*feed.Publication, error) {
 	if a.promise == "" {
@@ -58,10 +63,10 @@ func (a *Authority) collect(set *statement.Set) (*feed.Publication, error) {
 	trust := verify.Trust{Estate: set.Charter.Estate, Need: set.Charter.Witnesses.Need}
 	for _, k := range set.Charter.ServiceKeys {
 		name, _, _ := strings.Cut(k.Key, "+")
-		switch k.Use {
-		case "log":
+		switch {
+		case k.Use == "log" && k.Process == a.id:
 			trust.Logs = append(trust.Logs, verify.Log{Process: k.Process, Origin: name, Key: k.Key})
-		case "witness":
+		case k.Use == "witness":
 			trust.Witnesses = append(trust.Witnesses, verify.Witness{Name: name, Key: k.Key})
 		}
 	}
@@ -92,6 +97,7 @@ func (a *Authority) show(e *edition, p *feed.Publication) {
 	shown.frame.Published = p
 	shown.line = shown.frame.Encode()
 	a.set = &shown
+	a.turn()
 	for f := range a.followers {
 		if f.bare {
 			a.queue(f, shown.line)
@@ -109,23 +115,19 @@ func (a *Authority) proven(l store.Line) error {
 	return nil
 }
 
-// promptly is the first pause between two attempts to prove a new lock; each is twice as long, up to a second.
+// promptly is the first pause between two attempts to prove a lock that no witness has cosigned; each is twice as long, up to a second.
 const promptly = 20 * time.Millisecond
 
 // proving proves each lock as soon as it can until ctx ends, and has the log published for it: whoever starts anew waits.
 func (a *Authority) proving(ctx context.Context, publish func(context.Context) error) {
 	said := ""
 	for pause := promptly; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+		turned := a.turned()
 		done, err := a.prove()
-		if pause = min(2*pause, time.Second); done {
-			pause = promptly
-		} else if err == nil {
-			err = publish(ctx)
+		if !done && err == nil {
+			if err = publish(ctx); err == nil {
+				done, err = a.prove()
+			}
 		}
 		reason := ""
 		if err != nil && ctx.Err() == nil {
@@ -135,5 +137,17 @@ func (a *Authority) proving(ctx context.Context, publish func(context.Context) e
 			a.log.Error("the lock in force cannot be shown to processes that start anew", "error", reason)
 		}
 		said = reason
+		var again <-chan time.Time
+		if pause = min(2*pause, time.Second); done {
+			pause = promptly
+		} else {
+			again = time.After(pause / 2)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-turned:
+		case <-again:
+		}
 	}
 }

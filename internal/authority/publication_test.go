@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,6 +48,49 @@ func (r *rig) shows() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.set.frame.Published != nil
+}
+
+// Whoever asks an authority that is just starting waits for it: for its first publishing, and for the lock's place in a cosigned log when it
+// holds none.
+func TestStreamWaitsForTheStart(t *testing.T) {
+	r := newRig(t, estatetest.New(t), t.TempDir())
+	wait := func(bare bool, there func() bool) <-chan bool {
+		was := make(chan bool)
+		go func() {
+			r.soon(t.Context(), bare)
+			was <- there()
+		}()
+		return was
+	}
+	leads := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.leading
+	}
+	r.mu.Lock()
+	r.leading = false
+	r.mu.Unlock()
+	was := wait(false, leads)
+	if err := r.begin(); err != nil {
+		t.Fatal(err)
+	}
+	if !<-was {
+		t.Error("a stream was answered before the authority published")
+	}
+	r.hide()
+	<-wait(false, r.shows) // who holds a set does not wait
+	was = wait(true, r.shows)
+	r.prove(t)
+	if !<-was {
+		t.Error("a process without a set was answered before the lock was shown")
+	}
+	r.hide()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.soon(over, true)
+	r.lose(errors.New("taken"))
+	r.standBy(fmt.Errorf("held: a2/x"))
+	r.soon(t.Context(), true) // the other one publishes
 }
 
 // Whoever starts from his pin alone is shown the lock in the authority's own log as soon as it is cosigned; the next run has that from the

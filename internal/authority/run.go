@@ -29,6 +29,12 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	for _, part := range []string{"statements", "ledger", "listener"} {
 		rt.Ready.Set(part, "starting")
 	}
+	l, err := process.Listen(cfg.Listen) // first: whoever starts beside this authority waits here instead of coming again
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	rt.Log.Info("listening", "address", l.Addr().String())
 	logKey, err := ledger.LoadKey(cfg.LogKey)
 	if err != nil {
 		return err
@@ -56,12 +62,6 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 	if err := cert.Load(cfg.TLS); err != nil {
 		return err
 	}
-	l, err := process.Listen(cfg.Listen)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	rt.Log.Info("listening", "address", l.Addr().String())
 	if err := a.awaitSet(ctx, rt); err != nil {
 		return err
 	}

@@ -137,6 +137,24 @@ func (a *Authority) room(process string) bool {
 	return true
 }
 
+// soon waits for an authority that has just started, which is shorter than coming again: until it publishes or knows who does and, for who holds
+// no set, until the set's lock is in a cosigned log. When ctx ends, who asks is told how things are.
+func (a *Authority) soon(ctx context.Context, bare bool) {
+	for {
+		a.mu.Lock()
+		there, changed := a.other != "" || a.leading && !(bare && a.unproven(a.set)), a.changed
+		a.mu.Unlock()
+		if there {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // join opens a stream for who asks with a key of the charter, and returns what it has to begin with.
 func (a *Authority) join(ask *feed.Ask, key statement.ServiceKey, cancel context.CancelFunc) (*follower, [][]byte, error) {
 	a.mu.Lock()
@@ -208,6 +226,9 @@ func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), key.NotAfter.Sub(a.clock()))
 	defer cancel()
+	soon, over := context.WithTimeout(ctx, feed.Interval)
+	a.soon(soon, ask.Lock == "")
+	over()
 	f, lines, err := a.join(ask, key, cancel)
 	switch {
 	case errors.Is(err, feed.ErrAsk):

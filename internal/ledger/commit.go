@@ -244,11 +244,12 @@ func (v *volume) stopPreparing() {
 	v.preparing.Wait()
 }
 
-// makeSpare makes segment n, unless it was made before a restart and never written.
+// makeSpare makes segment n, unless it was made before a restart and never written. A log's first segments are of 4, 8 and 12 MiB at most:
+// whoever starts anew waits until they are zeroed and synced.
 func (v *volume) makeSpare(n, size int64) spare {
 	f, err := v.disk.open(segmentName(n))
 	if err != nil {
-		f, err = createSegment(v.disk, segmentName(n), size)
+		f, err = createSegment(v.disk, segmentName(n), min(size, n<<22))
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("%w: %w", ErrFull, err)

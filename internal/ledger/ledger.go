@@ -212,6 +212,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 			return nil, err
 		}
 	}
+	l.prepare() // beside the publication, which waits for witnesses
 	// Publication may fail, for lack of room perhaps, and is tried again; what must stop the start is a later state elsewhere.
 	if err := l.publish(ctx); errors.Is(err, ErrRolledBack) {
 		return nil, err
@@ -219,7 +220,6 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 		cfg.Logger.Error("ledger not published yet", "err", err)
 	}
 	l.checkSpace()
-	l.prepare()
 	if err := l.probe(); err != nil {
 		return nil, err
 	}

@@ -298,6 +298,26 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+// A new log does not wait until a segment of full size is zeroed.
+func TestFirstSegmentsAreShort(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentSize = 0 // the default
+	l, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 1) // waits for the second
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int64]int64{1: 4 << 20, 2: 8 << 20} {
+		info, err := os.Stat(filepath.Join(cfg.Dir, "0", "wal", segmentName(n)))
+		if err != nil || info.Size() != want {
+			t.Errorf("segment %d: %v, %v; want %d bytes", n, info, err, want)
+		}
+	}
+}
+
 // TestSegmentSizeMayChange between two starts.
 func TestSegmentSizeMayChange(t *testing.T) {
 	cfg := testConfig(t)

@@ -204,18 +204,25 @@ func (s *supervisor) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ready, errLate)
 	defer cancel()
 	tell := time.Now().Add(time.Second)
-	for {
-		waits := s.waits(ctx)
-		if len(waits) == 0 {
-			return nil
+	for up := 0; ; {
+		for up < len(s.children) && Probe(ctx, s.dir, s.children[up].Name).Ready { // no more are asked: those that start need the processors
+			up++
 		}
-		if time.Now().After(tell) {
-			fmt.Fprintf(s.Out, "Waiting for:\n%s\n", strings.Join(waits, "\n"))
-			tell = time.Now().Add(10 * time.Second)
+		late := time.Now().After(tell)
+		if late || up == len(s.children) {
+			waits := s.waits(ctx)
+			if len(waits) == 0 {
+				return nil
+			}
+			if late {
+				fmt.Fprintf(s.Out, "Waiting for:\n%s\n", strings.Join(waits, "\n"))
+				tell = time.Now().Add(10 * time.Second)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(context.Cause(ctx), errLate) {
+				waits := s.waits(context.WithoutCancel(ctx))
 				return fmt.Errorf("not ready after %s:\n%s\nThe logs are in %s", ready, strings.Join(waits, "\n"), host.Shown(s.dir.Path)+"/*/log")
 			}
 			return ctx.Err()

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"os"
@@ -96,6 +97,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	defer operators.Close()
+	go x509.SystemCertPool() // it is read once, which takes longer than waiting for the first set, whose destinations need it
 	gateways, err := cfg.Hop.open(h.hopKey)
 	for _, l := range gateways {
 		defer l.Close()

@@ -80,7 +80,15 @@ func writeLedger(t *tar.Writer, d *host.Dir, process string) error {
 
 func writeState(t *tar.Writer, d *host.Dir, process string) error {
 	kept := Kept(process)
-	return fs.WalkDir(os.DirFS(d.Join(process)), ".", func(name string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(d.Join(process)) // a link in it leads nowhere else: see offline.Write
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no such process on this host
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // replaced while it was read
 			return nil
@@ -91,11 +99,11 @@ func writeState(t *tar.Writer, d *host.Dir, process string) error {
 		case !e.Type().IsRegular() || slices.Contains(kept, name):
 			return nil
 		}
-		read := os.ReadFile
+		read := root.ReadFile
 		if process == host.Authority && name == database {
-			read = store.Copy
+			read = func(name string) ([]byte, error) { return store.Copy(d.Join(process, name)) }
 		}
-		b, err := read(d.Join(process, name))
+		b, err := read(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

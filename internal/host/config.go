@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/verify"
 )
@@ -67,7 +68,7 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(d.Config(process), b, 0o600); err != nil {
+		if err := durable.Replace(d.Config(process), b, 0o600); err != nil {
 			return fmt.Errorf("writing the %s's configuration: %w", process, err)
 		}
 	}
@@ -91,7 +92,7 @@ func (d *Dir) WriteTrust(c *statement.Charter) error {
 		return err
 	}
 	for _, path := range []string{d.Trust(), d.Join(Auditor, "trust.json")} {
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+		if err := durable.Replace(path, append(b, '\n'), 0o644); err != nil {
 			return fmt.Errorf("writing the trust file: %w", err)
 		}
 	}

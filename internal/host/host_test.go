@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/need"
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -192,5 +193,74 @@ func TestEachProcessGetsItsOwn(t *testing.T) {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v; want %v", path, info.Mode(), err, want)
 		}
+	}
+}
+
+// A process's folder is its user's, who may have put links there: what root writes there goes nowhere else.
+func TestLinksLeadNowhere(t *testing.T) {
+	d := create(t, filepath.Join(t.TempDir(), "demo"))
+	ids := IDs{"g1", "c1", "a1", "w1"}
+	if _, err := d.MakeKeys("demo", ids, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	theirs := filepath.Join(t.TempDir(), "theirs")
+	link := func(path string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(theirs, []byte("reeve/demo/g1+0+reeve/demo/g1+0"), 0o600), os.RemoveAll(path), os.Symlink(theirs, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	untouched := func(what string) {
+		t.Helper()
+		if b, err := os.ReadFile(theirs); err != nil || string(b) != "reeve/demo/g1+0+reeve/demo/g1+0" {
+			t.Errorf("%s: the other file is %q, %v", what, b, err)
+		}
+	}
+	link(d.Join(Auditor, "trust.json"))
+	if err := d.WriteTrust(&statement.Charter{Estate: "demo"}); err != nil {
+		t.Error(err)
+	}
+	untouched("trust")
+	if info, err := os.Lstat(d.Join(Auditor, "trust.json")); err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o644 {
+		t.Errorf("trust: %v, %v", info, err)
+	}
+	link(d.Config(Auditor))
+	if err := d.WriteConfigs(Estate{Charter: &statement.Charter{Estate: "demo"}, IDs: ids}); err != nil {
+		t.Error(err)
+	}
+	untouched("configuration")
+	link(d.Join(Gateway, "log.key"))
+	if _, err := d.AddKey(Gateway, "log", 1, time.Now()); !errors.Is(err, plain.ErrOther) {
+		t.Errorf("key: %v", err)
+	}
+	untouched("key")
+}
+
+// The user of a folder may swap a folder in it for a link while it is given to him: what is behind the link stays whose it is.
+func TestGivesNothingOutside(t *testing.T) {
+	mine, theirs := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(theirs, "file"), nil, 0o600), os.Symlink(theirs, filepath.Join(mine, "folder"))); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	s := share{mine, os.Getuid(), os.Getgid(), 0o750 | setgid}
+	if err := s.give(root, "folder/file", false); err == nil {
+		t.Error("a file behind a link was given away")
+	}
+	if err := s.give(root, "folder", true); err == nil {
+		t.Error("a folder behind a link was given away")
+	}
+	if info, err := os.Stat(theirs); err != nil || info.Mode().Perm() == 0o750 {
+		t.Errorf("the folder behind the link: %v, %v", info.Mode(), err)
+	}
+	if err := s.apply(); err != nil { // a link that was there before is his
+		t.Error(err)
+	}
+	if info, err := os.Stat(mine); err != nil || info.Mode() != 0o750|setgid|os.ModeDir {
+		t.Errorf("his folder: %v, %v", info.Mode(), err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/hop"
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -130,7 +131,7 @@ func (d *Dir) AddIdentity() (recipient string, err error) {
 
 // appendKey adds a line to a key file, which keeps its owner and mode.
 func appendKey(path, text string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	f, err := plain.Open(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

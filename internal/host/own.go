@@ -74,25 +74,38 @@ func (d *Dir) giveAway() error {
 	return nil
 }
 
-// apply gives the folder's content to its owner. State, people and tiles are folders of folders: only they themselves.
+// apply gives the folder's content to its owner. State, people and tiles are folders of folders: only they themselves. A user whose folder it is
+// may change it meanwhile: nothing outside is reached, whatever links he makes.
 func (s share) apply() error {
-	if s.uid == 0 && s.gid == 0 {
-		return own(s.path, s.uid, s.gid, s.mode)
+	root, err := os.OpenRoot(s.path)
+	if err != nil {
+		return err
 	}
-	return filepath.WalkDir(s.path, func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
 			return err
-		case path == s.path:
-			return own(path, s.uid, s.gid, s.mode)
-		case e.IsDir() && s.mode&setgid != 0:
-			return own(path, s.uid, s.gid, s.mode)
 		}
-		return os.Lchown(path, s.uid, s.gid)
+		if err := s.give(root, name, e.IsDir()); err != nil {
+			return err
+		}
+		if s.uid == 0 && s.gid == 0 {
+			return fs.SkipAll
+		}
+		return nil
 	})
 }
 
-// own sets the owner first: a change of owner clears the set-group bit.
+// give sets the owner first: a change of owner clears the set-group bit.
+func (s share) give(root *os.Root, name string, dir bool) error {
+	err := root.Lchown(name, s.uid, s.gid)
+	if err == nil && (name == "." || dir && s.mode&setgid != 0) {
+		err = root.Chmod(name, s.mode)
+	}
+	return err
+}
+
+// own is for a folder whose parent is root's.
 func own(path string, uid, gid int, mode fs.FileMode) error {
 	if err := os.Lchown(path, uid, gid); err != nil {
 		return err

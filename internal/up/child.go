@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/internal/process"
 )
 
@@ -89,12 +90,12 @@ func (s *Spawner) Start(spec Spec) (*Child, error) {
 const maxLog = 16 << 20
 
 func openLog(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+	if info, err := os.Lstat(path); err == nil && info.Size() > maxLog {
 		if err := os.Rename(path, path+".1"); err != nil {
 			return nil, fmt.Errorf("setting the log aside: %w", err)
 		}
 	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := plain.Open(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
@@ -130,7 +131,7 @@ func (c *Child) Death() error {
 
 // tail returns the last n lines of a file or, when the runtime wrote why it stopped, n lines from there on; of its last 64 KiB.
 func tail(path string, n int) []byte {
-	f, err := os.Open(path)
+	f, err := plain.Open(path, os.O_RDONLY, 0)
 	if err != nil {
 		return []byte(err.Error() + "\n")
 	}

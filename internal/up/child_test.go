@@ -172,3 +172,22 @@ func TestLock(t *testing.T) {
 		t.Error("running after release")
 	}
 }
+
+// Root starts processes of other users, whose folders have their logs. What one of them put in its log's place leads root nowhere.
+func TestLogLeadsNowhere(t *testing.T) {
+	dir := t.TempDir()
+	log, theirs := filepath.Join(dir, "log"), filepath.Join(dir, "identity")
+	if err := os.WriteFile(theirs, []byte("a key of another process\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(theirs, log); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := openLog(log); err == nil {
+		f.Close()
+		t.Error("a child would write into another process's file")
+	}
+	if got := string(tail(log, 8)); strings.Contains(got, "a key of another") {
+		t.Errorf("its death would show %q", got)
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/authority/store/postgrestest"
 	"github.com/reevehq/reeve/internal/database"
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -586,4 +587,22 @@ func TestOneKeeper(t *testing.T) {
 			t.Error("another release's index is not made anew")
 		}
 	})
+}
+
+// Root rebuilds an index in the folder of the auditor's user. What that user put in the place of a file is neither opened nor given to it.
+func TestLinksAreNotFollowed(t *testing.T) {
+	for _, name := range []string{"index.db", "index.db.lock"} {
+		dir := t.TempDir()
+		theirs := filepath.Join(dir, "theirs")
+		if err := errors.Join(os.WriteFile(theirs, nil, 0o600), os.Symlink(theirs, filepath.Join(dir, name))); err != nil {
+			t.Fatal(err)
+		}
+		x, err := OpenFile(t.Context(), filepath.Join(dir, "index.db"))
+		if !errors.Is(err, plain.ErrOther) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			x.Close()
+		}
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/reevehq/reeve/internal/plain"
 )
 
 // lock takes a file's lock, which ends with the process, or returns ErrKept.
@@ -25,7 +27,7 @@ func lock(path string) (unlock func(), err error) {
 // private opens a file, made with mode 0600 when it is not there. One that root makes is its folder's owner's: an auditor's that has a user
 // of its own.
 func private(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := plain.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil || os.Geteuid() != 0 {
 		return f, err
 	}

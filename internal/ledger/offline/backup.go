@@ -28,13 +28,27 @@ const (
 //
 // A restored backup is an older state of the log: where a witness has seen more, the ledger refuses to start from it.
 func Write(dir, tiles string, w io.Writer) error {
+	var trees []tree
+	for _, at := range [...]struct{ prefix, dir string }{{stateFolder, dir}, {tilesFolder, tiles}} {
+		root, err := openTree(at.dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // nothing was written there yet
+		}
+		if err != nil {
+			return fmt.Errorf("backing up: %w", err)
+		}
+		defer root.Close()
+		trees = append(trees, tree{at.prefix, root})
+	}
 	t := tar.NewWriter(w)
-	// The checkpoints are read first and the tree last, so that no checkpoint speaks of entries that the archive lacks.
-	checkpoints, err := readAll(dir, tiles)
+	// The checkpoints are read first and the trees last, so that no checkpoint speaks of entries that the archive lacks.
+	checkpoints, err := readAll(trees)
 	if err != nil {
 		return fmt.Errorf("backing up: %w", err)
 	}
-	err = errors.Join(addTree(t, dir, stateFolder), addTree(t, tiles, tilesFolder))
+	for _, x := range trees {
+		err = errors.Join(err, x.add(t))
+	}
 	for _, c := range checkpoints {
 		err = errors.Join(err, addFile(t, c.name, c.data))
 	}
@@ -42,6 +56,16 @@ func Write(dir, tiles string, w io.Writer) error {
 		return fmt.Errorf("backing up: %w", err)
 	}
 	return nil
+}
+
+// openTree opens a folder out of which no link leads, the folder itself among them: its user may have been taken over, and who backs up is root.
+func openTree(dir string) (*os.Root, error) {
+	parent, err := os.OpenRoot(filepath.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	return parent.OpenRoot(filepath.Base(dir))
 }
 
 // isCheckpoint reports whether a path below a ledger's state or published tree names a checkpoint.
@@ -62,59 +86,64 @@ type namedFile struct {
 	data []byte
 }
 
-// readAll reads every checkpoint below both directories.
-func readAll(dir, tiles string) (files []namedFile, err error) {
-	for prefix, root := range map[string]string{stateFolder: dir, tilesFolder: tiles} {
+// tree is a directory and the archive's folder for it.
+type tree struct {
+	prefix string
+	*os.Root
+}
+
+// readAll reads every checkpoint below the directories.
+func readAll(trees []tree) (files []namedFile, err error) {
+	for _, x := range trees {
 		for _, pattern := range []string{"*", "*/*"} {
-			names, _ := fs.Glob(os.DirFS(root), pattern) // the pattern is well formed
+			names, _ := fs.Glob(x.FS(), pattern) // the pattern is well formed
 			for _, name := range names {
 				if !isCheckpoint(name) {
 					continue
 				}
-				b, err := os.ReadFile(filepath.Join(root, name))
+				b, err := x.ReadFile(name)
 				if err != nil {
 					return nil, err
 				}
-				files = append(files, namedFile{path.Join(prefix, name), b})
+				files = append(files, namedFile{path.Join(x.prefix, name), b})
 			}
 		}
 	}
 	return files, nil
 }
 
-// addTree adds a directory's files but for checkpoints. Write-ahead log segments go last to first: what a segment
+// add adds a directory's files but for checkpoints. Write-ahead log segments go last to first: what a segment
 // holds when it is read, the segments before it hold then too.
-func addTree(t *tar.Writer, root, prefix string) error {
+func (x tree) add(t *tar.Writer) error {
 	var names []string
-	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(x.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
-		name, err := filepath.Rel(root, p)
 		if !isCheckpoint(name) && !isTransient(name) && !strings.HasPrefix(name, "keys/") {
 			names = append(names, name)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	slices.Reverse(names)
 	for _, name := range names {
-		b, err := os.ReadFile(filepath.Join(root, name))
+		b, err := x.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a partial tile that became full, or a segment that is no longer needed
 		}
 		if err != nil {
 			return err
 		}
-		if prefix == stateFolder {
+		if x.prefix == stateFolder {
 			ledger.Cut(name, b)
 		}
-		if err := addFile(t, path.Join(prefix, filepath.ToSlash(name)), b); err != nil {
+		if err := addFile(t, path.Join(x.prefix, name), b); err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,29 @@ func TestRestoreStaysInside(t *testing.T) {
 	}
 }
 
+// Root backs up folders of processes' users. Where one of them put a link to another process's key, the archive does not have the key.
+func TestBackupFollowsNoLinks(t *testing.T) {
+	for _, c := range []struct{ at, to string }{
+		{"own/ledger/0/checkpoint", "other/checkpoint"}, {"own/ledger/0/file", "other/checkpoint"}, {"own/ledger", "other"}, {"tiles/checkpoint", "other/checkpoint"}, {"tiles/own", "other"},
+	} {
+		dir := t.TempDir()
+		at := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
+		for _, d := range []string{"own/ledger/0", "tiles", "other"} {
+			if err := os.MkdirAll(at(d), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.WriteFile(at("other/checkpoint"), []byte("another's key"), 0o600), os.RemoveAll(at(c.at)), os.Symlink(at(c.to), at(c.at))); err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		err := Write(at("own/ledger"), at("tiles"), &b)
+		if bytes.Contains(b.Bytes(), []byte("another's key")) {
+			t.Errorf("%s: the archive has another's key (%v)", c.at, err)
+		}
+	}
+}
+
 func writeTar(w io.Writer, name string) error {
 	t := tar.NewWriter(w)
 	return errors.Join(addFile(t, name, []byte("x")), t.Close())

@@ -7,7 +7,7 @@ BINARIES := reeve reeve-gateway reeve-custodian reeve-authority reeve-auditor
 .PHONY: help build up test test-real drill bench bench-revocation bench-audit bench-large lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the five binaries, in bin/
 	@mkdir -p bin

@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 func newAuditCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "The auditor's books",
+		Short: "The auditor's copies of the ledgers: how far, whole, findings, export",
 	}
 	cmd.AddCommand(
 		newAuditAnchorCmd(),

@@ -107,7 +107,7 @@ func newAuditRebuildCmd() *cobra.Command {
 	var f copyFlags
 	cmd := &cobra.Command{
 		Use:   "rebuild",
-		Short: "Make the index anew from the copies of the ledgers, and say whether the one that was there was right",
+		Short: "Make the index anew from the copies, and say whether the one that was there was right",
 		Long: "Make the index anew from the auditor's copies of the ledgers, or any copies, and a trust file. An index that is there is held\n" +
 			"against the copies as far as it goes, also while the auditor adds to it, and is replaced only when it is wrong.\n\n" +
 			"Exit status: 0 there was none or it was right, 1 it was wrong, 2 wrong usage, 3 it cannot be decided.",

@@ -28,7 +28,7 @@ func newAuditExportCmd() *cobra.Command {
 	var f auditExport
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Hand ledger entries to a file or a webhook, as events of the Open Cybersecurity Schema Framework",
+		Short: "Hand ledger entries to a file or a webhook, as OCSF events, for a SIEM",
 		Long: "Hand every entry of the auditor's verified copies over, each at least once and in the order of its log: JSON lines in a file, or POSTs of them to an\n" +
 			"https address. A cursor remembers how far that went. An event's metadata.uid is the same whenever it comes again. Nothing waits for this: the\n" +
 			"ledgers are written whether it runs or not. Header fields for the webhook, such as Authorization, are in a file, a line each.",

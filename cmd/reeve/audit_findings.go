@@ -16,7 +16,7 @@ func newAuditFindingsCmd() *cobra.Command {
 	var asJSON, rules bool
 	cmd := &cobra.Command{
 		Use:   "findings",
-		Short: "Machine-speed chaining, first uses, one token at many services, bursts of refusals, fan-out, long delegation, bait",
+		Short: "What no person does by hand: chaining, bursts, first uses, fan-out, bait",
 		Long: "What no person does by hand, found in the auditor's copies of the ledgers: per workload, with the people who have to act. --rules prints\n" +
 			"what is looked for, the limits and why they are what they are. Exit status 1 when there is any finding.",
 		Example: "  reeve audit findings --from 24h\n  reeve audit findings --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --json\n  reeve audit findings --rules",

@@ -46,7 +46,7 @@ func newBackupCmd() *cobra.Command {
 func newRestoreCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore [FILE]",
-		Short: "Put a backup back, into a directory whose ledgers were moved away and whose processes are stopped",
+		Short: "Put a backup back, where ledgers were moved away and processes are stopped",
 		Long: "Unpack what `reeve backup` wrote. The processes' keys and configurations must be there already; their ledgers must not: what is\n" +
 			"there is evidence, so a person moves it away. A log that a witness has seen further than the backup refuses to start;\n" +
 			"`reeve ledger retire` closes it and begins a new one.",

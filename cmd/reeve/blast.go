@@ -42,7 +42,7 @@ func newBlastCmd() *cobra.Command {
 	var f blastFlags
 	cmd := &cobra.Command{
 		Use:   "blast [COMPONENT]",
-		Short: "What a captured component meant: which credentials were read, used or reachable, for whom, who answers, what still lives",
+		Short: "What a captured component meant: what was read, used, reachable; who answers",
 		Long: "The blast radius of a component (a gateway, a custodian, the authority, the auditor, or what the register has besides), or of what a flag\n" +
 			"names, from the auditor's verified copies of the ledgers and the signed statements in time. Each credential and business unit is in one class:\n\n" +
 			"  READ           its plaintext was in the component\n" +

@@ -98,7 +98,7 @@ func newGlassOpenCmd() *cobra.Command {
 	var b statement.BreakGlass
 	cmd := &cobra.Command{
 		Use:   "open",
-		Short: "Let one credential be used for an hour at most, although the policy, the news or the witnesses say no",
+		Short: "Let one credential be used for an hour, against policy, news or witnesses",
 		Example: "  reeve break-glass open --credential research-openai --workload research-agent --waive policy --for 30m \\\n" +
 			"      --as cora --with bea --reason 'policy owner unreachable, outage'\n" +
 			"  reeve break-glass open --credential research-openai --waive feed,witness --as cora -o glass.json --reason 'authority lost'\n" +

@@ -22,7 +22,7 @@ func newCanCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "can WORKLOAD",
-		Short: "What a workload may use: credentials, models, destinations, under which policies, signed by whom",
+		Short: "What a workload may use, under which policies, signed by whom",
 		Long: "Every way that the set in force opens to a workload, found by partial evaluation of the policies: nothing is tried. WHEN is what\n" +
 			"is left of their conditions and decides with each request. What a signed revocation closes is said. Exit status 1 when\n" +
 			"nothing is open.",

@@ -17,7 +17,7 @@ func newComponentShowCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "What one component can do and how that is known, its verdict, and who answers for what of it",
+		Short:   "What one component can do, how that is known, and who answers for it",
 		Example: "  reeve component show acme-ai\n  reeve component show g1 --as-of 720h --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

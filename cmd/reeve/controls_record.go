@@ -26,7 +26,7 @@ func newControlsRecordCmd() *cobra.Command {
 		Use:   "record FILE",
 		Short: "Sign for a document of evidence, so that controls are judged from it too",
 		Long: "Copy a document (docs/formats/evidence.md) to the estate's folder evidence, sign for its hash, and have the authority write that into its ledger. What\n" +
-			"nobody has signed for counts for nothing. " + withKeys,
+			"nobody has signed for counts for nothing.\n\n" + withKeys,
 		Example: "  reeve controls record discovery.json --as bea",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,7 +56,7 @@ func newControlsExemptCmd() *cobra.Command {
 		Use:   "exempt ID --until DATE --reason TEXT",
 		Short: "Approve that a control need not hold for a subject until a date",
 		Long: "Sign an exemption. It excuses findings about the subject, or about all of them without one, until its end; it excuses nothing that the person\n" +
-			"who signs has to put right himself. " + withKeys,
+			"who signs has to put right himself.\n\n" + withKeys,
 		Example: "  reeve controls exempt RV-10 --subject credential:research-openai --until 2027-01-31 --reason 'the provider has no federation' --as ada",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

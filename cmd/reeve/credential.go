@@ -31,7 +31,7 @@ func newCredentialPutCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "put NAME < FILE",
-		Short: "Seal a secret to every custodian that serves the credential, signed by its lifecycle owner",
+		Short: "Seal a secret to the custodians that serve the credential, signed by its owner",
 		Long: "Read a secret from standard input, seal it to every custodian that serves the credential, sign the handover with the\n" +
 			"lifecycle owner's key and put both into the estate's signed store, from where the authority carries them.\n" +
 			"The recipients come from the verified custody statement. One newline at the end is taken away.\n" +

@@ -25,7 +25,7 @@ func newCredentialAddCmd() *cobra.Command {
 	var show, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add [NAME]",
-		Short: "Write a new credential's record into its unit's custody file, and show what to set up at the provider",
+		Short: "Write a new credential's record, and show what to set up at the provider",
 		Long: "Write the record of a new credential to the end of units/UNIT/custody.yaml, where nothing else is changed, and show what to set\n" +
 			"up at the provider: the trust rule, role or app to paste, with issuer, audience and subject filled in. What the flags leave open\n" +
 			"is asked on the terminal; without one, what most would answer is taken. Nothing is signed: the record is used once the owners have.\n\n" +

@@ -16,7 +16,7 @@ func newCredentialBOMCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "bom",
-		Short: "The bill of materials: every credential, whose it is, where it may go, and the versions that live",
+		Short: "The bill of materials: every credential, its owner, reach and living versions",
 		Long: "List every credential that was in force at an instant, with the custodians and gateways that reach it, the origins that it may go to, and the versions\n" +
 			"of its secret that lived. With --json it is a CycloneDX 1.7 document. It holds no secret; fingerprints are keyed and say nothing outside their custodian.",
 		Example: "  reeve credential bom\n  reeve credential bom --json > credentials.cdx.json\n  reeve credential bom --as-of 720h --json",

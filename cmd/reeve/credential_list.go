@@ -25,7 +25,7 @@ func newCredentialListCmd() *cobra.Command {
 	var at window
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Every credential: who answers for it, where its secrets come from, how long they live, how old they are, and their uses",
+		Short: "Every credential: its owner, source, age, uses, and when it is replaced",
 		Long: "What every credential stands at, by the statements in force and by what this host's custodian says; further ones are asked by\n" +
 			"--socket. LIVES is how long a secret is good for, AGE that of the one in use, NEXT when it is replaced. The uses of the last day,\n" +
 			"or since the custodian started, are counted by how long the secret lived: static (a day and more), under a day, under an hour,\n" +

@@ -27,7 +27,7 @@ func newDemoUpstreamCmd() *cobra.Command {
 	var listen, state string
 	cmd := &cobra.Command{
 		Use:   "upstream",
-		Short: "A model provider on this machine: the OpenAI and the Anthropic API over TLS, with a CA of its own",
+		Short: "A model provider on this machine: OpenAI's and Anthropic's API over TLS",
 		Long: "A model provider on this machine: the OpenAI and the Anthropic API over TLS, with a CA of its own.\n\n" +
 			"It accepts the keys whose hashes are in STATE/keys.json and records what it saw in STATE/seen.jsonl.\n\n" + upstream.Controls,
 		Example: "  reeve demo upstream --listen 127.0.0.1:7809 --state ./demo/upstream",

@@ -14,7 +14,7 @@ func newDemoMonthCmd() *cobra.Command {
 	var end string
 	cmd := &cobra.Command{
 		Use:   "month DIR",
-		Short: "Make an invented company's estate with a month of ledgers and a captured gateway in it, to try questions on",
+		Short: "Make an invented company with a month of ledgers, to try questions on",
 		Long: "Make an invented company in a new directory: 40 business units of three tenants, 10,000 credentials, three gateways and three\n" +
 			"custodians, every statement signed by people whose keys come from the seed, and the auditor's copies of a month of ledgers. For\n" +
 			"three hours of it a gateway was in somebody else's hands. DIR/answers.json says what was planted. Nothing runs.",

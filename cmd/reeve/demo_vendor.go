@@ -21,7 +21,7 @@ func newDemoVendorCmd() *cobra.Command {
 	var listen, upstream, key, urlFile string
 	cmd := &cobra.Command{
 		Use:   "vendor " + strings.Join(vendor.Habits, "|"),
-		Short: "Somebody else's gateway on this machine, with one habit with credentials, for reeve probe to find",
+		Short: "Somebody else's gateway, with one habit with credentials, for reeve probe",
 		Example: "  reeve demo vendor cache --listen 127.0.0.1:4000 --upstream-file canary.url\n" +
 			"  reeve probe acme --url http://127.0.0.1:4000 --canary-listen 127.0.0.1:4001 --canary-url-file canary.url --dry-run",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),

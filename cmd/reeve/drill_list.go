@@ -28,7 +28,7 @@ func newDrillListCmd() *cobra.Command {
 	var asJSON, history bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "When each scenario was last drilled, what came of it, and what was measured over time",
+		Short: "When each scenario was last drilled, and what came of it",
 		Long: "Read what drills filed with the estate in --dir. Exit status 0 when every scenario was played within 90 days and held, 1 when the newest result of\n" +
 			"one did not hold, 3 when one was never played, was not decided, or is older.",
 		Example: "  reeve drill list\n  reeve drill list --history\n  reeve drill list --json",

@@ -24,7 +24,7 @@ func newEraseCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "erase TENANT",
-		Short: "Erase what decisions looked at, of a tenant or about one subject of it: no copy of it can be opened any more",
+		Short: "Erase what decisions looked at, of a tenant or about one subject, in copies too",
 		Long: "Have the processes on this machine destroy the keys with which they sealed a tenant's payloads, the full inputs of their decisions; with --subject only\n" +
 			"of those about a workload, or about who acts for workloads. The ledgers stay whole and verify; what is erased can no longer be replayed, in copies and\n" +
 			"backups either, and is unknown from then on. Pseudonymous ids in entries stay. Each process does so within a second or two, or at its next start, and\n" +

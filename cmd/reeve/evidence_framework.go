@@ -21,7 +21,7 @@ func newEvidenceCmd() *cobra.Command {
 		Long: "Judge the controls that answer to a framework (reeve controls) and write what an assessor is given: results.json, controls.html, the six OSCAL\n" +
 			"documents, the signed heads of the ledgers, and manifest.json with the hash of each. With --as, that person signs for the manifest, and the authority\n" +
 			"writes it into its ledger. Exit status as of reeve controls. With --incident: its report, an annex for each business unit, proofs of the entries that it rests\n" +
-			"on, OSCAL of before and after, and its journal. Exit status as of reeve incident report. " + withKeys,
+			"on, OSCAL of before and after, and its journal. Exit status as of reeve incident report.\n\n" + withKeys,
 		Example: "  reeve evidence --framework csf2 --out pack\n  reeve evidence --framework soc2 --as-of 2026-11-01T00:00:00Z --out pack --as ada\n  reeve evidence --incident inc-20261123-1 --out pack --as bea",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -29,7 +29,7 @@ import (
 func newFederationCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "federation",
-		Short: "How a unit's custodians say who they are to providers that give short-lived secrets for it",
+		Short: "How a unit's custodians say who they are, to providers of short-lived secrets",
 	}
 	cmd.AddCommand(newFederationKeyCmd(), newFederationShowCmd(), newFederationCheckCmd(), newFederationHelperCmd())
 	return cmd

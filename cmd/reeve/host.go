@@ -26,7 +26,7 @@ func newHostKeyCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "key FILE",
-		Short: "Make a key for the hop between machines, or read one, and print its peer key for the statements",
+		Short: "Make or read a key for the hop between machines, and print its public half",
 		Long: "Make a key in FILE (mode 0600), or read the one that is there, and print its peer key. FILE goes into the process's configuration\n" +
 			"as hop.key and stays on its machine. The peer key is public: a gateway's goes into operations.yaml, a custodian's into each\n" +
 			"custody.yaml that enrols it; the owners sign and publish.",

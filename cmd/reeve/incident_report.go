@@ -28,7 +28,7 @@ func newIncidentReportCmd() *cobra.Command {
 	var page, document, assessment, of string
 	cmd := &cobra.Command{
 		Use:   "report ID",
-		Short: "Make the report: what was read, used and reachable, who answers, what was contained and when, with proofs",
+		Short: "Make the report: what was read, used, reachable; who answers; what was done",
 		Long: "Make the report of an incident from the auditor's books, in eleven parts: header; one page of answer; accountability; timeline; credentials; an annex\n" +
 			"for each business unit; what cannot be known; containment; controls before and after; completeness; signatures. --json is the report itself;\n" +
 			"--html one page that holds everything it shows and prints as A4; --oscal a folder of OSCAL documents.\n" +

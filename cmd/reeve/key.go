@@ -25,7 +25,7 @@ func newKeyAddCmd() *cobra.Command {
 	var fresh, verified, synced bool
 	cmd := &cobra.Command{
 		Use:   "add PERSON --ssh FILE|--passkey|--new",
-		Short: "Print the charter's entry for a person's key: an OpenSSH key, a passkey or a new key file",
+		Short: "Print the charter's entry for a key: OpenSSH, a passkey or a new key file",
 		Long: "Print the entry on standard output; it counts when it stands under the person's keys in estate/charter.yaml and the root quorum\n" +
 			"has signed that. A key that could not sign is refused here: RSA, a passkey that is synced to a cloud account.\n\n" +
 			"--ssh takes an OpenSSH public key: Ed25519 or ECDSA on P-256, in a file, an agent or, with ssh-keygen -t ed25519-sk, on a security\n" +

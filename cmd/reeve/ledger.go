@@ -194,7 +194,7 @@ func newLedgerRetireCmd() *cobra.Command {
 	var with, reason, checkpoint, out string
 	cmd := &cobra.Command{
 		Use:   "retire",
-		Short: "Close a damaged log, signed by two owners; its process begins a successor at its next start",
+		Short: "Close a damaged log, by two owners; its process begins another at its next start",
 		Long: "Sign, as two owners of different roles, that a log is closed at its last cosigned checkpoint, and leave that for its\n" +
 			"process: at its next start it begins a successor whose first entry names the old log, size and root. The old files stay\n" +
 			"as evidence. What happened after the checkpoint is reported as incomplete from then on.\n\n" +

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"github.com/spf13/cobra"
 )
 
 // Exit statuses of every command.
@@ -44,15 +42,7 @@ func failed(err error) error {
 func main() { os.Exit(run()) }
 
 func run() int {
-	root := &cobra.Command{
-		Use:           "reeve",
-		Short:         "An AI gateway that answers for every credential it uses",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
-	root.PersistentFlags().String("dir", defaultDir(), "the estate's directory ($REEVE_DIR)")
-	root.AddCommand(commands()...)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := newRoot().ExecuteContextC(context.Background())
 	if err == nil {
 		return exitHolds
 	}
@@ -64,6 +54,7 @@ func run() int {
 	if e != nil {
 		return e.status
 	}
+	fmt.Fprintf(os.Stderr, "usage: %s; more: %s --help\n", cmd.UseLine(), cmd.CommandPath())
 	return exitUsage
 }
 
@@ -72,54 +63,4 @@ func defaultDir() string {
 		return d
 	}
 	return "./demo"
-}
-
-// commands lists every subcommand; each lives in the file that has its name.
-func commands() []*cobra.Command {
-	return []*cobra.Command{
-		newApproveCmd(),
-		newAttestCmd(),
-		newAuditCmd(),
-		newBackupCmd(),
-		newBlastCmd(),
-		newCanCmd(),
-		newContainCmd(),
-		newBreakGlassCmd(),
-		newControlsCmd(),
-		newComponentCmd(),
-		newCredentialCmd(),
-		newDemoCmd(),
-		newDoctorCmd(),
-		newDownCmd(),
-		newDrillCmd(),
-		newDutiesCmd(),
-		newEraseCmd(),
-		newEstateCmd(),
-		newEvidenceCmd(),
-		newExecCmd(),
-		newExtendCmd(),
-		newFreezeCmd(),
-		newFederationCmd(),
-		newHostCmd(),
-		newIncidentCmd(),
-		newInitCmd(),
-		newKeyCmd(),
-		newLedgerCmd(),
-		newProbeCmd(),
-		newPublishCmd(),
-		newPeopleCmd(),
-		newReceiptCmd(),
-		newReconcileCmd(),
-		newRevokeCmd(),
-		newRestoreCmd(),
-		newSidecarCmd(),
-		newSignCmd(),
-		newStatusCmd(),
-		newUpCmd(),
-		newUsesCmd(),
-		newVerifyCmd(),
-		newWhoCanCmd(),
-		newWhyCmd(),
-		newWorkloadCmd(),
-	}
 }

@@ -52,7 +52,7 @@ func newPeopleLeaveCmd() *cobra.Command {
 	var with, reason string
 	cmd := &cobra.Command{
 		Use:   "leave PERSON",
-		Short: "Show what a person who leaves must give to others and what to rotate; with --as, close what he alone held",
+		Short: "What somebody who leaves must give to others; with --as, close what he held",
 		Long: "List what needs another owner and what is to be rotated when the person leaves. With --as, sign and send a revocation of the\n" +
 			"person: from then on he counts as left, his deputies act for him, and what he alone held is not used. He himself signs it, a\n" +
 			"holder of root, or two owners of different roles. The charter's next version then says when he left.",
@@ -122,7 +122,7 @@ func newAttestCmd() *cobra.Command {
 	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "attest PERSON",
-		Short: "Attest that a person still holds his roles: draft the charter that says so, as who vouches for him",
+		Short: "Attest that a person still holds his roles, by a new charter",
 		Long: "Write into charter.yaml until when the person is attested and that you attest it, and draft the charter as its author. You hold\n" +
 			"an owner role that he does not. The root quorum approves it, a lock binds it, and it is published like any change. A charter\n" +
 			"with an attestation that its attester did not sign is refused.",

@@ -25,15 +25,18 @@ func newReconcileCmd() *cobra.Command {
 	var f reconcileFlags
 	cmd := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Hold a provider's usage report against the ledgers: what it saw and they do not have is out of band",
+		Short: "Hold a provider's usage report against the ledgers: who uses keys outside?",
 		Long: "Compare what a provider says of the use of its keys with the ledgers, and keep the result with the auditor's state, where reeve blast and reeve controls\n" +
 			"find it. Nothing is fetched: FILE is what the provider's own tools print. Exit status 0: nothing is out of band; 1: something is; 3: that cannot be said.\n\n" +
-			"  openai      answers of GET /v1/organization/usage/completions with group_by=api_key_id, and its siblings that count model requests; one file\n" +
-			"  anthropic   answers of GET /v1/organizations/usage_report/messages with group_by[]=api_key_id and bucket_width=1m; one file\n" +
+			"  openai      answers of GET /v1/organization/usage/completions with group_by=api_key_id,\n" +
+			"              and its siblings that count model requests; one file\n" +
+			"  anthropic   answers of GET /v1/organizations/usage_report/messages with\n" +
+			"              group_by[]=api_key_id and bucket_width=1m; one file\n" +
 			"  openbao     the audit file of OpenBao or Vault\n" +
-			"  cloudtrail  log files, and digest files with their signatures (x-amz-meta-signature as NAME.sig); several files or a folder\n\n" +
+			"  cloudtrail  log files, and digest files with their signatures\n" +
+			"              (x-amz-meta-signature as NAME.sig); several files or a folder\n\n" +
 			"Which key belongs to which credential the custody statements say for OpenAI projects, paths in OpenBao and roles of AWS; a mapping file says the rest,\n" +
-			"credential: [key, …] in YAML. With --as, that person signs for the result, and controls are judged by it. " + withKeys,
+			"credential: [key, …] in YAML. With --as, that person signs for the result, and controls are judged by it.\n\n" + withKeys,
 		Example: "  reeve reconcile --provider openai --file usage.json --map keys.yaml\n" +
 			"  reeve reconcile --provider cloudtrail --file trail/ --keys public-keys.json --json",
 		Args: cobra.NoArgs,
@@ -43,8 +46,8 @@ func newReconcileCmd() *cobra.Command {
 	cmd.Flags().StringArrayVar(&f.files, "file", nil, "the export; for cloudtrail several, or a folder")
 	cmd.Flags().StringVar(&f.mapping, "map", "", "`FILE` with the provider's ids of each credential, in YAML")
 	cmd.Flags().StringVar(&f.keys, "keys", "", "`FILE` with what aws cloudtrail list-public-keys prints")
-	cmd.Flags().DurationVar(&f.early, "early", -1, "how much earlier than the ledgers the provider may date a use (default: a minute)")
-	cmd.Flags().DurationVar(&f.late, "late", -1, "how much later (default: 15 minutes for openai and anthropic, else 2)")
+	cmd.Flags().DurationVar(&f.early, "early", 0, "how much earlier than the ledgers the provider may date a use (default: a minute)")
+	cmd.Flags().DurationVar(&f.late, "late", 0, "how much later (default: 15 minutes for openai and anthropic, else 2)")
 	f.signing.optional(cmd)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("provider")
@@ -83,10 +86,10 @@ func (f *reconcileFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	reach := usage.Usual(f.provider)
-	if f.early >= 0 {
+	if cmd.Flags().Changed("early") {
 		reach.Early = f.early
 	}
-	if f.late >= 0 {
+	if cmd.Flags().Changed("late") {
 		reach.Late = f.late
 	}
 	d, b, err := openBooks(cmd)

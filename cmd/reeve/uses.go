@@ -25,7 +25,7 @@ func newUsesCmd() *cobra.Command {
 	var f usesFlags
 	cmd := &cobra.Command{
 		Use:   "uses CREDENTIAL",
-		Short: "Who used a credential, from where, under which policies, by which proof; proof that nobody did; what breaks without it",
+		Short: "Who used a credential; proof that nobody did; what breaks without it",
 		Long: "What the auditor's verified copies of the ledgers say of a credential: each workload, the gateway that it came through, the version of the\n" +
 			"lock under which it was decided and the policies, the proof, the first and the last entry. Refusals are listed apart.\n\n" +
 			"With --prove-none: that there is no use. Every custodian that served or held the credential has to have a ledger that is whole, without\n" +

@@ -21,7 +21,7 @@ func newWhyCmd() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:   "why RECEIPT",
-		Short: "Why a use was allowed or denied: the policies that decided, their words, and who signed them",
+		Short: "Why a use was allowed or denied: the policies, their words, and who signed them",
 		Long: "Find the receipt's entry in the published ledger, prove it, and say what the decision rested on: the policies by id and in\n" +
 			"their own words, the versions of the statements that were in force at that moment, and the people who signed them.\n" +
 			"Exit status 3 when the signed store does not reach back to those versions, and when what the decision looked at was erased.",

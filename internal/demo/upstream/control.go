@@ -15,10 +15,10 @@ const Controls = `A request may ask for misbehaviour, by headers:
   x-demo-pace: 50ms                wait between two events of a stream
   x-demo-size: 65536               bytes of text in the answer
   x-demo-events: 100               pieces that a streamed text is cut into
-  x-demo-status: 429               answer this status in the provider's own form (3xx: redirect to x-demo-location)
+  x-demo-status: 429               answer this status (3xx: redirect to x-demo-location)
   x-demo-retry-after: 7            with that Retry-After
-  x-demo-break: after=3            drop the connection after 3 events of a stream, or half-way through other answers
-  x-demo-break: after=3;how=error  … or send the provider's error event; how=clean: just stop; how=stall: say no more
+  x-demo-break: after=3            drop after 3 events of a stream, half-way through other answers
+  x-demo-break: after=3;how=error  … or send an error event; how=clean: just stop; how=stall: hang
   x-demo-early: 1                  answer before the request's body is read
   x-demo-html: 1                   a page instead of JSON, with status 200
   x-demo-nonce: anything           kept in the record (GET /_demo/seen?since=N)

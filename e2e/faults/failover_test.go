@@ -231,9 +231,16 @@ func TestFailover(t *testing.T) {
 			s := stands.status()
 			return s != nil && !s.Leading && s.Holder == leads.id
 		})
+		seen := request(t, e, leads) // as somebody who sees it on the way has it
 		killed = append(killed, gap(t, f, func() { leads.signal(syscall.SIGKILL) }))
 		if s := stands.status(); s == nil || !s.Leading || s.Records != 2+int(number-1) {
 			t.Fatalf("after the takeover: %+v", s)
+		}
+		for _, header := range []string{seen, request(t, e, stands)} {
+			resp := ask(t, stands, header)
+			if want := map[bool]int{true: 401, false: 200}[header == seen]; resp.StatusCode != want {
+				t.Errorf("a request for the stream after the takeover: %s, want %d", resp.Status, want)
+			}
 		}
 		revoke(t, e, stands, number)
 		<-heard
@@ -267,6 +274,35 @@ func TestFailover(t *testing.T) {
 			t.Errorf("the news was %v old: the default bound is 5 s", g)
 		}
 	}
+}
+
+// request is the custodian's for the stream of an authority, signed for its challenge and not sent.
+func request(t testing.TB, e *estatetest.Estate, to *replica) string {
+	t.Helper()
+	a := &feed.Ask{Challenge: ask(t, to, "").Header.Get(feed.ChallengeHeader), Estate: e.Pin.Estate, Process: "c1", Records: (&feed.Records{}).Sum(), Time: time.Now().UTC()}
+	header, err := a.Header(e.Endorse("c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
+
+// ask asks an authority for the stream, and reads nothing of it.
+func ask(t testing.TB, to *replica, header string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", to.url+feed.Path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header != "" {
+		req.Header.Set(feed.AskHeader, header)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
 }
 
 // TestDatabaseAway takes PostgreSQL away from two authorities that run, and brings it back: nothing that opens is taken, a closing still reaches

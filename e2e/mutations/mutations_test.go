@@ -94,7 +94,8 @@ func mutations() []mutation {
 		{"a gateway serves the units that it names", "statement/index.go", "case !slices.Contains(g.Units, unit.ID):", "case unit == nil:", "statement.TestOrphans"},
 
 		{"a process asks for the stream in its own name", "feed/ask.go", "key.Process == a.Process && signs(key, env)", "signs(key, env)", "authority.TestStreamIsForTheEstatesProcesses"},
-		{"a request for the stream is used once", stream, "case again:", "case again && false:", "authority.TestStreamIsForTheEstatesProcesses"},
+		{"a request for the stream is used once", stream, "a.unused(ask, a.clock()); err != nil {", "a.unused(ask, a.clock()); err != nil && false {", "authority.TestStreamIsForTheEstatesProcesses"},
+		{"a request for the stream is good at one authority", stream, "case !a.replay.Fresh(ask.Challenge, a.clock()):", "case false:", "authority.TestRequestIsGoodAtOneAuthority"},
 		{"a request for the stream ages", "feed/ask.go", " || away > AskLife", " || away < 0", "feed.TestAskVector"},
 		{"whose key leaves the charter loses its stream", "authority/authority.go", "\ta.expel()\n", "", "authority.TestStreamIsForTheEstatesProcesses"},
 		{"one process does not take every stream", stream, "count[most] < 2", "count[most] > 0", "authority.TestStreamsOfOneProcessMakeRoom"},
@@ -134,7 +135,7 @@ func mutations() []mutation {
 		{"enough witnesses cosign", "feed/publication.go", "need := max(set.Charter.Witnesses.Need, 1)", "need := 1", "captured.TestAuditors"},
 		{"a heartbeat is by its authority's key", "feed/feed.go", "k.Process == h.Authority && statement.VerifyService(k, HeartbeatType, env.Payload, env.Signatures[0].Sig)", "k.Process == h.Authority", "captured.TestAuditors"},
 		{"a signed request goes where it was signed for", "pop/pop.go", `line(b, "@target-uri", r.URL)`, `line(b, "@target-uri", "")`, "captured.TestSignedRequests"},
-		{"a signed request is taken once", "custodian/replay/replay.go", "case one || other:", "case one && other:", "captured.TestSignedRequests"},
+		{"a signed request is taken once", "replay/replay.go", "case one || other:", "case one && other:", "captured.TestSignedRequests"},
 		{"a signal closes by the events of the charter", "statement/signal.go", "|| !slices.Contains(s.Events, name)", "", "captured.TestSignals"},
 		{"a log's past stays what it was", "../verify/log.go", "err != nil || h != old.Hash {", "err != nil || h == (tlog.Hash{}) {", "captured.TestPast"},
 

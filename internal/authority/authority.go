@@ -26,6 +26,7 @@ import (
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/statement/standing"
@@ -61,7 +62,8 @@ type Authority struct {
 	tokens   *token.Endpoint // nil without a token key
 	tokenKey atomic.Pointer[token.Key]
 	refusals refusals
-	issuers  *issuer.Book // the published keys of issuers; nil without a token key
+	issuers  *issuer.Book  // the published keys of issuers; nil without a token key
+	replay   *replay.Guard // of requests for the stream
 
 	admit    sync.Mutex // held while a set or record goes from verified to published; guards what follows
 	ledger   Ledger     // nil until the ledger is open
@@ -89,9 +91,8 @@ type Authority struct {
 	issue     issuing           // what tokens are judged by
 	number    int64             // of the newest heartbeat
 	followers map[*follower]bool
-	nonces    map[string]map[string]time.Time // of requests for the stream, by process: when they came
-	changed   chan struct{}                   // closed when this authority begins to publish, stands by, or has a set or its publication: see turn
-	refusal   string                          // why what lies in the signed store is not published; empty when it is
+	changed   chan struct{} // closed when this authority begins to publish, stands by, or has a set or its publication: see turn
+	refusal   string        // why what lies in the signed store is not published; empty when it is
 }
 
 // record is a published record.
@@ -120,7 +121,7 @@ func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log 
 	a := &Authority{
 		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, tiles: cfg.TilesDir, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
-		records: map[id]*record{}, handed: map[string]string{}, latest: map[string]id{}, followers: map[*follower]bool{}, nonces: map[string]map[string]time.Time{},
+		records: map[id]*record{}, handed: map[string]string{}, latest: map[string]id{}, followers: map[*follower]bool{}, replay: replay.New(asks),
 		changed: make(chan struct{}),
 	}
 	a.key.Store(&feedKey{key})

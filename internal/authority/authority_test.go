@@ -34,6 +34,7 @@ import (
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -131,7 +132,7 @@ func newRig(t testing.TB, e *estatetest.Estate, state string) *rig {
 // ask is a process's request for the stream.
 func (r *rig) ask(t testing.TB, process string, change func(*feed.Ask)) string {
 	t.Helper()
-	a := &feed.Ask{Estate: r.Estate.Set.Charter.Estate, Process: process, Records: (&feed.Records{}).Sum(), Time: time.Now()}
+	a := &feed.Ask{Challenge: r.stream(t, "").Header.Get(feed.ChallengeHeader), Estate: r.Estate.Set.Charter.Estate, Process: process, Records: (&feed.Records{}).Sum(), Time: time.Now()}
 	if change != nil {
 		change(a)
 	}
@@ -677,12 +678,12 @@ func TestStreamIsForTheEstatesProcesses(t *testing.T) {
 	if first := r.stream(t, used); first.StatusCode != 200 {
 		t.Fatal(first)
 	}
-	stranger, err := (&feed.Ask{Estate: "demo", Process: "c1", Time: time.Now()}).Header(estatetest.New(t).Endorse("c1"))
+	stranger, err := (&feed.Ask{Challenge: r.stream(t, "").Header.Get(feed.ChallengeHeader), Estate: "demo", Process: "c1", Time: time.Now()}).Header(estatetest.New(t).Endorse("c1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, header := range map[string]string{
-		"nobody": "", "not base64": "*", "not an envelope": "e30=", "a stranger": stranger, "a replay": used,
+		"not base64": "*", "not an envelope": "e30=", "a stranger": stranger, "a replay": used,
 		"a gateway for a custodian": as("g1", custodian),
 		"nobody of the charter":     as("g1", func(a *feed.Ask) { a.Process = "mallory" }),
 		"another estate":            as("c1", func(a *feed.Ask) { a.Estate = "other" }),
@@ -693,6 +694,17 @@ func TestStreamIsForTheEstatesProcesses(t *testing.T) {
 		b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 		if resp.StatusCode != 403 || err != nil || !bytes.Contains(b, []byte("no stream")) {
 			t.Errorf("%s: %d %s %v", name, resp.StatusCode, b, err)
+		}
+	}
+	for name, header := range map[string]string{
+		"nobody":                      "",
+		"no challenge":                as("c1", func(a *feed.Ask) { a.Challenge = "" }),
+		"the challenge of another":    as("c1", func(a *feed.Ask) { a.Challenge = replay.New(1).Nonce(time.Now()) }),
+		"a challenge that is changed": as("c1", func(a *feed.Ask) { a.Challenge = strings.ToUpper(a.Challenge) }),
+	} {
+		resp := r.stream(t, header)
+		if resp.StatusCode != 401 || resp.Header.Get(feed.ChallengeHeader) == "" {
+			t.Errorf("%s: %s", name, resp.Status)
 		}
 	}
 	// A signature over another type of payload is no request.
@@ -730,6 +742,34 @@ func TestStreamIsForTheEstatesProcesses(t *testing.T) {
 	if after := r.stream(t, as("g2", nil)); after.StatusCode != 403 {
 		t.Error(after.Status)
 	}
+}
+
+// TestRequestIsGoodAtOneAuthority: a request for the stream that was seen on the way is good neither at the authority that takes over, nor at the same one after a
+// restart, nor at one beside it.
+func TestRequestIsGoodAtOneAuthority(t *testing.T) {
+	e, state := estatetest.New(t), t.TempDir()
+	first, beside := newRig(t, e, state), newRig(t, e, t.TempDir())
+	seen := []string{first.ask(t, "c1", nil), first.ask(t, "c1", nil), first.ask(t, "c1", nil)}
+	if used := first.stream(t, seen[0]); used.StatusCode != 200 {
+		t.Fatal(used.Status)
+	}
+	refuses := func(what string, r *rig) {
+		t.Helper()
+		for i, header := range seen {
+			if resp := r.stream(t, header); resp.StatusCode != 401 {
+				t.Errorf("%s: request %d: %s", what, i, resp.Status)
+			}
+		}
+		if own := r.stream(t, r.ask(t, "c1", nil)); own.StatusCode != 200 {
+			t.Errorf("%s: its own: %s", what, own.Status)
+		}
+	}
+	refuses("an authority beside it", beside)
+	first.resign()
+	if after := first.stream(t, seen[1]); after.StatusCode != 503 {
+		t.Errorf("one that stands by: %s", after.Status)
+	}
+	refuses("the one that took over, or the same after a restart", newRig(t, e, state))
 }
 
 func TestConfigIsChecked(t *testing.T) {

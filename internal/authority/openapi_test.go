@@ -252,6 +252,7 @@ func TestDescription(t *testing.T) {
 	const js = "application/json"
 	p.ask(r.url, "GET", "/v1/openapi.json", "", "")
 	p.ask(r.url, "GET", "/v1/status", "", "")
+	p.ask(r.url, "GET", feed.Path, "", "")
 	p.header = http.Header{feed.AskHeader: {r.ask(t, "g1", nil)}}
 	p.ask(r.url, "GET", feed.Path, "", "").Body.Close()
 	p.ask(r.url, "GET", feed.Path, "", "") // a replay

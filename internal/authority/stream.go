@@ -5,12 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -86,33 +86,20 @@ func (a *Authority) heartbeat() ([]byte, error) {
 	return (&feed.Frame{Heartbeat: env}).Encode(), nil
 }
 
-var (
-	// errBusy refuses a follower beyond the limit.
-	errBusy = errors.New("the limit of followers is reached")
-	// errAskedOften refuses a process whose nonces would not all be remembered.
-	errAskedOften = fmt.Errorf("this process asked %d times within %s", maxNonces, 2*feed.AskLife)
-)
+// errBusy refuses a follower beyond the limit.
+var errBusy = errors.New("the limit of followers is reached")
 
-// maxNonces is how many streams a process may ask for while the oldest of its nonces is remembered.
-const maxNonces = 4096
+// asks is how many requests for the stream are remembered as used, an eighth of them of one process. A request is taken for twice feed.AskLife at most, which is
+// less than they are remembered for.
+const asks = 1 << 15
 
-// unused refuses an Ask that was used before, as long as its time would let it pass. Callers hold mu.
+// unused refuses an Ask that was used before.
 func (a *Authority) unused(ask *feed.Ask, now time.Time) error {
-	used := a.nonces[ask.Process]
-	if used == nil {
-		used = map[string]time.Time{}
-		a.nonces[ask.Process] = used
+	err := a.replay.Spend(ask.Process, ask.Nonce, now)
+	if errors.Is(err, replay.ErrReplayed) {
+		err = fmt.Errorf("%w: %w", feed.ErrAsk, err)
 	}
-	_, again := used[ask.Nonce]
-	maps.DeleteFunc(used, func(_ string, at time.Time) bool { return now.Sub(at) > 2*feed.AskLife })
-	switch {
-	case again:
-		return fmt.Errorf("%w: the request was used before", feed.ErrAsk)
-	case len(used) >= maxNonces:
-		return errAskedOften
-	}
-	used[ask.Nonce] = now
-	return nil
+	return err
 }
 
 // room makes place for one more stream of a process: when there is none left, one who has the most streams, and several, loses one. So
@@ -219,9 +206,22 @@ func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
 		away(w, ErrNoSet)
 		return
 	}
-	ask, key, err := feed.OpenAsk(r.Header.Get(feed.AskHeader), set, a.clock())
-	if err != nil {
+	if a.standsBy() {
+		away(w, ErrStandby)
+		return
+	}
+	header := r.Header.Get(feed.AskHeader)
+	if header == "" {
+		a.challenge(w)
+		return
+	}
+	ask, key, err := feed.OpenAsk(header, set, a.clock())
+	switch {
+	case err != nil:
 		fault(w, http.StatusForbidden, "no stream", err)
+		return
+	case !a.replay.Fresh(ask.Challenge, a.clock()): // it was made to another authority, or to this one before its start
+		a.challenge(w)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), key.NotAfter.Sub(a.clock()))
@@ -261,6 +261,19 @@ func (a *Authority) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// challenge says what a request for the stream has to name here and now.
+func (a *Authority) challenge(w http.ResponseWriter) {
+	w.Header().Set(feed.ChallengeHeader, a.replay.Nonce(a.clock()))
+	fault(w, http.StatusUnauthorized, "no stream", fmt.Errorf("%w: sign a request with the challenge in %s", feed.ErrAsk, feed.ChallengeHeader))
+}
+
+// standsBy reports whether another authority is known to publish.
+func (a *Authority) standsBy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.other != ""
 }
 
 // away says why there is no stream now.

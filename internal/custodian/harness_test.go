@@ -23,7 +23,6 @@ import (
 	"github.com/reevehq/reeve/internal/custodian/egress"
 	"github.com/reevehq/reeve/internal/custodian/glass"
 	"github.com/reevehq/reeve/internal/custodian/isolation"
-	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/sealed"
 	"github.com/reevehq/reeve/internal/custodian/state"
 	"github.com/reevehq/reeve/internal/estate"
@@ -31,6 +30,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/statement"
 )

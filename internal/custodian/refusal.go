@@ -8,10 +8,10 @@ import (
 	"github.com/reevehq/reeve/internal/closing"
 	"github.com/reevehq/reeve/internal/custodian/ceiling"
 	"github.com/reevehq/reeve/internal/custodian/lifecycle"
-	"github.com/reevehq/reeve/internal/custodian/replay"
 	"github.com/reevehq/reeve/internal/custodian/source"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/pop"
+	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/workload"
 )
 

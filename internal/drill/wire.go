@@ -114,13 +114,18 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who := r.Header.Get(feed.AskHeader) // signed by the follower: it can be passed on, not changed
-	req.Header.Set(feed.AskHeader, who)
+	if who != "" {
+		req.Header.Set(feed.AskHeader, who)
+	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		rw.WriteHeader(http.StatusBadGateway)
 		return
 	}
 	defer resp.Body.Close()
+	if challenge := resp.Header.Get(feed.ChallengeHeader); challenge != "" {
+		rw.Header().Set(feed.ChallengeHeader, challenge)
+	}
 	if rw.WriteHeader(resp.StatusCode); resp.StatusCode == http.StatusOK {
 		sent, ids := w.holds(who)
 		w.pass(rw, bufio.NewReader(resp.Body), orders, sent, ids)

@@ -16,22 +16,25 @@ const (
 	AskType = "application/vnd.reeve.follow+json"
 	// AskHeader is the header of a request for the stream: the envelope of an Ask in base64 (RFC 4648, section 4).
 	AskHeader = "Reeve-Follow"
+	// ChallengeHeader is the header of a refusal with 401: what an Ask of that authority has to name.
+	ChallengeHeader = "Reeve-Challenge"
 	// AskLife is how far the time of an Ask may be from the authority's clock.
-	AskLife = time.Minute
+	AskLife = 30 * time.Second
 )
 
 // ErrAsk is wrapped by every refusal of an Ask.
 var ErrAsk = errors.New("only the estate's own processes are told of it")
 
-// Ask is how a process of the charter asks for the stream: signed with its log key, and good once. Its members are in the order of
-// RFC 8785.
+// Ask is how a process of the charter asks for the stream: signed with its log key, and good once, at the authority whose challenge it
+// names. Its members are in the order of RFC 8785.
 type Ask struct {
-	Estate  string    `json:"estate"`
-	Lock    string    `json:"lock,omitempty"` // hex hash of the set in force; empty for none
-	Nonce   string    `json:"nonce"`          // at least 128 bits that no other Ask of the process has
-	Process string    `json:"process"`        // who asks, and whose handovers are wanted
-	Records string    `json:"records"`        // Records.Sum of those held
-	Time    time.Time `json:"time"`
+	Challenge string    `json:"challenge"` // of the running authority that is asked, in base64url
+	Estate    string    `json:"estate"`
+	Lock      string    `json:"lock,omitempty"` // hex hash of the set in force; empty for none
+	Nonce     string    `json:"nonce"`          // at least 128 bits that no other Ask of the process has
+	Process   string    `json:"process"`        // who asks, and whose handovers are wanted
+	Records   string    `json:"records"`        // Records.Sum of those held
+	Time      time.Time `json:"time"`
 }
 
 // Sign signs a payload of a DSSE type with each key that the process has: the charter may have any of them.
@@ -53,7 +56,7 @@ func (a *Ask) Header(sign Sign) (string, error) {
 }
 
 // OpenAsk verifies a value of AskHeader with the log keys that the charter has at the time, and returns the one that signed it. Whether
-// its nonce was seen is for who has answered others.
+// the challenge is its own, and the nonce was not seen, is for the authority to say.
 func OpenAsk(header string, set *statement.Set, now time.Time) (*Ask, statement.ServiceKey, error) {
 	var none statement.ServiceKey
 	if header == "" {
@@ -90,4 +93,10 @@ func signs(key statement.ServiceKey, env *statement.Envelope) bool {
 		}
 	}
 	return false
+}
+
+// isChallenge reports whether a text is one that an Ask may name: of at most 64 characters of base64url.
+func isChallenge(text string) bool {
+	_, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && text != "" && len(text) <= 64
 }

@@ -15,7 +15,7 @@ import (
 func TestAskVector(t *testing.T) {
 	const (
 		key      = "reeve/demo/c1+3baf8be9+AYqHX/8es4RRV3rNWv7kBUVlaN18ieCQhjoFV7x69J8X"
-		envelope = `{"payload":"eyJlc3RhdGUiOiJkZW1vIiwibG9jayI6ImFjYWM4NmMwZTYwOWNhOTA2ZjYzMmIwZTJkYWNjY2IyYjc3ZDIyYjA2MjFmMjBlYmVjZTFhNDgzNWI5M2Y2ZjAiLCJub25jZSI6IkFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaIiwicHJvY2VzcyI6ImMxIiwicmVjb3JkcyI6ImUzYjBjNDQyOThmYzFjMTQ5YWZiZjRjODk5NmZiOTI0MjdhZTQxZTQ2NDliOTM0Y2E0OTU5OTFiNzg1MmI4NTUiLCJ0aW1lIjoiMjAyNi0wMS0wMlQwMzowNDowNVoifQ==","payloadType":"application/vnd.reeve.follow+json","signatures":[{"keyid":"reeve/demo/c1+3baf8be9","sig":"72BQtuzBVR8QhLbH0sGmV/aI+3g0TtaTNlo5gRAAZFW1OZpnP9ywHJ9cW+3fuk4xZ9WB0GKTOmPK43+5XcnVBQ=="}]}`
+		envelope = `{"payload":"eyJjaGFsbGVuZ2UiOiJBQUVDQXdRRkJnY0lDUW9MREEwT0R4QVJFaE1VRlJZWCIsImVzdGF0ZSI6ImRlbW8iLCJsb2NrIjoiYWNhYzg2YzBlNjA5Y2E5MDZmNjMyYjBlMmRhY2NjYjJiNzdkMjJiMDYyMWYyMGViZWNlMWE0ODM1YjkzZjZmMCIsIm5vbmNlIjoiQUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoiLCJwcm9jZXNzIjoiYzEiLCJyZWNvcmRzIjoiZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NSIsInRpbWUiOiIyMDI2LTAxLTAyVDAzOjA0OjA1WiJ9","payloadType":"application/vnd.reeve.follow+json","signatures":[{"keyid":"reeve/demo/c1+3baf8be9","sig":"S2ye30Yx2oInfxhEj9mDihzxbeWoAjJKcghiBlegANB0IHTTlPyUNg/1k5NtLmGj0NHHFFXm6c0mVF2ovE3qCw=="}]}`
 	)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	set := &statement.Set{Charter: statement.Charter{Estate: "demo", ServiceKeys: []statement.ServiceKey{
@@ -26,7 +26,7 @@ func TestAskVector(t *testing.T) {
 	if err != nil || by.Key != key {
 		t.Fatal(by, err)
 	}
-	want := &Ask{Estate: "demo", Lock: "acac86c0e609ca906f632b0e2dacccb2b77d22b0621f20ebece1a4835b93f6f0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Process: "c1",
+	want := &Ask{Challenge: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", Estate: "demo", Lock: "acac86c0e609ca906f632b0e2dacccb2b77d22b0621f20ebece1a4835b93f6f0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Process: "c1",
 		Records: (&Records{}).Sum(), Time: at}
 	if diff := cmp.Diff(want, ask); diff != "" {
 		t.Error(diff)

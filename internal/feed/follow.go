@@ -265,28 +265,16 @@ func (f *Follower) stream(ctx context.Context) error {
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
 	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: f.cfg.stall}).DialContext, TLSClientConfig: f.cfg.TLS, Protocols: http1,
-		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true, DisableKeepAlives: true}
+		MaxResponseHeaderBytes: 16 << 10, DisableCompression: true}
+	defer transport.CloseIdleConnections()
 	if len(f.cfg.URLs) > 1 {
 		transport.ResponseHeaderTimeout = f.cfg.stall / 2 // one that hangs is tried in vain before the one that took over
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.cfg.URLs[f.at], "/")+Path, nil)
+	resp, err := f.ask(ctx, transport)
 	if err != nil {
 		return err
-	}
-	who, err := f.have().Header(f.cfg.Sign)
-	if err != nil {
-		return err
-	}
-	req.Header.Set(AskHeader, who)
-	resp, err := transport.RoundTrip(req) // no redirects
-	if err != nil {
-		return fmt.Errorf("the authority at %s cannot be reached: %w", f.cfg.URLs[f.at], cmp.Or(context.Cause(ctx), err))
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return fmt.Errorf("the authority at %s answered %s instead of a stream: %q", f.cfg.URLs[f.at], resp.Status, bytes.TrimSpace(why))
-	}
 	body := bufio.NewReaderSize(resp.Body, 32<<10)
 	for refused := 0; refused < tedious; {
 		frame, err := ReadFrame(body)
@@ -305,6 +293,40 @@ func (f *Follower) stream(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("the authority sent %d items that were refused", tedious)
+}
+
+// ask asks for the stream: once without a word of itself, for the challenge, and then with what it has. The authority may be restarted in between, or
+// another one answer.
+func (f *Follower) ask(ctx context.Context, transport *http.Transport) (*http.Response, error) {
+	url, challenge := f.cfg.URLs[f.at], ""
+	for range 3 {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+Path, nil)
+		if err != nil {
+			return nil, err
+		}
+		if challenge != "" {
+			ask := f.have()
+			ask.Challenge = challenge
+			who, err := ask.Header(f.cfg.Sign)
+			if err != nil {
+				return nil, err
+			}
+			req.Header.Set(AskHeader, who)
+		}
+		resp, err := transport.RoundTrip(req) // no redirects
+		if err != nil {
+			return nil, fmt.Errorf("the authority at %s cannot be reached: %w", url, cmp.Or(context.Cause(ctx), err))
+		}
+		if resp.StatusCode == http.StatusOK && challenge != "" {
+			return resp, nil
+		}
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // to its end, for the next request on this connection
+		resp.Body.Close()
+		if challenge = resp.Header.Get(ChallengeHeader); resp.StatusCode != http.StatusUnauthorized || !isChallenge(challenge) {
+			return nil, fmt.Errorf("the authority at %s answered %s instead of a stream: %q", url, resp.Status, bytes.TrimSpace(why))
+		}
+	}
+	return nil, fmt.Errorf("the authority at %s takes none of the challenges that it gives: is more than one process behind that address?", url)
 }
 
 // have tells the authority what it need not send, and begins to count what it does.

@@ -37,6 +37,7 @@ type stage struct {
 	key   note.Signer
 	beat  Heartbeat    // the next one
 	later atomic.Int64 // nanoseconds that followers' clocks are ahead
+	other atomic.Int64 // requests whose challenge is not taken, from now on
 }
 
 type conn struct {
@@ -60,6 +61,11 @@ func newStage(t *testing.T) *stage {
 }
 
 func (s *stage) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get(AskHeader) == "" || s.other.Add(-1) >= 0 {
+		w.Header().Set(ChallengeHeader, "a-challenge")
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
 	c := &conn{lines: make(chan []byte)}
 	c.ask, _, c.err = OpenAsk(r.Header.Get(AskHeader), s.Set, time.Now().Add(time.Duration(s.later.Load())))
 	select {
@@ -304,6 +310,26 @@ func TestFollow(t *testing.T) {
 }
 
 // A captured authority has the feed key and the wire. What it forges is refused, and the age does not profit.
+// TestChallenge: a follower signs for the challenge that it was given, once more where the authority was restarted in between, and tells a person where no
+// challenge is ever taken.
+func TestChallenge(t *testing.T) {
+	s := newStage(t)
+	s.other.Store(1) // beside the first, which names none and takes one from it
+	f := follow(t, s.config(t, &heard{}))
+	if c := s.accept(t); c.err != nil || c.ask.Challenge != "a-challenge" {
+		t.Fatalf("%+v, %v", c.ask, c.err)
+	} else {
+		s.other.Store(1 << 40)
+		close(c.lines)
+	}
+	await(t, "what a person is told", func() bool { return strings.Contains(f.Status().Err, "takes none of the challenges") })
+	for _, text := range []string{"", "a b", "é", strings.Repeat("a", 65), "a\"b"} {
+		if isChallenge(text) {
+			t.Errorf("%q is a challenge", text)
+		}
+	}
+}
+
 func TestCapturedAuthority(t *testing.T) {
 	s, h := newStage(t), &heard{}
 	cfg := s.config(t, h)

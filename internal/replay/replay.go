@@ -1,5 +1,5 @@
-// Package replay makes a signed request good for once: the custodian's nonces, which bound when it was signed, and the memory of
-// the clients' nonces that were spent.
+// Package replay makes a signed request good for once, at the process that it is made to: that process's nonces, which bound when and for whom it was
+// signed, and the memory of the clients' nonces that were spent.
 package replay
 
 import (

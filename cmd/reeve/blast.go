@@ -244,6 +244,9 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 	for _, s := range a.Cannot {
 		fmt.Fprintf(out, "cannot be known: %s\n", s)
 	}
+	for _, s := range a.Lacks {
+		fmt.Fprintf(out, "the register lacks: %s\n", s)
+	}
 	return nil
 }
 

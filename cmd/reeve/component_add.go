@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/evidence"
@@ -15,7 +16,7 @@ import (
 
 func newComponentAddCmd() *cobra.Command {
 	var s signing
-	var kind, valid string
+	var kind, valid, where string
 	var authorities []string
 	var said register.Said
 	var declared, observed []string
@@ -28,6 +29,7 @@ func newComponentAddCmd() *cobra.Command {
 			"processes only --observed can be said: the rest is the signed statements'. Owners are people of the charter; a role that nobody is named for is orphaned.\n\n" + withKeys,
 		Example: "  reeve component add acme-ai --kind vendor-gateway --name 'Acme AI' --unit research --flags transport \\\n" +
 			"      --policy ada --operations bea --lifecycle cora --contract bea --as bea\n" +
+			"  reeve component add old-proxy --kind foreign-gateway --discovered 'every host of the cluster' --as bea\n" +
 			"  reeve component add g1 --observed forward --as bea",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,10 +47,14 @@ func newComponentAddCmd() *cobra.Command {
 					return &exitError{exitUsage, fmt.Errorf("--valid: %w", err)}
 				}
 			}
-			return a.write(cmd, next, authorities, asJSON)
+			if err := a.write(cmd, next, authorities, asJSON); err != nil || where == "" {
+				return err
+			}
+			return a.found(cmd, next, where, authorities)
 		},
 	}
 	s.flags(cmd)
+	cmd.Flags().StringVar(&where, "discovered", "", "`WHERE` a search found it, such as 'every host of the cluster': signed for as what that search found (RV-18, RV-19)")
 	cmd.Flags().StringVar(&kind, "kind", "", "foreign-gateway, vendor-gateway, agent-host or secret-store")
 	cmd.Flags().StringVar(&said.Name, "name", "", "its name, for people")
 	cmd.Flags().StringSliceVar(&said.Units, "unit", nil, "business units that it serves (default all)")
@@ -163,5 +169,28 @@ func (a *addition) write(cmd *cobra.Command, said register.Said, authorities []s
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "record %d of the register, %.16s, says it of %s from %s on\n", a.journal.Len()+1, record, said.ID, said.Valid.Format(time.RFC3339))
 	printAnchored(cmd.OutOrStdout(), e)
+	return nil
+}
+
+// found signs for a search that found the component, and nothing else that the register does not have.
+func (a *addition) found(cmd *cobra.Command, said register.Said, where string, authorities []string) error {
+	at := time.Now().UTC()
+	e := &control.Evidence{Discoveries: []control.Discovery{{Where: where, Time: at.Truncate(time.Second), Found: []control.Found{{Component: said.ID, What: "a " + string(said.Kind), Place: where}}}}}
+	name := "discovery-" + said.ID + "-" + at.Format("20060102T150405.000Z")
+	b, err := e.Write(a.d.Path, name)
+	if err != nil {
+		return failed(err)
+	}
+	signer, err := a.signing.open(a.d)
+	if err != nil {
+		return failed(err)
+	}
+	kept, err := evidence.Anchor(cmd.Context(), anchorage(a.d, authorities), a.set, "document", name, b, signer)
+	if err != nil {
+		return failed(err)
+	}
+	out := cmd.ErrOrStderr()
+	fmt.Fprintf(out, "%s signed for a search of %s that found it. ", a.signing.as, where)
+	printAnchored(out, kept)
 	return nil
 }

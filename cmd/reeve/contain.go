@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/contain"
+	"github.com/reevehq/reeve/internal/audit/incident"
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
@@ -32,6 +34,7 @@ type containment struct {
 	planOnly bool
 	end      bool
 	prove    time.Duration
+	incident string
 }
 
 func newContainCmd() *cobra.Command {
@@ -53,6 +56,9 @@ func newContainCmd() *cobra.Command {
 			"  reeve contain unit research --as ada --with cora --reason incident --json\n  reeve contain service api.openai.com --as cora --reason 'provider breach'",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(c.with) == 0 && c.incident != "" && !c.planOnly {
+				return &exitError{exitUsage, errors.New("--incident: a step of an incident takes two people of two roles: name the second with --with")}
+			}
 			scope, err := contain.ParseScope(args...)
 			if err != nil {
 				return &exitError{exitUsage, err}
@@ -69,6 +75,7 @@ func newContainCmd() *cobra.Command {
 	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the ledger and for whoever is refused")
 	cmd.Flags().BoolVar(&c.planOnly, "plan", false, "only show what would be done")
 	cmd.Flags().BoolVar(&c.end, "end", false, "end the secrets at their source, or with --end=false leave them (default: by the target)")
+	cmd.Flags().StringVar(&c.incident, "incident", "", "record it as a step of this incident, by its `id`, and how it is contained by now as evidence")
 	cmd.Flags().DurationVar(&c.prove, "prove", 3*time.Minute, "how long to wait for the proofs, once the custodians deny")
 	return cmd
 }
@@ -114,10 +121,22 @@ func (c *containment) run(cmd *cobra.Command, scope contain.Scope) error {
 	} else {
 		err = printOutcome(cmd.OutOrStdout(), o)
 	}
+	if err == nil && c.incident != "" {
+		err = c.record(cmd, o)
+	}
 	if err != nil || o.Done() {
 		return err
 	}
 	return &exitError{exitUndecided, undone(o)}
+}
+
+// record has those who contained it sign a step of the incident for it. What it says goes beside the outcome.
+func (c *containment) record(cmd *cobra.Command, o *contain.Outcome) error {
+	out := cmd.OutOrStdout()
+	cmd.SetOut(cmd.ErrOrStderr())
+	defer cmd.SetOut(out)
+	s := stepping{s: c.s, with: c.with[0], text: fmt.Sprintf("contained %s: %s", o.Scope, c.reason)}
+	return s.record(cmd, incident.Step{Incident: c.incident, Kind: incident.KindNote, Contains: []contain.Scope{o.Scope}})
 }
 
 // plan makes the plan from what is signed and what the ledgers say.

@@ -26,6 +26,7 @@ type posture struct {
 	window          window
 	life, attested  time.Duration
 	idle            time.Duration
+	replay          string
 	json            bool
 }
 
@@ -35,22 +36,28 @@ func (p *posture) flags(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&p.life, "life", 24*time.Hour, "longest life of a credential (RV-10)")
 	cmd.Flags().DurationVar(&p.idle, "idle", 90*24*time.Hour, "for how long uses are looked at, and what nobody used is dormant (RV-11)")
 	cmd.Flags().DurationVar(&p.attested, "attested", 180*24*time.Hour, "longest time since an attestation (RV-04)")
+	cmd.Flags().StringVar(&p.replay, "replay", strconv.Itoa(control.Replays), "how many uses RV-07 replays at most where policy looks at what the ledgers do not say, or all: the others are unknown")
 	cmd.Flags().BoolVar(&p.json, "json", false, "print JSON")
 	p.window.addAsOf(cmd)
 }
 
 // open opens the books and gathers what controls are judged from beside them.
 func (p *posture) open(cmd *cobra.Command) (*host.Dir, *books.Books, control.Options, []string, error) {
+	o := control.Options{Unit: p.unit, Framework: p.framework, Life: p.life, Attested: p.attested, Window: p.idle, Replays: -1}
+	if n, err := strconv.Atoi(p.replay); err == nil && n > 0 {
+		o.Replays = n
+	} else if p.replay != "all" {
+		return nil, nil, o, nil, &exitError{exitUsage, fmt.Errorf("--replay %q: say how many, or all", p.replay)}
+	}
 	d, b, err := openBooks(cmd)
 	if err != nil {
-		return nil, nil, control.Options{}, nil, err
+		return nil, nil, o, nil, err
 	}
-	o := control.Options{Unit: p.unit, Framework: p.framework, Life: p.life, Attested: p.attested, Window: p.idle}
 	if _, _, o.AsOf, err = p.window.times(b.Now); err != nil {
 		return nil, nil, o, nil, errors.Join(err, b.Close())
 	}
 	var refused []string
-	o.Evidence, refused, err = dossier.Read(dossier.Where{Dir: d.Path, State: d.Join(host.Auditor), Estate: estateDir(d)}, b.History, b.Now)
+	o.Evidence, refused, err = dossier.Read(cmd.Context(), dossier.Where{Dir: d.Path, State: d.Join(host.Auditor), Estate: estateDir(d)}, b)
 	if err != nil {
 		return nil, nil, o, nil, errors.Join(&exitError{exitUndecided, err}, b.Close())
 	}
@@ -111,9 +118,7 @@ func newControlsCmd() *cobra.Command {
 				err = printControls(out, r.Results)
 			}
 			if !p.json {
-				for _, why := range refused {
-					fmt.Fprintln(cmd.ErrOrStderr(), "reeve: evidence that does not count:", why)
-				}
+				printUncounted(cmd.ErrOrStderr(), r)
 			}
 			return cmp.Or(err, judged(r.State))
 		},
@@ -123,6 +128,19 @@ func newControlsCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&metrics, "metrics", false, "show the metrics of the catalogue, now and week by week before")
 	cmd.AddCommand(newControlsRecordCmd(), newControlsExemptCmd())
 	return cmd
+}
+
+// printUncounted says what was not taken into account, and what is not known.
+func printUncounted(w io.Writer, r *control.Report) {
+	for _, why := range r.Refused {
+		fmt.Fprintln(w, "reeve: evidence that does not count:", why)
+	}
+	if n := len(r.Waiting); n > 0 {
+		fmt.Fprintf(w, "reeve: evidence that no ledger has yet, so that it shows nothing good: %d records, the first %.16s; run reeve audit anchor\n", n, r.Waiting[0])
+	}
+	for _, what := range r.Lacks {
+		fmt.Fprintln(w, "reeve: the register lacks:", what)
+	}
 }
 
 // judged is the exit status for a state.

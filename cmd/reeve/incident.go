@@ -89,15 +89,18 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 	if err != nil {
 		return failed(err)
 	}
-	return failed(anchor(cmd, d, set, done, o.authorities, signers[0]))
+	if err := anchor(cmd, d, set, done, o.authorities); err != nil {
+		return failed(err)
+	}
+	if s.Kind == incident.KindNote && len(s.Contains) == 0 || s.Kind == incident.KindOpen {
+		return nil
+	}
+	return failed(o.course(cmd, d, b, set, done, signers))
 }
 
 // anchor has a step entered in the ledger, and says so.
-func anchor(cmd *cobra.Command, d *host.Dir, set *statement.Set, s *incident.Signed, authorities []string, by *estate.Signer) error {
-	if authorities == nil {
-		authorities = []string{"http://" + host.Local(d.Run.Ports.Authority)}
-	}
-	a, err := evidence.Anchor(cmd.Context(), evidence.Place{Dir: estateDir(d), Authorities: authorities}, set, evidence.Incident, s.Subject(), s.Line, by)
+func anchor(cmd *cobra.Command, d *host.Dir, set *statement.Set, s *incident.Signed, authorities []string) error {
+	a, err := evidence.Enter(cmd.Context(), anchorage(d, authorities), set, s.Evidence)
 	if err != nil {
 		return err
 	}
@@ -206,7 +209,7 @@ func readIncident(cmd *cobra.Command, d *host.Dir, b *books.Books, id string) (*
 		return nil, err
 	}
 	s := &shownIncident{Journal: j, State: "open"}
-	if s.Anchors, s.Findings, s.Remarks, err = j.Anchors(cmd.Context(), b.Index, kept); err != nil {
+	if s.Anchors, s.Findings, s.Remarks, err = j.Anchors(cmd.Context(), b, kept); err != nil {
 		return nil, err
 	}
 	if j.Broken != "" {
@@ -374,5 +377,5 @@ func approveStep(cmd *cobra.Command, name string, by *estate.Signer) error {
 	if err != nil {
 		return err
 	}
-	return anchor(cmd, d, b.History.Newest().Set, s, nil, by)
+	return anchor(cmd, d, b.History.Newest().Set, s, nil)
 }

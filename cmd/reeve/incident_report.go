@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ type reporting struct {
 
 // openReport opens what a report is made from.
 func openReport(cmd *cobra.Command, id string) (*reporting, error) {
-	p := posture{life: 24 * time.Hour, attested: 180 * 24 * time.Hour}
+	p := posture{life: 24 * time.Hour, attested: 180 * 24 * time.Hour, replay: strconv.Itoa(control.Replays)}
 	d, b, o, refused, err := p.open(cmd)
 	if err != nil {
 		return nil, err

@@ -41,24 +41,34 @@ type Anchored struct {
 	Waits string `json:"waits,omitempty"`
 }
 
-// Anchor signs evidence of a document and has it entered in the ledger. That no authority could be reached is no error: the record then waits in the
-// signed store, and Waits says why.
-func Anchor(ctx context.Context, to Place, set *statement.Set, kind, subject string, document []byte, by ...*estate.Signer) (*Anchored, error) {
-	sum, now := sha256.Sum256(document), time.Now().UTC()
-	a := &Anchored{Evidence: statement.Evidence{Estate: set.Charter.Estate, Kind: kind, Subject: subject, SHA256: hex.EncodeToString(sum[:]), Created: now.Truncate(time.Second)}}
-	env, err := estate.Seal("evidence", a.Evidence, by...)
+// Seal signs evidence of a document. Others may countersign it before it is entered.
+func Seal(set *statement.Set, kind, subject string, document []byte, now time.Time, by ...*estate.Signer) (*statement.Envelope, error) {
+	sum := sha256.Sum256(document)
+	return estate.Seal("evidence", statement.Evidence{Estate: set.Charter.Estate, Kind: kind, Subject: subject, SHA256: hex.EncodeToString(sum[:]), Created: now.UTC().Truncate(time.Second)}, by...)
+}
+
+// Enter keeps a record of evidence in the signed store and has it entered in the ledger. That no authority could be reached is no error: the record then
+// waits in the signed store, and Waits says why.
+func Enter(ctx context.Context, to Place, set *statement.Set, env *statement.Envelope) (*Anchored, error) {
+	e, _, err := set.OpenEvidence(env, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := set.OpenEvidence(env, now); err != nil {
-		return nil, err
-	}
-	a.Record = name(env)
+	a := &Anchored{Record: name(env), Evidence: *e}
 	if err := to.Dir.WriteRecord(a.Record, env); err != nil {
-		return nil, fmt.Errorf("keeping evidence of the %s %s: %w", kind, subject, err)
+		return nil, fmt.Errorf("keeping evidence of the %s %s: %w", e.Kind, e.Subject, err)
 	}
 	a.Waits = to.send(ctx, env)
 	return a, nil
+}
+
+// Anchor signs evidence of a document and enters it.
+func Anchor(ctx context.Context, to Place, set *statement.Set, kind, subject string, document []byte, by ...*estate.Signer) (*Anchored, error) {
+	env, err := Seal(set, kind, subject, document, time.Now(), by...)
+	if err != nil {
+		return nil, err
+	}
+	return Enter(ctx, to, set, env)
 }
 
 // Again sends what is in the signed store and in no ledger yet, the oldest first. entered reports whether a ledger has the record.
@@ -80,6 +90,15 @@ func Again(ctx context.Context, to Place, entered func(record string) bool) (lis
 type Kept struct {
 	Anchored
 	envelope *statement.Envelope
+}
+
+// Signers are the people of the set who signed it and were live when it was made, by its own word; none when it does not hold.
+func (k *Kept) Signers(set *statement.Set) []string {
+	_, by, err := set.OpenEvidence(k.envelope, k.Created)
+	if err != nil {
+		return nil
+	}
+	return by
 }
 
 // Read lists the evidence in a signed store, the oldest first. A file whose name is not its record's is an error.

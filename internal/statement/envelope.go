@@ -201,7 +201,7 @@ func (s *Set) Two(env *Envelope, t time.Time) ([]string, error) {
 			delete(by, id)
 		}
 	}
-	if !s.Charter.two(by, nil, t) {
+	if !s.Charter.Two(by.ids(), t) {
 		return nil, refuse("right", "it is signed by %d people of the charter: it takes two, who hold two different owner roles", len(by))
 	}
 	return by.ids(), nil

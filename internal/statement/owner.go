@@ -102,6 +102,17 @@ func (c *Charter) two(people signers, units []string, t time.Time) bool {
 	return false
 }
 
+// Two reports whether among the people are two who had not left at t and held two different owner roles then.
+func (c *Charter) Two(people []string, t time.Time) bool {
+	by := signers{}
+	for _, id := range people {
+		if p := c.person(id); p != nil && p.here(t) {
+			by[id] = p
+		}
+	}
+	return c.two(by, nil, t)
+}
+
 // twoOver reports whether the people are two for a target whose roles count there.
 func (c *Charter) twoOver(people signers, at where, t time.Time) bool {
 	if at.estate {

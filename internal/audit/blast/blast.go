@@ -105,5 +105,6 @@ type Answer struct {
 	Residual  Residual           `json:"residual"`
 	Complete  bool               `json:"complete"` // every ledger that counts covers the window
 	Logs      []Log              `json:"logs"`
-	Cannot    []string           `json:"cannot"` // what cannot be known, a sentence each
+	Cannot    []string           `json:"cannot"`          // what cannot be known, a sentence each
+	Lacks     []string           `json:"lacks,omitempty"` // what is not known of components, a sentence each
 }

@@ -51,7 +51,7 @@ type radius struct {
 
 // Radius is the blast radius of the subject in [from, to): the class of each credential and business unit, and who answers for it. The error wraps
 // ErrUnknown when nothing has the subject's name, and ErrWindow.
-func Radius(ctx context.Context, b *books.Books, s Subject, from, to time.Time, o Options) (*Answer, error) {
+func Radius(ctx context.Context, b *books.Books, s Subject, from, to time.Time, o Options) (_ *Answer, err error) {
 	r := newRadius(b, s, from, to, o.AsOf)
 	if !r.from.Before(r.to) {
 		return nil, fmt.Errorf("%w: from %s to %s", ErrWindow, stamp(r.from), stamp(r.to))
@@ -65,7 +65,11 @@ func Radius(ctx context.Context, b *books.Books, s Subject, from, to time.Time, 
 			return nil, err
 		}
 	}
-	return r.answer(), nil
+	a := r.answer()
+	if a.Lacks, err = b.Lacks(ctx, r.from, r.to); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // newRadius is one that has read nothing yet. What came after asOf, which is now when it is zero, was not recorded yet.

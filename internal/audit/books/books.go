@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/logs"
@@ -81,17 +80,17 @@ func openRegister(store statement.Store, b *Books) (*register.Register, error) {
 	for _, k := range kept {
 		of[k.Record] = k.SHA256
 	}
-	events, err := b.Index.Events(context.Background(), index.Filter{Types: []entry.Type{entry.Attest}})
+	entered, err := b.Entered(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	var list []register.Entered
-	for _, e := range events {
-		if e.Reason == evidence.Component {
-			list = append(list, register.Entered{Evidence: e.Record, Document: of[e.Record], By: e.Actor, Time: time.Unix(0, e.Time).UTC()})
+	for _, e := range entered {
+		if e.Kind == evidence.Component {
+			list = append(list, register.Entered{Evidence: e.Record, Document: of[e.Record], By: e.By, Time: e.Time, Span: e.Span})
 		}
 	}
-	j.Anchor(b.History, list)
+	j.Anchor(list)
 	return register.New(b.History, j), nil
 }
 

@@ -34,8 +34,10 @@ type Reconciliation struct {
 	Provider   int64     `json:"provider"` // uses that the provider has
 	Ledger     int64     `json:"ledger"`   // and that the ledgers have
 	Strays     int64     `json:"strays"`   // uses that only the provider has
-	Detail     string    `json:"detail,omitempty"`
-	Record     string    `json:"record,omitempty"`
+	// Undecided says why it could not be decided whether there are strays: it then shows nothing. Empty when it could.
+	Undecided string `json:"undecided,omitempty"`
+	Detail    string `json:"detail,omitempty"`
+	Record    string `json:"record,omitempty"`
 }
 
 // Discovery is one search for gateways and keys outside the register.
@@ -73,11 +75,27 @@ type Exemption struct {
 	Record   string    `json:"record,omitempty"`
 }
 
-// Incident is how long an incident's questions took.
+// Incident is how an incident went: what its journal says of its opening and its first report, and what somebody signed for of its containment, as the
+// auditor's books had it.
 type Incident struct {
 	ID         string    `json:"id"`
 	Opened     time.Time `json:"opened"`
 	Attributed time.Time `json:"attributed,omitzero"` // when everyone accountable was named
-	Contained  time.Time `json:"contained,omitzero"`
+	Closed     time.Time `json:"closed,omitzero"`
+	Begun      time.Time `json:"begun,omitzero"`     // when the first record that contains it was signed
+	Contained  time.Time `json:"contained,omitzero"` // when the last custodian denied all of it
+	AsOf       time.Time `json:"as_of,omitzero"`     // when that was looked at; zero where nobody did
+	Dead       int       `json:"dead"`               // secrets that were to end and are proven dead
+	Unproven   int       `json:"unproven"`           // and that are not
+	NoEnd      int       `json:"no_end"`             // of those, that nothing says the end of
+	Residual   float64   `json:"credential_seconds"` // for which secrets may still have worked at their providers after the freeze
 	Record     string    `json:"record,omitempty"`
+}
+
+// Contain is how long it took to contain it, from its opening or from the first record that was signed for that, if that was earlier.
+func (i *Incident) Contain() time.Duration {
+	if !i.Begun.IsZero() && i.Begun.Before(i.Opened) {
+		return i.Contained.Sub(i.Begun)
+	}
+	return i.Contained.Sub(i.Opened)
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
@@ -28,10 +29,10 @@ type facts struct {
 	versions []index.Version
 	logs     []index.Log
 	compiled map[string]*policy.Policies
-	attested map[string]Ref // entries of records that vouch for documents
+	entered  map[string]Ref // entries of authorities, by the records that vouch for documents
 }
 
-func newFacts(b *books.Books, o Options) *facts {
+func newFacts(ctx context.Context, b *books.Books, o Options) (*facts, error) {
 	if o.AsOf.IsZero() {
 		o.AsOf = b.Now
 	}
@@ -44,14 +45,20 @@ func newFacts(b *books.Books, o Options) *facts {
 	if o.Attested == 0 {
 		o.Attested = 180 * day
 	}
-	f := &facts{books: b, opts: o, asOf: o.AsOf, from: o.AsOf.Add(-o.Window), evidence: o.Evidence, compiled: map[string]*policy.Policies{}}
+	f := &facts{books: b, opts: o, asOf: o.AsOf, from: o.AsOf.Add(-o.Window), evidence: o.Evidence, compiled: map[string]*policy.Policies{}, entered: map[string]Ref{}}
 	if f.evidence == nil {
 		f.evidence = new(Evidence)
 	}
 	if b.History != nil {
 		f.span, _ = b.History.At(o.AsOf) // the error is ErrBefore
 	}
-	return f
+	list, err := b.Entered(ctx)
+	for _, e := range list {
+		if _, again := f.entered[e.Record]; !again && !e.Time.After(f.asOf) {
+			f.entered[e.Record] = Ref{e.Log, e.Seq}
+		}
+	}
+	return f, err
 }
 
 // statements returns the set in force, or counts that there is none.
@@ -66,11 +73,14 @@ func (f *facts) statements(t *tally) (*statement.Set, bool) {
 // end is the window's end: what was written at asOf is in it.
 func (f *facts) end() time.Time { return f.asOf.Add(1) }
 
+// ways keep apart whatever policy could have decided differently, as far as the ledger says it.
+var ways = []index.Column{index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByFingerprint, index.ByEstate, index.ByReason,
+	index.ByLevel, index.ByProof}
+
 // uses are the intents of the window: a row for each way that something was used.
 func (f *facts) uses(ctx context.Context) (_ []index.Uses, err error) {
 	if !f.asked {
-		f.used, err = f.books.Index.Uses(ctx, index.Filter{From: f.from, To: f.end(), Types: []entry.Type{entry.Intent}},
-			index.ByLog, index.ByTenant, index.ByUnit, index.ByWorkload, index.ByGateway, index.ByCredential, index.ByFingerprint, index.ByEstate, index.ByLevel, index.ByProof)
+		f.used, err = f.books.Index.Uses(ctx, index.Filter{From: f.from, To: f.end(), Types: []entry.Type{entry.Intent}}, ways...)
 		f.asked = err == nil
 	}
 	return f.used, err
@@ -133,6 +143,12 @@ func (f *facts) process(ctx context.Context, log string) (string, error) {
 	return "", nil
 }
 
+// spanAt is the span in force at a time, or nil.
+func (f *facts) spanAt(t time.Time) *history.Span {
+	s, _ := f.books.History.At(t) // the error is ErrBefore
+	return s
+}
+
 // policies is the compiled policy of a set.
 func (f *facts) policies(s *history.Span) (p *policy.Policies, err error) {
 	if p = f.compiled[s.Hash]; p == nil {
@@ -154,33 +170,36 @@ func (f *facts) components(t *tally, kinds ...register.Kind) ([]register.Compone
 		t.unknown(Finding{Subject: "register", What: "the register does not reach back to that time"})
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.books.Register.Lacks(); err != nil {
+		t.unknown(Finding{Subject: "register", Owner: f.operator(), What: err.Error()})
+	}
 	var list []register.Component
 	for _, c := range all {
-		for _, k := range kinds {
-			if c.Kind == k {
-				list = append(list, c)
-			}
+		if !slices.Contains(kinds, c.Kind) {
+			continue
+		}
+		if list = append(list, c); !c.Anchored {
+			t.unknown(Finding{Subject: "component:" + c.ID, Owner: f.operator(), What: "what was said of it is in no ledger yet: its time is its signers' word; run reeve audit anchor"})
 		}
 	}
-	return list, err
+	return list, nil
+}
+
+// anchored reports whether a ledger had the record that vouches for a document by asOf. What shows nothing wrong counts only then.
+func (f *facts) anchored(record string) bool {
+	_, ok := f.entered[record]
+	return ok
 }
 
 // vouched is where a ledger has the record that vouches for a document, if one has it.
-func (f *facts) vouched(ctx context.Context, record string) ([]Ref, error) {
-	if f.attested == nil {
-		events, err := f.events(ctx, 0, entry.Attest)
-		if err != nil {
-			return nil, err
-		}
-		f.attested = map[string]Ref{}
-		for _, e := range events {
-			f.attested[e.Record] = Ref{e.Log, e.Seq}
-		}
+func (f *facts) vouched(record string) []Ref {
+	if r, ok := f.entered[record]; ok {
+		return []Ref{r}
 	}
-	if r, ok := f.attested[record]; ok {
-		return []Ref{r}, nil
-	}
-	return nil, nil
+	return nil
 }
 
 // refs are the first and last entry of uses.

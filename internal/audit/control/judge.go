@@ -23,6 +23,7 @@ type Options struct {
 
 	Window   time.Duration // that uses are looked at for; 0 means 90 days
 	Life     time.Duration // longest life of a credential (RV-10); 0 means 24 hours
+	Replays  int           // that RV-07 makes at most; 0 means Replays, negative all
 	Attested time.Duration // longest time since an attestation (RV-04); 0 means 180 days
 
 	Evidence *Evidence // nil for none
@@ -60,6 +61,15 @@ func checks() map[string]check {
 // Judge judges the controls of the catalogue, in its order. An error means that the books could not be read; what could not be known is in the
 // results.
 func Judge(ctx context.Context, b *books.Books, o Options) ([]Result, error) {
+	f, err := newFacts(ctx, b, o)
+	if err != nil {
+		return nil, err
+	}
+	return f.judge(ctx)
+}
+
+func (f *facts) judge(ctx context.Context) ([]Result, error) {
+	o := &f.opts
 	c, err := Catalog()
 	if err != nil {
 		return nil, err
@@ -67,7 +77,6 @@ func Judge(ctx context.Context, b *books.Books, o Options) ([]Result, error) {
 	if _, ok := c.Framework(o.Framework); o.Framework != "" && !ok {
 		return nil, fmt.Errorf("%w %q: %s are known", ErrFramework, o.Framework, strings.Join(c.names(), ", "))
 	}
-	f := newFacts(b, o)
 	if f.span != nil && o.Unit != "" && !slices.ContainsFunc(f.span.Charter.Units, func(u statement.Unit) bool { return u.ID == o.Unit }) {
 		return nil, fmt.Errorf("%w %q: the charter then in force has no such one", ErrUnit, o.Unit)
 	}
@@ -116,7 +125,7 @@ type tally struct {
 func newTally(id string, f *facts) *tally {
 	t := &tally{id: id, of: "subjects", unit: f.opts.Unit, asOf: f.asOf, findings: []Finding{}}
 	for _, x := range f.evidence.Exemptions {
-		if x.Control == id && !x.From.After(f.asOf) && x.Until.After(f.asOf) {
+		if x.Control == id && !x.From.After(f.asOf) && x.Until.After(f.asOf) && f.anchored(x.Record) {
 			t.exempting = append(t.exempting, x)
 		}
 	}

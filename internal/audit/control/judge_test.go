@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/statement"
@@ -115,14 +116,14 @@ func TestFaults(t *testing.T) {
 			}},
 		{name: "an attestation of long ago", fails: "RV-04", subject: "person:ada", owner: "bea", says: "100 days ago; 99 are allowed", noRefs: true,
 			options: func(o *control.Options) { o.Attested = 99 * day }},
-		{name: "a drill found a secret", fails: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "2 secrets", noRefs: true,
+		{name: "a drill found a secret", fails: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "2 secrets",
 			fault: func(w *world) { w.drill("S1", func(d *control.Drill) { d.Found, d.Passed = 2, false }) }},
 		{name: "a drill that a ledger vouches for", fails: "RV-05 RV-15", subject: "drill:S5", owner: "bea", says: "1 secrets",
 			fault: func(w *world) {
 				w.drill("S5", func(d *control.Drill) { d.Found, d.Passed, d.Record = 1, false, strings.Repeat("ef", 32) })
 				w.write(9*day, entry.Entry{Type: entry.Attest, Reason: "drill", Record: strings.Repeat("ef", 32)})
 			}},
-		{name: "a replayed call succeeded", fails: "RV-06 RV-15", subject: "drill:S3", owner: "bea", says: "replayed", noRefs: true,
+		{name: "a replayed call succeeded", fails: "RV-06 RV-15", subject: "drill:S3", owner: "bea", says: "replayed",
 			fault: func(w *world) { w.drill("S3", func(d *control.Drill) { d.Found, d.Passed = 1, false }) }},
 		{name: "a use that policy forbids", fails: "RV-07", subject: "credential:research-openai", owner: "ada", says: "does not allow",
 			fault: func(w *world) {
@@ -135,9 +136,17 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) {
 				w.edit(entry.Intent, "research-openai", func(x *written) { x.payload = strings.Replace(x.payload, `"max_tokens":100`, `"max_tokens":200000`, 1) })
 			}},
-		{name: "what decisions looked at was erased", unknown: "RV-07", subject: "unit:research", owner: "ada", says: "cannot be replayed",
+		{name: "a use between others that policy forbids for its size", fails: "RV-07", subject: "credential:research-openai", owner: "ada", says: "1 uses of 22 that were replayed",
+			fault: func(w *world) { w.busy(20, 11) }},
+		{name: "more uses than are replayed", unknown: "RV-07", subject: "unit:research", owner: "ada", says: "uses cannot be said to be as policy was: they are more than were replayed",
+			fault: func(w *world) { w.busy(20, -1) }, options: func(o *control.Options) { o.Replays = 20 }},
+		{name: "all of many uses", fault: func(w *world) { w.busy(20, -1) }, options: func(o *control.Options) { o.Replays = -1 }},
+		{name: "a use under a break-glass", fault: func(w *world) { w.glass(20*day - 30*time.Minute) }},
+		{name: "a use under a break-glass that was over", fails: "RV-07", subject: "credential:research-openai", owner: "ada", says: "does not allow",
+			fault: func(w *world) { w.glass(19 * day) }},
+		{name: "what decisions looked at was erased", unknown: "RV-07", subject: "unit:research", owner: "ada", says: "lies with the custodian, sealed",
 			fault: func(w *world) { w.payloads = false }},
-		{name: "a store that lets somebody else read", fails: "RV-07", subject: "credential:research-openai", owner: "cora", says: "lets intruder read it", noRefs: true,
+		{name: "a store that lets somebody else read", fails: "RV-07", subject: "credential:research-openai", owner: "cora", says: "lets intruder read it",
 			fault: func(w *world) {
 				w.evidence.Stores = []control.Store{{Credential: "research-openai", Time: now.Add(-day), Readers: []string{"c1", "intruder"}}}
 			},
@@ -233,6 +242,49 @@ func TestFaults(t *testing.T) {
 				w.entries = slices.DeleteFunc(w.entries, func(x written) bool { return x.entry.State == "revoked-proven" && x.entry.Lease == "2" })
 				w.probe(38*day, "support-openai", "2", "works")
 			}},
+		{name: "a secret that was destroyed and not proven dead", fails: "RV-14", subject: "credential:support-openai", owner: "cora", says: "whoever has a copy may still use it",
+			fault: func(w *world) { w.destroy() }},
+		{name: "a secret that was probed once and destroyed", fails: "RV-14", subject: "credential:support-openai", owner: "cora", says: "whoever has a copy may still use it",
+			fault: func(w *world) { w.probe(40*day-2*time.Minute, "support-openai", "2", "refused"); w.destroy() }},
+		{name: "a secret that was proven dead and destroyed",
+			fault: func(w *world) {
+				w.probe(40*day-2*time.Minute, "support-openai", "2", "refused")
+				w.probe(40*day-4*time.Minute, "support-openai", "2", "refused")
+				w.destroy()
+			}},
+		{name: "an incident that left secrets alive", unknown: "RV-14", subject: "incident:inc-1", owner: "bea", says: "2 secrets that were to end were not proven dead",
+			fault: func(w *world) { w.incident(control.Incident{Contained: now.Add(-5 * day), Unproven: 2}) }},
+		{name: "an incident that was closed and not contained", fails: "RV-15", subject: "incident:inc-1", owner: "bea", says: "not every custodian",
+			fault: func(w *world) { w.incident(control.Incident{Dead: 1}) }},
+		{name: "an incident that nobody signed for", unknown: "RV-15", subject: "incident:inc-1", owner: "bea", says: "nobody has signed for how it was contained", noRefs: true,
+			fault: func(w *world) {
+				w.evidence.Incidents = []control.Incident{{ID: "inc-1", Opened: now.Add(-6 * day), Closed: now.Add(-5 * day)}}
+			}},
+		{name: "an incident that was contained", fault: func(w *world) { w.incident(control.Incident{Contained: now.Add(-5 * day), Dead: 2}) }},
+		{name: "a drill that no ledger has", unknown: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "no ledger has that somebody signed for it", noRefs: true,
+			fault: func(w *world) { w.waits("drill-0") }},
+		{name: "a drill that found something and that no ledger has", fails: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "2 secrets", noRefs: true,
+			fault: func(w *world) {
+				w.drill("S1", func(d *control.Drill) { d.Found, d.Passed = 2, false })
+				w.waits("drill-0")
+			}},
+		{name: "a drill that the custodian says was signed for", unknown: "RV-05 RV-15", subject: "drill:S1", owner: "bea", says: "no ledger has that somebody signed for it", noRefs: true,
+			fault: func(w *world) {
+				w.waits("drill-0")
+				w.write(4*time.Hour, entry.Entry{Type: entry.Attest, Reason: "drill", Record: "drill-0", Actor: []string{"bea"}})
+			}},
+		{name: "a comparison that no ledger has", unknown: "RV-16", subject: "unit:research", owner: "cora", says: "no ledger has that somebody signed for it", noRefs: true,
+			fault: func(w *world) { w.waits("reconciliation-10") }},
+		{name: "a search that no ledger has", unknown: "RV-19", subject: "estate", owner: "bea", says: "no ledger has that yet", noRefs: true,
+			fault: func(w *world) { w.waits("discovery-14") }},
+		{name: "a comparison that could not be decided", unknown: "RV-16", subject: "unit:support", owner: "cora", says: "1 keys in the export are of no credential that is known: 1 credentials: support-openai", noRefs: true,
+			fault: func(w *world) {
+				w.evidence.Reconciliations[2].Undecided = "1 keys in the export are of no credential that is known"
+			}},
+		{name: "a component that no ledger has", unknown: "RV-02 RV-18 RV-19", subject: "component:v1", owner: "bea", says: "in no ledger yet", noRefs: true,
+			fault: func(w *world) { w.components[0].Anchored = false }},
+		{name: "a register whose end was cut off", unknown: "RV-02 RV-03 RV-18 RV-19", subject: "register", owner: "bea", says: "lacks a record", noRefs: true,
+			after: func(_ *testing.T, _ *world, b *books.Books) { b.Register = short{b.Register} }},
 		{name: "nothing was ever revoked", unknown: "RV-14", subject: "estate", owner: "bea", says: "nothing shows that it works", noRefs: true,
 			fault: func(w *world) {
 				w.entries = slices.DeleteFunc(w.entries, func(x written) bool { return x.entry.Type == entry.Version || x.entry.Type == entry.Revoke })
@@ -242,15 +294,15 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) {
 				w.entries = slices.DeleteFunc(w.entries, func(x written) bool { return x.entry.Type == entry.Unfreeze })
 			}},
-		{name: "a drill of long ago", fails: "RV-15", subject: "drill:S10", owner: "bea", says: "90 are allowed", noRefs: true,
+		{name: "a drill of long ago", fails: "RV-15", subject: "drill:S10", owner: "bea", says: "90 are allowed",
 			fault: func(w *world) { w.drill("S10", func(d *control.Drill) { d.Time = now.Add(-91 * day) }) }},
-		{name: "a use that only the provider saw", fails: "RV-16", subject: "credential:support-openai", owner: "cora", says: "7 uses", noRefs: true,
+		{name: "a use that only the provider saw", fails: "RV-16", subject: "credential:support-openai", owner: "cora", says: "7 uses",
 			fault: func(w *world) { w.evidence.Reconciliations[2].Strays = 7 }},
 		{name: "a comparison of a day", unknown: "RV-16", subject: "unit:support", owner: "cora", says: "support-openai", noRefs: true,
 			fault: func(w *world) { w.evidence.Reconciliations[2].From = now.Add(-2 * day) }},
 		{name: "a provider that was not asked", unknown: "RV-16", subject: "unit:support", owner: "cora", says: "support-openai", noRefs: true,
 			fault: func(w *world) { w.evidence.Reconciliations = slices.Delete(w.evidence.Reconciliations, 2, 3) }},
-		{name: "chaining that went on", fails: "RV-17", subject: "drill:S9", owner: "bea", says: "10.5 s", noRefs: true,
+		{name: "chaining that went on", fails: "RV-17", subject: "drill:S9", owner: "bea", says: "10.5 s",
 			fault: func(w *world) { w.drill("S9", func(d *control.Drill) { d.Seconds = 10.5 }) }},
 		{name: "a workload without a limit", fails: "RV-17", subject: "workload:support-agent", owner: "ada", says: "no signed limit", noRefs: true,
 			fault: func(w *world) {
@@ -260,7 +312,7 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) { w.components[0].Probed = now.Add(-day) }},
 		{name: "nobody searched", unknown: "RV-19 RV-18", subject: "estate", owner: "bea", says: "nobody has searched", noRefs: true,
 			fault: func(w *world) { w.evidence.Discoveries, w.components = nil, nil }},
-		{name: "a gateway that nobody registered", fails: "RV-19", subject: "component:shadow", owner: "bea", says: "the register does not have it", noRefs: true,
+		{name: "a gateway that nobody registered", fails: "RV-19", subject: "component:shadow", owner: "bea", says: "the register does not have it",
 			fault: func(w *world) {
 				w.evidence.Discoveries[0].Found = append(w.evidence.Discoveries[0].Found, control.Found{Component: "shadow", What: "a proxy", Place: "10.0.0.7"})
 			}},
@@ -347,6 +399,30 @@ func (s withSuccessor) Logs(ctx context.Context) ([]index.Log, error) {
 	return append(list, index.Log{ID: "0123456789abcdef", Process: "c1", Origin: "reeve/demo/c1/1", Size: 1, First: now.UnixNano(), PrevOrigin: "reeve/demo/c1", PrevSize: 3}), err
 }
 
+// short is a register that lacks records.
+type short struct{ register.Reader }
+
+func (short) Lacks() error { return register.ErrMissing }
+
+// TestLacks: a report says what is not known of components.
+func TestLacks(t *testing.T) {
+	w := clean()
+	w.components[0].Anchored = false
+	w.use(3*day, "research-agent", "research", "research-openai", func(e *entry.Entry, _ map[string]any) { e.Gateway = "g7" })
+	w.waits("drill-0")
+	b, o := w.build(t)
+	b.Register = short{b.Register}
+	r, err := control.Make(t.Context(), b, o)
+	must(t, err)
+	all := strings.Join(r.Lacks, "\n")
+	if len(r.Lacks) != 3 || !strings.Contains(all, "may be less than was said") || !strings.Contains(all, "vendor-gateway v1 is in no ledger") || !strings.Contains(all, "name the gateway g7") {
+		t.Errorf("%q", r.Lacks)
+	}
+	if d := cmp.Diff([]string{"drill-0"}, r.Waiting); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestExemptions: what a live exemption names does not fail; what it does not name does.
 func TestExemptions(t *testing.T) {
 	w := clean()
@@ -372,8 +448,17 @@ func TestExemptions(t *testing.T) {
 		{"over", []control.Exemption{exempt("", now)}, control.Fail},
 		{"of another control", []control.Exemption{{Control: "RV-11", From: now.Add(-day), Until: now.Add(day), Approver: "ada"}}, control.Fail},
 	} {
+		for i := range c.list {
+			c.list[i].Record = w.exempt
+		}
 		o.Evidence.Exemptions, o.Controls = c.list, []string{"RV-10"}
 		r := judge(t, b, o)["RV-10"]
+		for i := range c.list { // in no ledger
+			c.list[i].Record = "another"
+		}
+		if r := judge(t, b, o)["RV-10"]; r.State != control.Fail {
+			t.Errorf("%s, in no ledger: %+v", c.name, r)
+		}
 		if r.State != c.want || r.State == control.Exempt && (r.Approver != "ada" || !r.Until.Equal(now.Add(day)) || r.Findings[0].Exempt == "") {
 			t.Errorf("%s: %+v", c.name, r)
 		}

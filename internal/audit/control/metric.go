@@ -30,7 +30,10 @@ type Metrics struct {
 
 // Measure takes the metrics of the catalogue: how fast was answered, ended and contained, what was left alive, and what nobody answers for.
 func Measure(ctx context.Context, b *books.Books, o Options) (*Metrics, error) {
-	f := newFacts(b, o)
+	f, err := newFacts(ctx, b, o)
+	if err != nil {
+		return nil, err
+	}
 	m := &Metrics{AsOf: f.asOf.UTC(), Window: f.opts.Window}
 	for _, step := range []func(context.Context, *facts) error{m.incidents, m.endings, m.contained, m.resolved, m.static, m.judged, m.unledgered} {
 		if err := step(ctx, f); err != nil {
@@ -51,7 +54,7 @@ func (m *Metrics) add(id, title, unit string, v float64, of int, why string) {
 // incidents is how long it took to name everybody who is accountable.
 func (m *Metrics) incidents(_ context.Context, f *facts) error {
 	var took []float64
-	for _, i := range f.evidence.Incidents {
+	for _, i := range f.courses() {
 		if !i.Attributed.IsZero() && !i.Attributed.After(f.asOf) && i.Attributed.After(f.from) {
 			took = append(took, i.Attributed.Sub(i.Opened).Seconds())
 		}
@@ -85,15 +88,22 @@ func (m *Metrics) endings(ctx context.Context, f *facts) error {
 		m.add(p.id, p.title, "s", percentile(took, p.share), len(took), "versions of secrets, from the revocation's first entry to the proof that they are dead")
 	}
 	m.add("residual_credential_seconds", "credential-seconds after the kill", "s", residual, len(list), "versions of secrets that were revoked, until they were proven dead, or still")
+	left, secrets := 0.0, 0
+	for _, i := range f.courses() {
+		if i.AsOf.After(f.from) {
+			left, secrets = left+i.Residual, secrets+i.Dead+i.Unproven
+		}
+	}
+	m.add("incident_credential_seconds", "credential-seconds after the kill, of incidents", "s", left, secrets, "secrets that were ended for incidents, as people signed for it")
 	return nil
 }
 
 // contained is how long closings took from their first entry in any ledger to the last custodian's.
 func (m *Metrics) contained(ctx context.Context, f *facts) error {
 	var took []float64
-	for _, i := range f.evidence.Incidents {
+	for _, i := range f.courses() {
 		if !i.Contained.IsZero() && !i.Contained.After(f.asOf) && i.Contained.After(f.from) {
-			took = append(took, i.Contained.Sub(i.Opened).Seconds())
+			took = append(took, i.Contain().Seconds())
 		}
 	}
 	why := "incidents, from their opening to containment"
@@ -196,7 +206,7 @@ func (m *Metrics) judged(ctx context.Context, f *facts) error {
 func (m *Metrics) unledgered(_ context.Context, f *facts) error {
 	strays, of := int64(0), 0
 	for _, r := range f.evidence.Reconciliations {
-		if !r.To.After(f.asOf) && r.To.After(f.from) && (f.opts.Unit == "" || f.home(r.Credential) == f.opts.Unit) {
+		if r.Undecided == "" && !r.To.After(f.asOf) && r.To.After(f.from) && (f.opts.Unit == "" || f.home(r.Credential) == f.opts.Unit) {
 			strays, of = strays+r.Strays, of+1
 		}
 	}

@@ -12,7 +12,8 @@ import (
 // TestMetrics counts on the clean world, where one revocation killed two versions a minute later.
 func TestMetrics(t *testing.T) {
 	w := clean()
-	w.evidence.Incidents = []control.Incident{{ID: "i1", Opened: now.Add(-40 * day), Attributed: now.Add(-40*day + 9*time.Second), Contained: now.Add(-40*day + 41*time.Second)}}
+	w.evidence.Incidents = []control.Incident{{ID: "i1", Opened: now.Add(-40 * day), Attributed: now.Add(-40*day + 9*time.Second)},
+		{ID: "i1", AsOf: now.Add(-39 * day), Contained: now.Add(-40*day + 41*time.Second), Dead: 2, Residual: 90}}
 	w.evidence.Reconciliations[0].Strays = 4
 	b, o := w.build(t)
 	m, err := control.Measure(t.Context(), b, o)
@@ -24,6 +25,7 @@ func TestMetrics(t *testing.T) {
 	want := map[string]string{
 		"time_to_attribute": "9s", "time_to_revoke_p50": "1m0s", "time_to_revoke_p95": "1m0s", "time_to_revoke_max": "1m0s", "time_to_contain": "41s",
 		"residual_credential_seconds": "2m0s", "uses_to_one_live_owner": "100.0 %", "static_share": "100.0 %", "orphans": "0", "duty_violations": "0", "unledgered_uses": "4",
+		"incident_credential_seconds": "1m30s",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -38,36 +38,56 @@ func outOfBand(ctx context.Context, f *facts, t *tally) error {
 			used[r.Credential], order = true, append(order, r.Credential)
 		}
 	}
-	missing := map[string][]string{}
+	type why struct{ unit, what string }
+	dark := map[why][]string{}
 	for _, c := range order {
 		finding := Finding{Subject: "credential:" + c, Unit: f.home(c), Owner: f.ownerOf(c)}
 		for _, r := range by[c] {
 			if r.Strays > 0 {
-				if finding.Refs, err = f.vouched(ctx, r.Record); err != nil {
-					return err
-				}
+				finding.Refs = f.vouched(r.Record)
 				finding.What = fmt.Sprintf("%s has %d uses from %s to %s that no ledger has: %s", r.Source, r.Strays, r.From.UTC().Format(time.DateOnly), r.To.UTC().Format(time.DateOnly), r.Detail)
 			}
 		}
 		switch {
 		case finding.What != "":
 			t.fail(finding)
-		case compared(by[c], spans[c]):
+		case f.compared(by[c], spans[c]):
 			t.pass(finding.Unit, 1)
 		default:
-			missing[finding.Unit] = append(missing[finding.Unit], c)
+			w := why{finding.Unit, f.undecided(by[c])}
+			dark[w] = append(dark[w], c)
 		}
 	}
-	for unit, list := range missing {
+	for w, list := range dark {
 		slices.Sort(list)
-		t.unknown(Finding{Subject: "unit:" + unit, Unit: unit, Owner: f.ownerOf(list[0]),
-			What: fmt.Sprintf("the provider's own record was not compared for %d credentials: %s", len(list), some(list))})
+		t.unknown(Finding{Subject: "unit:" + w.unit, Unit: w.unit, Owner: f.ownerOf(list[0]), What: fmt.Sprintf("%s: %d credentials: %s", w.what, len(list), some(list))})
 	}
 	return nil
 }
 
-// compared reports whether the comparisons leave out no use of the month before the end of the newest: later uses' export is not there yet.
-func compared(list []*Reconciliation, uses [][2]time.Time) bool {
+// undecided says why comparisons do not show that nothing is out of band.
+func (f *facts) undecided(list []*Reconciliation) string {
+	what := "the provider's own record was not compared (reeve reconcile), or not for all of the last month that it covers"
+	for _, r := range list {
+		switch {
+		case r.Undecided != "":
+			what = r.Source + " was compared, and it could not be decided: " + r.Undecided
+		case !f.anchored(r.Record):
+			return "the provider's own record was compared, and no ledger has that somebody signed for it (reeve audit anchor)"
+		}
+	}
+	return what
+}
+
+// compared reports whether the comparisons that decided, and that a ledger knows of, leave out no use of the month before the end of the newest: later
+// uses' export is not there yet.
+func (f *facts) compared(all []*Reconciliation, uses [][2]time.Time) bool {
+	var list []*Reconciliation
+	for _, r := range all {
+		if r.Undecided == "" && f.anchored(r.Record) {
+			list = append(list, r)
+		}
+	}
 	if len(list) == 0 {
 		return false
 	}
@@ -94,9 +114,13 @@ func vendors(ctx context.Context, f *facts, t *tally) error {
 		return err
 	}
 	if t.vacuous = f.searched(); len(list) == 0 && !t.vacuous && f.books.Register != nil {
-		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: "no vendor's gateway is registered, and nobody has searched for one in 90 days"})
+		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: "no vendor's gateway is registered, and " + f.unsearched()})
 	}
 	versions, err := f.bound(ctx)
+	if err != nil {
+		return err
+	}
+	answers, err := f.answers(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,20 +136,20 @@ func vendors(ctx context.Context, f *facts, t *tally) error {
 		var wrong []string
 		switch {
 		case c.Probed.IsZero():
-			wrong = append(wrong, "was never probed, and counts as able to do everything")
+			wrong = append(wrong, fmt.Sprintf("was never probed, and counts as able to do everything (reeve probe %s decides)", c.ID))
 		case !c.Probed.After(f.asOf):
-			wrong = append(wrong, "was probed, and that verdict ran out on "+c.Probed.UTC().Format(time.DateOnly))
+			wrong = append(wrong, fmt.Sprintf("was probed, and that verdict ran out on %s (reeve probe %s decides)", c.Probed.UTC().Format(time.DateOnly), c.ID))
 		}
 		proven := false
 		for i := range versions {
 			v := &versions[i]
-			if slices.Contains(c.Credentials, v.Credential) && (v.State == "revoked-proven" || v.State == "destroyed") {
+			if slices.Contains(c.Credentials, v.Credential) && !answers.proven(v, 0).IsZero() {
 				proven = true
 				finding.Refs = []Ref{{v.Log, v.StateSeq}}
 			}
 		}
 		if !proven {
-			wrong = append(wrong, fmt.Sprintf("nothing that it reaches was revoked and proven dead in %s", span(f.opts.Window)))
+			wrong = append(wrong, fmt.Sprintf("nothing that it reaches was revoked and proven dead in %s (name what it reaches with reeve component add %s --credential, and contain one)", span(f.opts.Window), c.ID))
 		}
 		if len(wrong) == 0 {
 			t.pass(unit, 1)
@@ -168,7 +192,7 @@ func unregistered(ctx context.Context, f *facts, t *tally) error {
 		t.fail(Finding{Subject: "gateway:" + u.Gateway, Unit: u.Unit, Owner: f.operator(), Refs: refs(u), What: "the ledger names it, and neither the statements nor the register do"})
 	}
 	for _, d := range f.evidence.Discoveries {
-		if d.Time.After(f.asOf) || f.asOf.Sub(d.Time) > fresh {
+		if !f.recent(d) {
 			continue
 		}
 		for _, x := range d.Found {
@@ -176,20 +200,26 @@ func unregistered(ctx context.Context, f *facts, t *tally) error {
 				t.pass("", 1)
 				continue
 			}
-			at, err := f.vouched(ctx, d.Record)
-			if err != nil {
-				return err
-			}
-			t.fail(Finding{Subject: "component:" + x.Component, Owner: f.operator(), Refs: at, What: fmt.Sprintf("a search of %s found %s at %s, and the register does not have it", d.Where, x.What, x.Place)})
+			t.fail(Finding{Subject: "component:" + x.Component, Owner: f.operator(), Refs: f.vouched(d.Record), What: fmt.Sprintf("a search of %s found %s at %s, and the register does not have it", d.Where, x.What, x.Place)})
 		}
 	}
 	if !f.searched() {
-		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: "nobody has searched for gateways and keys outside the register in 90 days"})
+		t.unknown(Finding{Subject: "estate", Owner: f.operator(), What: f.unsearched()})
 	}
 	return nil
 }
 
-// searched reports whether somebody has searched for gateways and keys outside the register in 90 days.
+// searched reports whether somebody has searched for gateways and keys outside the register in 90 days, and a ledger has that.
 func (f *facts) searched() bool {
-	return slices.ContainsFunc(f.evidence.Discoveries, func(d Discovery) bool { return !d.Time.After(f.asOf) && f.asOf.Sub(d.Time) <= fresh })
+	return slices.ContainsFunc(f.evidence.Discoveries, func(d Discovery) bool { return f.recent(d) && f.anchored(d.Record) })
+}
+
+func (f *facts) recent(d Discovery) bool { return !d.Time.After(f.asOf) && f.asOf.Sub(d.Time) <= fresh }
+
+// unsearched says what would decide.
+func (f *facts) unsearched() string {
+	if slices.ContainsFunc(f.evidence.Discoveries, f.recent) {
+		return "a search was signed for, and no ledger has that yet: run reeve audit anchor"
+	}
+	return "nobody has searched for gateways and keys outside the register in 90 days: what is found goes into it with reeve component add ID --discovered WHERE, and that a search found nothing else is said with reeve controls record (docs/formats/evidence.md)"
 }

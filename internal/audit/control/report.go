@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/books"
@@ -18,6 +19,8 @@ type Report struct {
 	Results   []Result  `json:"results"`
 	Groups    []Group   `json:"groups,omitempty"`   // of the framework
 	Refused   []string  `json:"refused,omitempty"`  // evidence that does not count, a sentence each
+	Waiting   []string  `json:"waiting,omitempty"`  // evidence that no ledger has yet, and that so shows nothing good: records
+	Lacks     []string  `json:"lacks,omitempty"`    // what is not known of components, a sentence each
 	Evidence  []string  `json:"evidence,omitempty"` // records of the documents that were taken into account
 }
 
@@ -44,11 +47,18 @@ func Make(ctx context.Context, b *books.Books, o Options) (*Report, error) {
 	if o.AsOf.IsZero() {
 		o.AsOf = b.Now
 	}
-	results, err := Judge(ctx, b, o)
+	f, err := newFacts(ctx, b, o)
+	if err != nil {
+		return nil, err
+	}
+	results, err := f.judge(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r := &Report{AsOf: o.AsOf.UTC(), Unit: o.Unit, Framework: o.Framework, State: Pass, Results: results}
+	if r.Lacks, err = b.Lacks(ctx, f.from, f.end()); err != nil {
+		return nil, err
+	}
 	if span, err := b.History.At(o.AsOf); err == nil { // else ErrBefore, and the results say so
 		r.Estate, r.Lock = span.Charter.Estate, span.Hash
 	}
@@ -58,6 +68,7 @@ func Make(ctx context.Context, b *books.Books, o Options) (*Report, error) {
 	}
 	if o.Evidence != nil {
 		r.Evidence = o.Evidence.records()
+		r.Waiting = slices.DeleteFunc(slices.Clone(r.Evidence), f.anchored)
 	}
 	if o.Framework == "" {
 		return r, nil
@@ -66,10 +77,10 @@ func Make(ctx context.Context, b *books.Books, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, _ := c.Framework(o.Framework)
+	framework, _ := c.Framework(o.Framework)
 	ids, by := c.IDs(o.Framework)
 	for _, id := range ids {
-		g := Group{ID: id, Title: f.Titles[id], State: Pass, Controls: by[id]}
+		g := Group{ID: id, Title: framework.Titles[id], State: Pass, Controls: by[id]}
 		for _, x := range by[id] {
 			if s, judged := states[x]; judged {
 				g.State = worse(g.State, s)

@@ -2,134 +2,101 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cedar-policy/cedar-go"
 
-	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
-	"github.com/reevehq/reeve/internal/audit/logs"
-	"github.com/reevehq/reeve/internal/policy"
 	"github.com/reevehq/reeve/internal/reach"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // covered judges RV-07. Every way that something was used is held against the policy that its entries name: by partial evaluation, so that what
-// the ledger does not say (model, path, size) counts as anything. Where that decides, single uses are replayed from what the decision looked at:
-// the first and the last of their kind. A secret in a custodian that no statement names for it is wider than the custody statement.
+// the ledger does not say (model, path, size, time) counts as anything. Where that decides, uses are replayed from what the decision looked at; those that
+// were not are not known, because each could have been decided otherwise. A secret in a custodian that no statement names for it is wider than the
+// custody statement.
 func covered(ctx context.Context, f *facts, t *tally) error {
 	t.of = "uses and stores"
 	uses, err := f.uses(ctx)
 	if err != nil {
 		return err
 	}
-	dark, replayed := map[string]*Finding{}, 0
+	dark := gaps{}
+	var open []*alike
 	for i := range uses {
 		u := &uses[i]
 		s := f.books.History.Of(u.Estate)
-		verdict, why := reach.Depends, "the set that it was decided under is not in the store"
-		if s != nil {
-			p, err := f.policies(s)
-			if err != nil {
-				return err
-			}
-			verdict = reach.Alike(p, u.Workload, u.Credential, cedar.RecordMap{
-				"gateway": cedar.String(u.Gateway), "level": cedar.Long(level(u.Level)), "proof": cedar.String(u.Proof)})
-			if verdict != reach.Always {
-				n := 0
-				verdict, n, why = f.replay(u, p, verdict)
-				replayed += n
-			}
+		if s == nil {
+			dark.add(u, u.Count, "the set that they were decided under is not in the store")
+			continue
 		}
-		switch verdict {
-		case reach.Always:
+		p, err := f.policies(s)
+		if err != nil {
+			return err
+		}
+		verdict := reach.Alike(p, u.Workload, u.Credential, cedar.RecordMap{
+			"gateway": cedar.String(u.Gateway), "level": cedar.Long(level(u.Level)), "proof": cedar.String(u.Proof)})
+		switch {
+		case verdict == reach.Always:
 			t.pass(u.Unit, int(u.Count))
-		case reach.Never:
+		case verdict == reach.Depends || u.Reason == glass:
+			open = append(open, &alike{Uses: u, policies: p})
+		default:
 			t.fail(Finding{Subject: "credential:" + u.Credential, Unit: u.Unit, Owner: f.policyOwner(u.Unit), Refs: refs(u),
 				What: fmt.Sprintf("%d uses by %s at level %s through %s, which the policy then in force does not allow", u.Count, u.Workload, u.Level, u.Gateway)})
-		case reach.Depends:
-			d := dark[u.Unit+why]
-			if d == nil {
-				d = &Finding{Subject: "unit:" + u.Unit, Unit: u.Unit, Owner: f.policyOwner(u.Unit), What: why, Refs: refs(u)}
-				dark[u.Unit+why] = d
-			}
 		}
 	}
-	for _, d := range dark {
-		d.What = "uses cannot be replayed: " + d.What
-		t.unknown(*d)
+	if err := f.replay(ctx, open); err != nil {
+		return err
 	}
-	if t.note = "by partial evaluation"; replayed > 0 {
-		t.note = fmt.Sprintf("%d replayed, the first and the last of uses that are alike: those between them count as these; the others by partial evaluation", replayed)
+	var all, replayed int64
+	for _, a := range open {
+		t.pass(a.Unit, int(a.held))
+		if n := int64(len(a.denied)); n > 0 {
+			t.fail(Finding{Subject: "credential:" + a.Credential, Unit: a.Unit, Owner: f.policyOwner(a.Unit), Refs: a.denied[:min(n, 8)],
+				What: fmt.Sprintf("%d uses of %d that were replayed, by %s at level %s through %s, which the policy then in force does not allow", n, n+a.held, a.Workload, a.Level, a.Gateway)})
+		}
+		for why, n := range a.blocked {
+			dark.add(a.Uses, n, why)
+		}
+		dark.add(a.Uses, a.left(), "they are more than were replayed (reeve controls RV-07 --replay all replays every one)")
+		all, replayed = all+a.Count, replayed+a.held+int64(len(a.denied))
+	}
+	for _, d := range dark {
+		d.Owner = f.policyOwner(d.Unit)
+		d.What = fmt.Sprintf("%d uses cannot be said to be as policy was: %s", d.count, d.What)
+		t.unknown(d.Finding)
+	}
+	if t.note = "by partial evaluation"; all > 0 {
+		t.note = fmt.Sprintf("%d of the %d uses that it leaves open were replayed (%.1f %%), the others by partial evaluation", replayed, all, 100*share(replayed, all))
 	}
 	return f.stores(ctx, t)
 }
 
+// gaps are what is not known of uses, by unit and why.
+type gaps map[[2]string]*struct {
+	Finding
+	count int64
+}
+
+func (d gaps) add(u *index.Uses, n int64, why string) {
+	if n <= 0 {
+		return
+	}
+	at := [2]string{u.Unit, why}
+	if d[at] == nil {
+		d[at] = &struct {
+			Finding
+			count int64
+		}{Finding: Finding{Subject: "unit:" + u.Unit, Unit: u.Unit, What: why, Refs: refs(u)}}
+	}
+	d[at].count += n
+}
+
 // level is the number of a level's word.
 func level(word string) int { return max(0, slices.Index([]string{"W0", "W1", "W2", "W3"}, word)) }
-
-// replay looks at the first and the last of uses that are alike. Those under a break-glass need no permit.
-func (f *facts) replay(u *index.Uses, p *policy.Policies, v reach.Verdict) (_ reach.Verdict, n int, why string) {
-	i := slices.IndexFunc(f.books.Logs, func(l *logs.Log) bool { return l.ID == u.Log })
-	if i < 0 {
-		return v, 0, "the auditor's copy of the log is not here"
-	}
-	for _, r := range refs(u) {
-		e, _, err := f.books.Logs[i].Entry(r.Seq)
-		if err != nil {
-			return v, n, "the auditor's copy of the log does not have the entry"
-		}
-		if e.Reason == "break_glass" && len(e.Policies) == 1 && strings.HasPrefix(e.Policies[0], "break-glass:") {
-			continue // RV-22 judges those
-		}
-		if v == reach.Never {
-			return v, n, ""
-		}
-		if f.opts.Payload == nil {
-			return v, n, "what the decisions looked at lies with the custodian, sealed; run this where it can be read"
-		}
-		b, err := f.opts.Payload(u.Log, e)
-		if err != nil {
-			return v, n, "what the decisions looked at was erased, or is not with this copy"
-		}
-		r, err := request(e, b)
-		if err != nil {
-			return v, n, "what the decisions looked at is not readable: " + err.Error()
-		}
-		n++
-		if !p.Decide(r).Allow {
-			return reach.Never, n, ""
-		}
-	}
-	return reach.Always, n, ""
-}
-
-// request is what a decision looked at: who, what and through which gateway by the entry, the rest by its payload (docs/formats/ledger.md).
-func request(e *entry.Entry, payload []byte) (*policy.Request, error) {
-	var in struct {
-		Actors    []string          `json:"actors"`
-		Asserted  map[string]string `json:"asserted"`
-		Authority bool              `json:"authority_asserted"`
-		Isolation string            `json:"isolation"`
-		MaxTokens int64             `json:"max_tokens"`
-		Method    string            `json:"method"`
-		Model     string            `json:"model"`
-		Stream    bool              `json:"stream"`
-		Target    string            `json:"target"`
-		Time      time.Time         `json:"time"`
-	}
-	if err := json.Unmarshal(payload, &in); err != nil {
-		return nil, err
-	}
-	path, _, _ := strings.Cut(in.Target, "?")
-	return &policy.Request{Workload: e.Workload, Level: level(e.Level), Proof: e.Proof, Actors: in.Actors, AuthorityAsserted: in.Authority, Credential: e.Credential,
-		Gateway: e.Gateway, Method: in.Method, Path: path, Model: in.Model, MaxTokens: in.MaxTokens, Stream: in.Stream, Isolation: in.Isolation, Time: in.Time,
-		Asserted: in.Asserted}, nil
-}
 
 // stores judges who holds secrets, and who may read them where they come from, against the custody statements.
 func (f *facts) stores(ctx context.Context, t *tally) error {
@@ -163,31 +130,36 @@ func (f *facts) stores(ctx context.Context, t *tally) error {
 			if c.Source != "vault" {
 				continue
 			}
-			finding := Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.ownerOf(c.ID)}
-			var newest *Store
-			for i := range f.evidence.Stores {
-				if s := &f.evidence.Stores[i]; s.Credential == c.ID && !s.Time.After(f.asOf) && (newest == nil || s.Time.After(newest.Time)) {
-					newest = s
-				}
-			}
-			if newest == nil || f.asOf.Sub(newest.Time) > fresh {
+			newest, wider := f.readers(set, c.ID)
+			switch {
+			case newest == nil || f.asOf.Sub(newest.Time) > fresh || len(wider) == 0 && !f.anchored(newest.Record):
 				blind = append(blind, c.ID)
-				continue
-			}
-			wider := slices.DeleteFunc(slices.Clone(newest.Readers), func(r string) bool { return set.Serves(r, c.ID) })
-			if len(wider) == 0 {
+			case len(wider) == 0:
 				t.pass(u.ID, 1)
-				continue
+			default:
+				t.fail(Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.ownerOf(c.ID), Refs: f.vouched(newest.Record),
+					What: "its store lets " + strings.Join(wider, ", ") + " read it, and the custody statement does not"})
 			}
-			finding.What = "its store lets " + strings.Join(wider, ", ") + " read it, and the custody statement does not"
-			t.fail(finding)
 		}
 		if len(blind) > 0 {
 			t.unknown(Finding{Subject: "unit:" + u.ID, Unit: u.ID, Owner: f.ownerOf(blind[0]),
-				What: fmt.Sprintf("who may read %d credentials in their store was not looked at in 90 days: %s", len(blind), some(blind))})
+				What: fmt.Sprintf("who may read %d credentials in their store was not looked at in 90 days, or no ledger has that it was: %s", len(blind), some(blind))})
 		}
 	}
 	return nil
+}
+
+// readers is the newest answer of who may read a credential in its store, and who of them the custody statement does not name; nil for none.
+func (f *facts) readers(set *statement.Set, credential string) (newest *Store, wider []string) {
+	for i := range f.evidence.Stores {
+		if s := &f.evidence.Stores[i]; s.Credential == credential && !s.Time.After(f.asOf) && (newest == nil || s.Time.After(newest.Time)) {
+			newest = s
+		}
+	}
+	if newest != nil {
+		wider = slices.DeleteFunc(slices.Clone(newest.Readers), func(r string) bool { return set.Serves(r, credential) })
+	}
+	return newest, wider
 }
 
 // authentication judges RV-21: no workload may prove itself by a key that lives on, and every issuer is trusted for one exact audience and subject.
@@ -295,10 +267,4 @@ func interactive(ctx context.Context, f *facts, t *tally) error {
 		}
 	}
 	return nil
-}
-
-// spanAt is the span in force at a time, or nil.
-func (f *facts) spanAt(t time.Time) *history.Span {
-	s, _ := f.books.History.At(t) // the error is ErrBefore
-	return s
 }

@@ -54,7 +54,9 @@ type world struct {
 	evidence   *control.Evidence
 	components []register.Component
 	payloads   bool
+	waiting    func(record string) bool // of evidence that no ledger has
 
+	exempt string // record of exemptions
 	tiles  string // of the ledger, once it is built
 	estate *estatetest.Estate
 }
@@ -109,7 +111,7 @@ func clean() *world {
 		}
 	}
 	w.evidence.Discoveries = []control.Discovery{{Where: "every host", Time: now.Add(-5 * day), Found: []control.Found{{Component: "v1", What: "a gateway", Place: "10.0.0.9"}}}}
-	w.components = []register.Component{{ID: "v1", Kind: register.Vendor, Owners: register.Owners{Policy: "ada", Operations: "bea", Lifecycle: "cora", Contract: "bea"},
+	w.components = []register.Component{{ID: "v1", Kind: register.Vendor, Anchored: true, Owners: register.Owners{Policy: "ada", Operations: "bea", Lifecycle: "cora", Contract: "bea"},
 		Probed: now.Add(60 * day), Credentials: []string{"support-openai"}, Valid: begun, Recorded: begun}}
 	return w
 }
@@ -139,6 +141,45 @@ func (w *world) use(ago time.Duration, workload, unit, credential string, change
 	w.entries = append(w.entries, written{ago, e, string(b), seq},
 		written{ago - time.Second, entry.Entry{Type: entry.Outcome, HasIntent: true, Credential: credential, Status: 200, Bytes: 10}, "", seq})
 }
+
+// busy writes uses that are alike but for one, which is too large for policy.
+func (w *world) busy(n, large int) {
+	for i := range n {
+		w.use(50*day-time.Duration(i)*time.Hour, "research-agent", "research", "research-openai", func(_ *entry.Entry, in map[string]any) {
+			if i == large {
+				in["max_tokens"] = 200_000
+			}
+		})
+	}
+}
+
+// glass writes a use that policy forbids and a break-glass let, so long ago.
+func (w *world) glass(ago time.Duration) {
+	w.plan = append(w.plan, func(p *estate.Plan) {
+		p.Cedar["research"]["use.cedar"] = `permit (principal, action, resource) when { context.proof == "token" };`
+	})
+	w.use(ago, "research-agent", "research", "research-openai", func(e *entry.Entry, _ map[string]any) {
+		e.Proof, e.Reason, e.Policies = "bearer", "break_glass", []string{"break-glass:" + strings.Repeat("cd", 32)}
+	})
+}
+
+// destroy has version 2 of support-openai, which was revoked, destroyed instead of proven dead.
+func (w *world) destroy() {
+	w.edit(entry.Version, "support-openai", func(x *written) {
+		if x.entry.State == "revoked-proven" && x.entry.Lease == "2" {
+			x.ago, x.entry.State = 39*day+time.Hour, "destroyed"
+		}
+	})
+}
+
+// incident is one that was opened and closed days ago, and how two people say that it went.
+func (w *world) incident(i control.Incident) {
+	i.ID, i.Opened, i.AsOf = "inc-1", now.Add(-6*day), now.Add(-5*day)
+	w.evidence.Incidents = []control.Incident{{ID: i.ID, Opened: i.Opened, Closed: i.AsOf}, i}
+}
+
+// waits has no ledger have the record.
+func (w *world) waits(record string) { w.waiting = func(r string) bool { return r == record } }
 
 // probe writes that a version was tried, and what came of it.
 func (w *world) probe(ago time.Duration, credential, lease, reason string) {
@@ -230,7 +271,7 @@ func (w *world) build(t testing.TB) (*books.Books, control.Options) {
 
 	b := &books.Books{Trust: trust, Logs: all, History: history.New(w.estate.Set), Now: now}
 	b.Register = fixed{register.New(b.History, nil), w.components}
-	names := []index.Log{}
+	names := []index.Log{{ID: authorityLog, Process: "a1", Origin: "reeve/demo/a1"}}
 	for _, l := range all {
 		names = append(names, index.Log{ID: l.ID, Process: l.Process, Origin: l.Checkpoint.Log.Origin})
 	}
@@ -244,6 +285,7 @@ func (w *world) build(t testing.TB) (*books.Books, control.Options) {
 			return m.Add(e)
 		}))
 	}
+	w.enter(t, m)
 	b.Index = m
 	o := control.Options{AsOf: now, Evidence: w.evidence}
 	if w.payloads {
@@ -252,6 +294,43 @@ func (w *world) build(t testing.TB) (*books.Books, control.Options) {
 		}
 	}
 	return b, o
+}
+
+const authorityLog = "00000000000000a1"
+
+// enter has somebody sign for all evidence, and the authority enter that four days ago.
+func (w *world) enter(t testing.TB, to *index.Memory) {
+	t.Helper()
+	seq, n := int64(0), 0
+	vouch := func(kind string, record *string) {
+		if n++; *record == "" {
+			*record = fmt.Sprintf("%s-%d", kind, n-1)
+		}
+		if w.waiting != nil && w.waiting(*record) {
+			return
+		}
+		must(t, to.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: authorityLog, Seq: seq, TimeNS: now.Add(-4*time.Hour).UnixNano() + seq, Reason: "document", Record: *record, Actor: []string{"bea"}, Estate: w.estate.Set.Locked().SHA256}))
+		seq++
+	}
+	e := w.evidence
+	for i := range e.Drills {
+		vouch("drill", &e.Drills[i].Record)
+	}
+	for i := range e.Reconciliations {
+		vouch("reconciliation", &e.Reconciliations[i].Record)
+	}
+	for i := range e.Discoveries {
+		vouch("discovery", &e.Discoveries[i].Record)
+	}
+	for i := range e.Stores {
+		vouch("store", &e.Stores[i].Record)
+	}
+	for i := range e.Incidents {
+		if i := &e.Incidents[i]; !i.AsOf.IsZero() {
+			vouch("incident", &i.Record)
+		}
+	}
+	vouch("exemption", &w.exempt)
 }
 
 // keep writes the custodian's ledger, cosigned by the witness.

@@ -2,27 +2,22 @@
 package dossier
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/drills"
-	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/incident"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/ledger/offline"
-	"github.com/reevehq/reeve/internal/statement"
 )
-
-// ErrUnsigned means that nobody has signed for a document.
-var ErrUnsigned = errors.New("nobody has signed for it, so it counts for nothing; reeve controls record signs")
 
 // Where says where evidence lies.
 type Where struct {
@@ -32,18 +27,14 @@ type Where struct {
 }
 
 // Read reads all of it. What does not count is in refused, a sentence each.
-func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, refused []string, err error) {
-	signed, err := signatures(w.Estate.Store(), h.Newest().Set, now)
+func Read(ctx context.Context, w Where, b *books.Books) (all *control.Evidence, refused []string, err error) {
+	signed, err := readVouchers(ctx, w.Estate.Store(), b)
 	if err != nil {
 		return nil, nil, err
 	}
-	all, refused, err = control.ReadEvidence(os.DirFS(filepath.Join(w.Dir, control.EvidenceDir)), func(_ string, document []byte) (string, []string, error) {
+	all, refused, err = control.ReadEvidence(os.DirFS(filepath.Join(w.Dir, control.EvidenceDir)), func(_ string, document []byte) (control.Voucher, error) {
 		sum := sha256.Sum256(document)
-		v, ok := signed[hex.EncodeToString(sum[:])]
-		if !ok {
-			return "", nil, ErrUnsigned
-		}
-		return v.record, v.by, nil
+		return signed.of(hex.EncodeToString(sum[:]))
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading evidence: %w", err)
@@ -53,13 +44,11 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 		return nil, nil, err
 	}
 	for _, d := range played {
-		if v, ok := signed[d.Record]; ok {
-			for _, x := range d.Evidence().Drills {
-				x.Record = v.record
-				all.Drills = append(all.Drills, x)
-			}
+		v, err := signed.of(d.Record)
+		if err == nil {
+			refused = append(refused, all.Take(filepath.Join(drills.Folder, d.File), d.Evidence(), v)...)
 		} else {
-			refused = append(refused, fmt.Sprintf("%s: %v", filepath.Join(drills.Folder, d.File), ErrUnsigned))
+			refused = append(refused, fmt.Sprintf("%s: %v", filepath.Join(drills.Folder, d.File), err))
 		}
 	}
 	compared, err := usage.Load(w.State)
@@ -68,12 +57,12 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 	}
 	for _, r := range compared { // nobody signed for these: they count where they speak against the estate, and show nothing for it
 		for _, x := range r.Evidence().Reconciliations {
-			if x.Strays > 0 {
+			if x.Strays > 0 || x.Undecided != "" {
 				all.Reconciliations = append(all.Reconciliations, x)
 			}
 		}
 	}
-	journals := incident.In(w.Estate, h)
+	journals := incident.In(w.Estate, b.History)
 	ids, err := journals.List()
 	if err != nil {
 		return nil, nil, err
@@ -88,45 +77,9 @@ func Read(w Where, h *history.History, now time.Time) (all *control.Evidence, re
 			refused = append(refused, fmt.Sprintf("incident %s: its journal was changed %s", id, j.Broken))
 			continue
 		}
-		all.Incidents = append(all.Incidents, course(id, j))
+		all.Incidents = append(all.Incidents, j.Course())
 	}
 	return all, refused, nil
-}
-
-// course is how an incident went: its first report names everybody accountable.
-func course(id string, j *incident.Journal) control.Incident {
-	c := control.Incident{ID: id, Opened: j.Opened().Time}
-	for _, s := range j.Steps {
-		if s.Kind == incident.KindReport && c.Attributed.IsZero() {
-			c.Attributed = s.Time
-		}
-	}
-	return c
-}
-
-// voucher is a record, and who signed it.
-type voucher struct {
-	record string
-	by     []string
-}
-
-// signatures are the evidence records of the store that hold, by the hash of their document.
-func signatures(store statement.Store, set *statement.Set, now time.Time) (map[string]voucher, error) {
-	records, err := estate.ReadRecords(store, "evidence")
-	if err != nil {
-		return nil, fmt.Errorf("reading the records of evidence: %w", err)
-	}
-	all := map[string]voucher{}
-	for _, env := range records {
-		e, by, err := set.OpenEvidence(env, now)
-		if err != nil {
-			continue // of somebody who is no more, or not to be believed
-		}
-		id := env.ID()
-		v := all[e.SHA256]
-		all[e.SHA256] = voucher{hex.EncodeToString(id[:]), append(v.by, by...)}
-	}
-	return all, nil
 }
 
 // Payloads opens what decisions looked at, from the ledger of a custodian where this host has it and the reader may read it. It is nil where there is no

@@ -1,28 +1,111 @@
 package dossier_test
 
 import (
+	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/dossier"
 	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/audit/usage/export"
+	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func booksOf(now time.Time, x index.Reader, sets ...*statement.Set) *books.Books {
+	return &books.Books{Index: x, History: history.New(sets...), Now: now}
+}
+
+// TestVouchers: a document counts by the roles that its signers held when a ledger got the record, not by those of today; what no ledger has counts by
+// those of the time that its signers say, and by no authority's entry in another's log.
+func TestVouchers(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	dan, err := estate.NewSigner("dan")
+	must(t, err)
+	eve, err := estate.NewSigner("eve")
+	must(t, err)
+	e := estatetest.New(t, estatetest.At(now.Add(-2*time.Hour)), estatetest.With(dan, eve), estatetest.Edit(func(p *estate.Plan) {
+		p.Charter.Roles.Operations = append(p.Charter.Roles.Operations, "eve")
+		for i := range p.Charter.People {
+			if q := &p.Charter.People[i]; q.ID == "dan" || q.ID == "eve" {
+				q.AttestedBy = "ada"
+			}
+		}
+	}))
+	first := e.Set
+	e.Now = now.Add(-time.Hour)
+	e.Republish(t, func(p *estate.Plan) { p.Charter.Roles.Operations = []string{"bea", "dan"} }, "charter")
+	x := index.NewMemory(index.Log{ID: "a1", Process: "a1", Origin: "reeve/demo/a1"}, index.Log{ID: "c1", Process: "c1", Origin: "reeve/demo/c1"})
+	seq, dir := map[string]int64{}, t.TempDir()
+	var want []string
+	before, after := now.Add(-90*time.Minute), now.Add(-30*time.Minute)
+	for _, c := range []struct {
+		name   string
+		log    string // that has the record
+		at     time.Time
+		by     []*estate.Signer
+		counts bool
+	}{
+		{"by one who has lost the role since", "a1", before, []*estate.Signer{eve}, true},
+		{"by one who has got it since", "a1", before, []*estate.Signer{dan}, false},
+		{"by one who had lost it", "a1", after, []*estate.Signer{eve}, false},
+		{"by one who had got it", "a1", after, []*estate.Signer{dan}, true},
+		{"by a root holder", "a1", after, []*estate.Signer{e.Cora}, true},
+		{"by somebody without a role", "", before, []*estate.Signer{dan}, false},
+		{"in no ledger", "", before, []*estate.Signer{eve}, true},
+		{"in a custodian's ledger, later", "c1", before, []*estate.Signer{dan}, false},
+		{"from the future", "", now.Add(time.Hour), []*estate.Signer{e.Bea}, false},
+	} {
+		b, err := (&control.Evidence{Drills: []control.Drill{{Scenario: c.name, Time: before, Passed: true}}}).Write(dir, strings.ReplaceAll(c.name, " ", "-"))
+		must(t, err)
+		env, err := evidence.Seal(first, "drill", c.name, b, c.at, c.by...)
+		must(t, err)
+		id := env.ID()
+		record := hex.EncodeToString(id[:])
+		must(t, e.Dir.WriteRecord(record, env))
+		if c.log != "" {
+			at, lock := c.at.Add(time.Second), first
+			if c.log == "c1" || c.at.Equal(after) {
+				at, lock = after, e.Set
+			}
+			must(t, x.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: c.log, Seq: seq[c.log], TimeNS: at.UnixNano() + seq[c.log], Reason: "drill", Record: record, Estate: hex.EncodeToString(lock.LockHash[:])}))
+			seq[c.log]++
+		}
+		if c.counts {
+			want = append(want, c.name)
+		}
+	}
+	got, refused, err := dossier.Read(t.Context(), dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, booksOf(now, x, first, e.Set))
+	must(t, err)
+	var counts []string
+	for _, d := range got.Drills {
+		counts = append(counts, d.Scenario)
+	}
+	slices.Sort(counts)
+	slices.Sort(want)
+	if d := cmp.Diff(want, counts); d != "" || len(refused) != 5 || !strings.Contains(strings.Join(refused, "\n"), "dan signed for it, and it takes an operations owner") {
+		t.Errorf("%s; refused %q", d, refused)
 	}
 }
 
@@ -63,7 +146,7 @@ func TestRead(t *testing.T) {
 	must(t, err)
 	played.Ended = now.Add(time.Minute) // nobody signs for this one
 	must(t, played.Write(filepath.Join(dir, drills.Folder)))
-	got, refused, err := dossier.Read(dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, history.New(e.Set), now.Add(time.Second))
+	got, refused, err := dossier.Read(t.Context(), dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, booksOf(now.Add(2*time.Second), index.NewMemory(), e.Set))
 	must(t, err)
 	want := []control.Drill{{Scenario: "S1", Time: now, Passed: true}, {Scenario: "S9", Time: now, Passed: true, Seconds: 2.5}, {Scenario: "S2", Time: now, Found: 3}}
 	for i := range got.Drills {
@@ -81,7 +164,7 @@ func TestRead(t *testing.T) {
 	}
 	_, err = (&control.Evidence{Drills: []control.Drill{{Scenario: "S1", Time: now, Passed: true, Detail: "later"}}}).Write(dir, "drill")
 	must(t, err)
-	if got, _, err = dossier.Read(dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, history.New(e.Set), now.Add(time.Second)); err != nil || len(got.Drills) != 2 {
+	if got, _, err = dossier.Read(t.Context(), dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, booksOf(now.Add(2*time.Second), index.NewMemory(), e.Set)); err != nil || len(got.Drills) != 2 {
 		t.Fatalf("a document that was changed after it was signed: %+v, %v", got, err)
 	}
 }
@@ -94,7 +177,7 @@ func TestBrokenJournal(t *testing.T) {
 	for name, text := range map[string]string{"empty": "", "other": "{}\n", "torn": "{"} {
 		must(t, os.WriteFile(filepath.Join(dir, name+".jsonl"), []byte(text), 0o644))
 	}
-	got, refused, err := dossier.Read(dossier.Where{Dir: t.TempDir(), State: t.TempDir(), Estate: e.Dir}, history.New(e.Set), time.Now())
+	got, refused, err := dossier.Read(t.Context(), dossier.Where{Dir: t.TempDir(), State: t.TempDir(), Estate: e.Dir}, booksOf(time.Now(), index.NewMemory(), e.Set))
 	must(t, err)
 	if len(got.Incidents) != 0 || len(refused) != 3 {
 		t.Errorf("%+v; refused %q", got.Incidents, refused)

@@ -2,29 +2,49 @@ package incident
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/contain"
+	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/index"
 )
 
-// containment says how everything that was contained for the incident was.
-func (m *maker) containment(ctx context.Context) error {
+// Measure is how an incident went so far: by its journal, and of its containment by the books. It is what people sign for, so that controls can be
+// judged by it.
+func Measure(ctx context.Context, in Input) (c control.Incident, err error) {
+	if len(in.Journal.Steps) == 0 || in.Journal.Broken != "" {
+		return c, bad("the journal of %s does not hold: %s", in.Journal.ID, in.Journal.Broken)
+	}
+	m := &maker{in: in, Report: &Report{Made: in.Books.Now.UTC(), Opened: in.Journal.Opened().Time.UTC()}}
+	if _, err := m.outcomes(ctx); err != nil {
+		return c, fmt.Errorf("measuring %s: %w", in.Journal.ID, err)
+	}
+	c = in.Journal.Course()
+	c.AsOf, c.Begun, c.Contained = m.Made, m.Containment.Begun, m.Containment.Contained
+	c.NoEnd, c.Residual = m.Residual.NoEnd, m.Residual.Seconds
+	for _, o := range m.Containment.Outcomes {
+		c.Dead, c.Unproven = c.Dead+len(o.Dead), c.Unproven+len(o.Unproven)
+	}
+	return c, nil
+}
+
+// outcomes looks up what became of everything that was contained for the incident. took is how many seconds each custodian took for each record.
+func (m *maker) outcomes(ctx context.Context) (took []float64, err error) {
 	c := &m.Containment
 	c.Outcomes, c.Unanswered, c.Contain, c.Exposure = []*contain.Outcome{}, []string{}, -1, -1
 	m.Contained = true
-	var took []float64
 	for _, s := range m.scopes() {
 		p, err := m.in.Plan(ctx, s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o, err := p.Look(ctx, m.in.Books.History.Newest().Set, m.in.Books.Index, m.in.Books.Logs, m.Made)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.Outcomes = append(c.Outcomes, o)
 		m.Contained = m.Contained && o.Contained
@@ -45,10 +65,20 @@ func (m *maker) containment(ctx context.Context) error {
 			}
 		}
 	}
-	m.Contained = m.Contained && len(c.Outcomes) > 0
-	if !m.Contained {
+	if m.Contained = m.Contained && len(c.Outcomes) > 0; !m.Contained {
 		c.Contained = time.Time{}
-	} else {
+	}
+	return took, nil
+}
+
+// containment says how everything that was contained for the incident was.
+func (m *maker) containment(ctx context.Context) error {
+	took, err := m.outcomes(ctx)
+	if err != nil {
+		return err
+	}
+	c := &m.Containment
+	if m.Contained {
 		begun := m.Opened
 		if c.Begun.Before(begun) {
 			begun = c.Begun

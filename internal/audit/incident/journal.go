@@ -2,23 +2,20 @@ package incident
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
-	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/evidence"
@@ -55,6 +52,20 @@ func (j *Journal) Closed() *Signed {
 	return nil
 }
 
+// Course is how the incident went, as far as its journal says: its first report names everybody accountable.
+func (j *Journal) Course() control.Incident {
+	c := control.Incident{ID: j.ID, Opened: j.Opened().Time}
+	for _, s := range j.Steps {
+		if s.Kind == KindReport && c.Attributed.IsZero() {
+			c.Attributed = s.Time
+		}
+	}
+	if s := j.Closed(); s != nil {
+		c.Closed = s.Time
+	}
+	return c
+}
+
 // last is the newest step, or nil.
 func (j *Journal) last() *Signed {
 	if len(j.Steps) == 0 {
@@ -75,19 +86,6 @@ func (all Journals) List() (ids []string, err error) {
 		}
 	}
 	return ids, err
-}
-
-// Lost is the ids of incidents that evidence in the signed store is of and that have no journal any more, sorted.
-func (all Journals) Lost(kept []evidence.Kept) (ids []string, err error) {
-	have, err := all.List()
-	for _, k := range kept {
-		id, _, _ := strings.Cut(k.Subject, " ")
-		if k.Kind == evidence.Incident && idForm.MatchString(id) && !slices.Contains(have, id) {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), err
 }
 
 // Next is an id for an incident opened at t.
@@ -195,7 +193,17 @@ func (all Journals) Append(s Step, now time.Time, by ...*estate.Signer) (*Signed
 	if err != nil {
 		return nil, err
 	}
-	return all.take(j, fmt.Sprintf("incident/%s-%d", s.Incident, s.Number), env, false)
+	proof, err := evidence.Seal(all.History.Newest().Set, evidence.Incident, s.Subject(), env.Payload, s.Time, by...)
+	if err != nil {
+		return nil, err
+	}
+	return all.take(j, fmt.Sprintf("incident/%s-%d", s.Incident, s.Number), &waiting{env, proof}, false)
+}
+
+// waiting is a step that waits for a signature, and the evidence of it: whoever signs the one signs the other.
+type waiting struct {
+	Step     *statement.Envelope `json:"step"`
+	Evidence *statement.Envelope `json:"evidence"`
 }
 
 // Approve adds a signature to a step that waits, and appends it.
@@ -204,14 +212,14 @@ func (all Journals) Approve(name string, show func(*Step) error, by *estate.Sign
 	if err != nil {
 		return nil, err
 	}
-	s, err := parse(b)
+	w, s, err := parseWaiting(b)
 	if err != nil {
 		return nil, err
 	}
 	if err := show(&s.Step); err != nil {
 		return nil, err
 	}
-	if err := estate.Countersign(s.Env, by); err != nil {
+	if err := errors.Join(estate.Countersign(w.Step, by), estate.Countersign(w.Evidence, by)); err != nil {
 		return nil, err
 	}
 	j, err := all.Read(s.Incident)
@@ -221,11 +229,36 @@ func (all Journals) Approve(name string, show func(*Step) error, by *estate.Sign
 	if err != nil {
 		return nil, err
 	}
-	return all.take(j, name, s.Env, true)
+	return all.take(j, name, w, true)
+}
+
+// parseWaiting reads a step that waits. Its evidence is of nothing else.
+func parseWaiting(b []byte) (*waiting, *Signed, error) {
+	w := new(waiting)
+	if err := json.Unmarshal(b, w); err != nil || w.Step == nil || w.Evidence == nil {
+		return nil, nil, bad("what waits is no step with its evidence")
+	}
+	line, err := statement.Canonical(w.Step)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := parse(line)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := statement.ReadEvidence(w.Evidence)
+	if err != nil {
+		return nil, nil, err
+	}
+	if e.Kind != evidence.Incident || e.Subject != s.Subject() || e.SHA256 != s.Sum() || e.Estate != s.Estate {
+		return nil, nil, bad("the evidence that waits with step %d is of something else: remove it", s.Number)
+	}
+	return w, s, nil
 }
 
 // take appends a step that holds, or puts it aside for want of a signature. waited is that it was aside before.
-func (all Journals) take(j *Journal, name string, env *statement.Envelope, waited bool) (*Signed, error) {
+func (all Journals) take(j *Journal, name string, w *waiting, waited bool) (*Signed, error) {
+	env := w.Step
 	line, err := statement.Canonical(env)
 	if err != nil {
 		return nil, err
@@ -239,7 +272,11 @@ func (all Journals) take(j *Journal, name string, env *statement.Envelope, waite
 		for _, a := range all.History.Newest().Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
 			p.By = append(p.By, a.Person)
 		}
-		if err := durable.Replace(all.pending(name), line, 0o644); err != nil {
+		both, err := json.Marshal(w)
+		if err == nil {
+			err = durable.Replace(all.pending(name), both, 0o644)
+		}
+		if err != nil {
 			return nil, err
 		}
 		return nil, p
@@ -247,6 +284,7 @@ func (all Journals) take(j *Journal, name string, env *statement.Envelope, waite
 	if err != nil {
 		return nil, err
 	}
+	s.Evidence = w.Evidence
 	var text []byte
 	for _, old := range j.Steps {
 		text = append(append(text, old.Line...), '\n')
@@ -266,72 +304,6 @@ func (all Journals) take(j *Journal, name string, env *statement.Envelope, waite
 		err = os.Remove(all.pending(name))
 	}
 	return s, err
-}
-
-// Subject is what the evidence of a step says that it is about.
-func (s *Step) Subject() string { return fmt.Sprintf("%s %d", s.Incident, s.Number) }
-
-// Anchor is a step's entry in the authority's ledger.
-type Anchor struct {
-	Record string      `json:"record"` // of the evidence
-	Entry  control.Ref `json:"entry"`
-	Time   time.Time   `json:"time"` // which nobody can set back
-}
-
-const late = 10 * time.Minute // between a step's own time and its entry, before that is said
-
-// Anchors are the entries of the journal's steps, by the steps' hashes. findings says what the ledger has and the journal has not: what was taken away
-// or changed; remarks what is weaker than it should be.
-func (j *Journal) Anchors(ctx context.Context, x index.Reader, kept []evidence.Kept) (anchors map[string]*Anchor, findings, remarks []string, err error) {
-	events, err := x.Events(ctx, index.Filter{Types: []entry.Type{entry.Attest}})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	anchors = map[string]*Anchor{}
-	known := map[string]*evidence.Kept{}
-	for i := range kept {
-		if kept[i].Kind == evidence.Incident {
-			known[kept[i].Record] = &kept[i]
-		}
-	}
-	waits := maps.Clone(known) // for a ledger
-	has := func(hash string) bool {
-		return slices.ContainsFunc(j.Steps, func(s Signed) bool { return s.Hash == hash })
-	}
-	for _, e := range events {
-		if e.Reason != evidence.Incident {
-			continue
-		}
-		at := time.Unix(0, e.Time).UTC()
-		k := known[e.Record]
-		delete(waits, e.Record)
-		switch {
-		case k == nil:
-			findings = append(findings, fmt.Sprintf("entry %d of log %s is of an incident's step whose record the signed store has no more: records/evidence/%s.json", e.Seq, e.Log, e.Record))
-		case !strings.HasPrefix(k.Subject, j.ID+" "):
-		case !has(k.SHA256):
-			findings = append(findings, fmt.Sprintf("the ledger has had step %s since %s (entry %d of log %s), and the journal has it no more", k.Subject, at.Format(time.RFC3339), e.Seq, e.Log))
-		case anchors[k.SHA256] == nil:
-			anchors[k.SHA256] = &Anchor{Record: e.Record, Entry: control.Ref{Log: e.Log, Seq: e.Seq}, Time: at}
-		}
-	}
-	for _, r := range slices.Sorted(maps.Keys(waits)) {
-		if k := waits[r]; strings.HasPrefix(k.Subject, j.ID+" ") && !has(k.SHA256) {
-			findings = append(findings, fmt.Sprintf("records/evidence/%s.json is of step %s, which no ledger has yet, and the journal has it no more", r, k.Subject))
-		}
-	}
-	for i := range j.Steps {
-		s := &j.Steps[i]
-		switch a := anchors[s.Hash]; {
-		case a == nil:
-			remarks = append(remarks, fmt.Sprintf("step %d is in no ledger that the auditor has verified yet: its time is its signers' word", s.Number))
-		case s.Time.After(a.Time.Add(late)):
-			findings = append(findings, fmt.Sprintf("step %d is dated %s, after its entry in the ledger of %s", s.Number, s.Time.Format(time.RFC3339), a.Time.Format(time.RFC3339)))
-		case a.Time.After(s.Time.Add(late)):
-			remarks = append(remarks, fmt.Sprintf("step %d says %s and was entered at %s: until then its time is its signers' word", s.Number, s.Time.Format(time.RFC3339), a.Time.Format(time.RFC3339)))
-		}
-	}
-	return anchors, findings, remarks, nil
 }
 
 // HashOf names a report by its JSON.

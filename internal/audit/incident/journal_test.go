@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/entry"
+	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/estate"
@@ -87,6 +88,12 @@ func TestTwoMachines(t *testing.T) {
 	}
 	shown := ""
 	s, err := all.Approve(waits.Name, func(s *Step) error { shown = s.Text; return nil }, e.Cora)
+	if err == nil { // its evidence is signed by both as well
+		_, by, err := e.Set.OpenEvidence(s.Evidence, time.Now())
+		if said, _ := statement.ReadEvidence(s.Evidence); err != nil || !slices.Equal(by, []string{"bea", "cora"}) || said.SHA256 != s.Sum() {
+			t.Errorf("evidence by %q: %v", by, err)
+		}
+	}
 	if err != nil || !slices.Equal(s.Signers, []string{"bea", "cora"}) || shown == "" || all.Waits(waits.Name) {
 		t.Fatalf("%+v, %v", s, err)
 	}
@@ -185,15 +192,20 @@ func TestAnchors(t *testing.T) {
 		t.Fatal(err)
 	}
 	var records []string
+	enter := func(record string, at time.Time, by ...string) {
+		t.Helper()
+		if err := x.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: log, Seq: seq, TimeNS: at.UnixNano(), Reason: evidence.Incident, Record: record, Actor: by}); err != nil {
+			t.Fatal(err)
+		}
+		seq++
+	}
 	for i := range j.Steps[:2] {
-		a, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[i].Subject(), j.Steps[i].Line, e.Bea)
+		a, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[i].Subject(), j.Steps[i].Env.Payload, e.Bea, e.Ada)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := x.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: log, Seq: seq, TimeNS: j.Steps[i].Time.UnixNano(), Reason: evidence.Incident, Record: a.Record}); err != nil {
-			t.Fatal(err)
-		}
-		records, seq = append(records, a.Record), seq+1
+		enter(a.Record, j.Steps[i].Time, "ada", "bea")
+		records = append(records, a.Record)
 	}
 	look := func() (map[string]*Anchor, []string, []string) {
 		kept, err := evidence.Read(e.Dir.Store())
@@ -204,7 +216,7 @@ func TestAnchors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		anchors, findings, remarks, err := j.Anchors(t.Context(), x, kept)
+		anchors, findings, remarks, err := j.Anchors(t.Context(), &books.Books{Index: x, History: all.History}, kept)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,6 +224,23 @@ func TestAnchors(t *testing.T) {
 	}
 	if anchors, findings, remarks := look(); len(anchors) != 2 || len(findings) != 0 || len(remarks) != 1 || !strings.Contains(remarks[0], "step 3 is in no ledger") {
 		t.Errorf("%v %v %v", anchors, findings, remarks)
+	}
+	// Of a step that does not exist one person alone can say nothing that is believed, also when he is an owner.
+	alone, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, id+" 9", []byte("nothing"), e.Bea)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // in no ledger, then in one
+		if _, findings, remarks := look(); len(findings) != 0 || len(remarks) != 2 || !strings.Contains(remarks[0], "bea alone signed for that") {
+			t.Errorf("%q %q", findings, remarks)
+		}
+		if seq == 2 {
+			enter(alone.Record, e.Now.Add(time.Minute), "bea")
+		}
+	}
+	enter(strings.Repeat("ab", 32), e.Now.Add(time.Minute), "cora") // whose record the store never had
+	if _, findings, remarks := look(); len(findings) != 0 || len(remarks) != 3 {
+		t.Errorf("%q %q", findings, remarks)
 	}
 	// The last steps are cut off: the chain still holds, and the ledger tells.
 	b, err := os.ReadFile(all.file(id))
@@ -232,7 +261,7 @@ func TestAnchors(t *testing.T) {
 		t.Errorf("%v", findings)
 	}
 	// A step that was cut off before any ledger had it lies in the signed store still.
-	if _, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[2].Subject(), j.Steps[2].Line, e.Bea); err != nil {
+	if _, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, j.Steps[2].Subject(), j.Steps[2].Env.Payload, e.Bea, e.Cora); err != nil {
 		t.Fatal(err)
 	}
 	if _, findings, _ := look(); len(findings) != 2 || !strings.Contains(findings[1], id+" 3") {
@@ -245,6 +274,12 @@ func TestAnchors(t *testing.T) {
 	}
 	if lost, err := all.Lost(kept); err != nil || len(lost) != 0 {
 		t.Errorf("lost: %q, %v", lost, err)
+	}
+	if _, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, evidence.Incident, "inc-invented 1", []byte("nothing"), e.Bea); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err = evidence.Read(e.Dir.Store()); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(all.file(id)); err != nil {
 		t.Fatal(err)

@@ -54,7 +54,9 @@ type Signed struct {
 	Hash    string              `json:"hash"`    // hex SHA-256 of its line
 	Signers []string            `json:"signers"` // person ids, sorted
 	Env     *statement.Envelope `json:"-"`
-	Line    []byte              `json:"-"` // canonical JSON of the envelope
+	// Evidence of a step that was appended just now, which every one of its signers signed.
+	Evidence *statement.Envelope `json:"-"`
+	Line     []byte              `json:"-"` // canonical JSON of the envelope
 }
 
 // PayloadType is that of a step's envelope.

@@ -23,7 +23,7 @@ func (x *Index) edge(ctx context.Context, db querier, since, from, to int64, cho
 		switch {
 		case u.Last < from || u.First >= to:
 		case u.First >= from && u.Last < to || x.tiles[u.Log] == nil:
-			add(sums, u.only(by), &u)
+			add(sums, u.Only(by...), &u)
 		default:
 			cut[u.Log] = append(cut[u.Log], u)
 		}
@@ -34,7 +34,7 @@ func (x *Index) edge(ctx context.Context, db querier, since, from, to int64, cho
 			return err
 		}
 		for k, u := range some {
-			add(sums, k.only(by), u)
+			add(sums, k.Only(by...), u)
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (x *Index) within(ctx context.Context, db querier, log string, cut []Uses, 
 			wait--
 			return m.outcome(e)
 		}
-		if k := keyOf(e); inside && e.TimeNS >= from && e.TimeNS < to && keys[k] {
+		if k := KeyOf(e); inside && e.TimeNS >= from && e.TimeNS < to && keys[k] {
 			if m.use(e); m.open[intent{e.Log, e.Seq}] != nil && !without[e.Seq] {
 				wait++
 			}

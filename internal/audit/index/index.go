@@ -22,7 +22,7 @@ type Key struct {
 	Fingerprint string     `json:"fingerprint,omitempty"`
 	Estate      string     `json:"estate,omitempty"` // hex lock hash: the policy set
 	Decision    string     `json:"decision,omitempty"`
-	Reason      string     `json:"reason,omitempty"` // of denials, and how of mints
+	Reason      string     `json:"reason,omitempty"` // of denials, how of mints, and of uses that something else than policy let: break_glass
 	Level       string     `json:"level,omitempty"`  // W0 … W3
 	Proof       string     `json:"proof,omitempty"`  // bearer or pop
 }

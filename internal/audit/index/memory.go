@@ -87,10 +87,11 @@ func (m *Memory) Add(e *entry.Entry) error {
 
 const hour = int64(time.Hour)
 
-func keyOf(e *entry.Entry) Key {
+// KeyOf is what an entry is summed under, if it is of a type that is.
+func KeyOf(e *entry.Entry) Key {
 	k := Key{Hour: e.TimeNS / hour * 3600, Log: e.Log, Type: e.Type, Tenant: e.Tenant, Unit: e.Unit, Workload: e.Workload, Gateway: e.Gateway, Credential: e.Credential,
 		Fingerprint: e.CredFP, Estate: e.Estate, Decision: e.Decision, Level: e.Level, Proof: e.Proof}
-	if e.Type == entry.Deny || e.Type == entry.Mint {
+	if e.Type == entry.Deny || e.Type == entry.Mint || e.Type == entry.Intent && e.Reason != "allowed" { // something else than policy let it
 		k.Reason = e.Reason
 	}
 	return k
@@ -111,7 +112,7 @@ func (m *Memory) sum(k Key, at int64) *Uses {
 }
 
 func (m *Memory) use(e *entry.Entry) {
-	u := m.sum(keyOf(e), e.TimeNS)
+	u := m.sum(KeyOf(e), e.TimeNS)
 	u.merge(&Uses{Count: max(e.Count, 1), FirstSeq: e.Seq, LastSeq: e.Seq, First: e.TimeNS, Last: e.TimeNS})
 	if e.Type == entry.Intent || e.Type == entry.Mint {
 		m.open[intent{e.Log, e.Seq}] = u
@@ -174,7 +175,7 @@ func (m *Memory) Uses(_ context.Context, f Filter, by ...Column) (list []Uses, e
 			at = max(at, f.From.UnixNano())
 		}
 		if f.has(at, k.Type, k.Log, k.Tenant, k.Unit, k.Workload, k.Gateway, k.Credential, k.Fingerprint) {
-			add(sums, k.only(by), u)
+			add(sums, k.Only(by...), u)
 		}
 	}
 	return sorted(sums), nil
@@ -246,8 +247,8 @@ func (k *Key) member(c Column) *string {
 	return new(string)
 }
 
-// only keeps the columns.
-func (k Key) only(by []Column) (s Key) {
+// Only keeps the columns.
+func (k Key) Only(by ...Column) (s Key) {
 	for _, c := range by {
 		if c == ByHour {
 			s.Hour = k.Hour

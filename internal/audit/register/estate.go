@@ -37,8 +37,8 @@ func components(s *history.Span, t time.Time) (list []Component) {
 	return list
 }
 
-// kindOf is the kind of the estate's component of an id, or empty.
-func kindOf(s *statement.Set, id string, t time.Time) Kind {
+// KindOf is the kind of the estate's component of an id, or empty.
+func KindOf(s *statement.Set, id string, t time.Time) Kind {
 	_, gateway := s.Gateway(id)
 	switch {
 	case gateway:

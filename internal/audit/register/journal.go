@@ -84,7 +84,7 @@ func (j *Journal) Verify(h *history.History, now time.Time) error {
 		if err := l.verify(span.Set, now); err != nil {
 			return err
 		}
-		if err := l.foreign(kindOf(span.Set, l.Said.ID, l.Recorded)); err != nil {
+		if err := l.foreign(KindOf(span.Set, l.Said.ID, l.Recorded)); err != nil {
 			return err
 		}
 	}
@@ -105,15 +105,16 @@ func (l *link) foreign(own Kind) error {
 
 // Entered is evidence of a record that a ledger has.
 type Entered struct {
-	Evidence string    // hex SHA-256 of the evidence record
-	Document string    // hex, its document: Sum of a file of the journal; empty when the signed store has no such evidence
-	By       []string  // who signed the evidence
-	Time     time.Time // of the entry
+	Evidence string        // hex SHA-256 of the evidence record
+	Document string        // hex, its document: Sum of a file of the journal; empty when the signed store has no such evidence
+	By       []string      // who signed the evidence
+	Time     time.Time     // of the entry
+	Span     *history.Span // in force then
 }
 
 // Anchor tells the journal what ledgers have of it. Evidence that nobody entitled to records signed counts for what the journal has, and for nothing else: who
 // could enter what is not there would have every reader doubt it.
-func (j *Journal) Anchor(h *history.History, list []Entered) {
+func (j *Journal) Anchor(list []Entered) {
 	links := map[string]*link{}
 	for _, l := range j.links {
 		links[l.sum] = l
@@ -126,8 +127,7 @@ func (j *Journal) Anchor(h *history.History, list []Entered) {
 			}
 			continue
 		}
-		span, err := h.At(e.Time)
-		if err == nil && slices.ContainsFunc(e.By, func(p string) bool { return Entitled(&span.Charter, p, e.Time) }) {
+		if slices.ContainsFunc(e.By, func(p string) bool { return Entitled(&e.Span.Charter, p, e.Time) }) {
 			missing = append(missing, fmt.Sprintf("%.16s, which %s signed, entered at %s", e.Evidence, strings.Join(e.By, " and "), e.Time.Format(time.RFC3339)))
 		}
 	}

@@ -128,7 +128,7 @@ func TestAnchored(t *testing.T) {
 	later := register.Entered{Evidence: "e2", Document: register.Sum(b.files[0]), By: []string{"cora"}, Time: b.Now.Add(40 * time.Minute)}
 	first := later
 	first.Evidence, first.Time = "e1", b.Now.Add(30*time.Minute)
-	j.Anchor(b.h, []register.Entered{later, first})
+	j.Anchor([]register.Entered{later, first})
 	r := register.New(b.h, j)
 	if err := r.Lacks(); err != nil {
 		t.Error(err)
@@ -146,11 +146,11 @@ func TestAnchored(t *testing.T) {
 			t.Errorf("as recorded by minute %d: %v", minutes, got)
 		}
 	}
-	j.Anchor(b.h, []register.Entered{{Evidence: "e3", Document: strings.Repeat("ab", 32), By: []string{"dan"}, Time: b.Now.Add(time.Hour)}})
+	j.Anchor([]register.Entered{{Evidence: "e3", Document: strings.Repeat("ab", 32), By: []string{"dan"}, Span: b.h.Newest(), Time: b.Now.Add(time.Hour)}})
 	if err := r.Lacks(); err != nil {
 		t.Errorf("somebody without a role says that a record is missing: %v", err)
 	}
-	j.Anchor(b.h, []register.Entered{{Evidence: "e4", By: []string{"bea"}, Time: b.Now.Add(time.Hour)}})
+	j.Anchor([]register.Entered{{Evidence: "e4", By: []string{"bea"}, Span: b.h.Newest(), Time: b.Now.Add(time.Hour)}})
 	if err := r.Lacks(); !errors.Is(err, register.ErrMissing) || !strings.Contains(err.Error(), "e4, which bea signed") {
 		t.Errorf("a record that only the ledger has: %v", err)
 	}

@@ -15,6 +15,9 @@ import (
 // Reader answers what was known of components: valid at the first time, as recorded by the second (zero for now).
 type Reader interface {
 	At(valid, recorded time.Time) ([]Component, error)
+	// Lacks is ErrMissing when the ledgers have evidence of records that are not there: what is answered may be less than was said. Answers come all
+	// the same: nobody is to hold them up.
+	Lacks() error
 }
 
 // Register implements Reader from the statements in time and a journal of records. It does not change.
@@ -26,8 +29,7 @@ type Register struct {
 // New makes a register. A nil journal has no records.
 func New(h *history.History, j *Journal) *Register { return &Register{h, j} }
 
-// Lacks is ErrMissing when the ledgers have evidence of records that the journal has not: what is answered may be less than was said. Answers come all
-// the same: nobody is to hold them up.
+// Lacks implements Reader.
 func (r *Register) Lacks() error {
 	if r.journal == nil {
 		return nil

@@ -42,8 +42,8 @@ func Look(h *history.History, r Reader, valid, recorded time.Time) (*View, error
 		return nil, err
 	}
 	v := &View{At: valid, AsOf: recorded, Set: span.Set, Duties: Duties(span.Set, all, valid), Components: []Judged{}}
-	if l, ok := r.(interface{ Lacks() error }); ok && l.Lacks() != nil {
-		v.Lacks = l.Lacks().Error()
+	if err := r.Lacks(); err != nil {
+		v.Lacks = err.Error()
 	}
 	for _, c := range all {
 		j := Judged{Component: c, Effective: c.Effective(valid), Undeclared: c.Undeclared(), ControlPlane: c.ControlPlane(valid), Unprobed: c.Unprobed(valid)}

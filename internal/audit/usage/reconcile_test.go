@@ -117,7 +117,7 @@ func TestReconcile(t *testing.T) {
 				open = append(open, s.Difference)
 			}
 			for _, e := range r.Evidence().Reconciliations { // what is said for the controls is what was decided
-				if sure := r.State == OutOfBand && e.Strays > 0 || e.Strays == 0 && len(r.Strays) == 0; !sure {
+				if sure := e.Undecided == ""; r.State == Undecided && sure || r.State == None && !sure || e.Strays > 0 && !sure || e.Strays == 0 && len(r.Strays) > 0 && sure {
 					t.Errorf("evidence %+v of %+v", e, r)
 				}
 			}

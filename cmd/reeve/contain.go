@@ -40,7 +40,7 @@ type containment struct {
 func newContainCmd() *cobra.Command {
 	var c containment
 	cmd := &cobra.Command{
-		Use:   "contain workload|route|credential|unit|gateway|service|all [ID]",
+		Use:   "contain workload|route|credential|unit|gateway|custodian|service|all [ID]",
 		Short: "Stop what is captured: show what dies by it and who must sign, then do it and prove it",
 		Long: "Show the plan: which signed records close the target, whose signatures each takes, which credentials can be used no more, who used them.\n" +
 			"Then sign, send by every channel, and print from the custodians' own ledgers, in this order: they deny; leases and providers are\n" +
@@ -48,7 +48,9 @@ func newContainCmd() *cobra.Command {
 			"credential-seconds something may still have worked at a provider, and the time to contain.\n\n" +
 			"A route is a provider of the operations statement, or an alias; a service is an origin or host that credentials go to. Containing a\n" +
 			"gateway also closes the workload keys that it has seen. A gateway, workload or route holds no secret: secrets stay unless --end is\n" +
-			"given. A credential, unit, service, or all, ends them unless --end=false.\n\n" +
+			"given. A credential, unit, custodian, service, or all, ends them unless --end=false. Of a captured custodian the plan lists the keys and\n" +
+			"logins besides that people have to rotate; what it says of itself proves nothing, so it is not contained before it is stopped and gone from\n" +
+			"the statements (exit status 3).\n\n" +
 			"An owner alone closes what is his. What takes somebody else's signature is closed as far as it can be and listed with what the other\n" +
 			"one types. The same command again goes on where it was interrupted; what is done is not done twice.\n" +
 			"Exit status 0: contained, and everything that was to end is proven dead; 3: not known of all.",
@@ -225,7 +227,13 @@ func printPlan(w io.Writer, p *contain.Plan) error {
 	if len(p.Models) > 0 {
 		fmt.Fprintf(t, "\nModels that go with it: %s.\n", strings.Join(p.Models, ", "))
 	}
-	return t.Flush()
+	if len(p.Keys) > 0 {
+		fmt.Fprintln(t, "\nWhat more can be had with, which no record ends:")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return printKeys(w, p.Keys)
 }
 
 func yes(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
@@ -268,6 +276,9 @@ func printOutcome(w io.Writer, o *contain.Outcome) error {
 	residual := fmt.Sprintf("%.1f credential-seconds", o.Residual.Seconds)
 	if o.Residual.NoEnd > 0 {
 		residual += fmt.Sprintf(", and %d without an end: end them at their provider by hand", o.Residual.NoEnd)
+	}
+	if o.Residual.Keys > 0 {
+		residual += fmt.Sprintf(", and %d keys and logins until they are rotated", o.Residual.Keys)
 	}
 	fmt.Fprintf(w, "\nContained: %s. Time to contain: %s. Time to proven dead: %s. Residual after the freeze: %s.\n", yes(o.Contained), seconds(o.Seconds), seconds(o.Provenly), residual)
 	return nil

@@ -77,7 +77,11 @@ func newFederationKeyCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			f = federation.Add(f, federation.Entry(who.ID, jwk, time.Now()), time.Now())
+			entry := federation.Entry(who.ID, jwk, time.Now())
+			if public != "" {
+				entry.Held = statement.HeldByHelper
+			}
+			f = federation.Add(f, entry, time.Now())
 			b, err := yaml.MarshalWithOptions(map[string]any{"federation": f}, yaml.OmitZero(), yaml.IndentSequence(true))
 			if err != nil {
 				return err

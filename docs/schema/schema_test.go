@@ -55,6 +55,7 @@ func words() map[string][]string {
 		"Credential.AcceptIsolation": isolation,
 		"Credential.OnReflection":    {"alarm", "freeze"},
 		"Credential.Honey":           {"alarm", "freeze"},
+		"FederationKey.Held":         {"helper"},
 		"Inject.As":                  {"bearer", "header", "query", "sigv4", "tls"},
 		"Provider.Dialect":           {"openai", "anthropic"},
 		"ServiceKey.Use":             {"log", "feed", "token", "witness"},
@@ -240,7 +241,7 @@ func TestSchemas(t *testing.T) {
 
 // TestWords: the strict reader takes each word that the schemas name, and of each such member no other.
 func TestWords(t *testing.T) {
-	e := estatetest.New(t, estatetest.Edit(func(p *estate.Plan) {
+	e := estatetest.New(t, estatetest.Federated(t), estatetest.Edit(func(p *estate.Plan) {
 		p.Policies["research"].Ceilings = []statement.Ceiling{{Workload: "*", Credential: "*"}}
 		p.Policies["research"].Limits = []statement.WorkloadLimit{{Workload: "*"}}
 	}))
@@ -252,6 +253,7 @@ func TestWords(t *testing.T) {
 		"Provider":      {"operations", "operations.yaml", "$.providers[0]"},
 		"ServiceKey":    {"charter", "charter.yaml", "$.service_keys[0]"},
 		"Charter":       {"charter", "charter.yaml", "$"},
+		"FederationKey": {"custody-research", "custody.yaml", "$.federation.keys[0]"},
 	}
 	for key, list := range words() {
 		kind, member, _ := strings.Cut(key, ".")
@@ -272,7 +274,7 @@ func TestWords(t *testing.T) {
 }
 
 func tagOf(kind, member string) string {
-	for _, v := range []any{statement.Ceiling{}, statement.WorkloadLimit{}, statement.Credential{}, statement.Inject{}, statement.Provider{}, statement.ServiceKey{}, statement.Charter{}} {
+	for _, v := range []any{statement.Ceiling{}, statement.WorkloadLimit{}, statement.Credential{}, statement.Inject{}, statement.Provider{}, statement.ServiceKey{}, statement.Charter{}, statement.FederationKey{}} {
 		if t := reflect.TypeOf(v); t.Name() == kind {
 			f, _ := t.FieldByName(member)
 			return f.Tag.Get("yaml")

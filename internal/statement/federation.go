@@ -34,7 +34,11 @@ type FederationKey struct {
 	JWK       string    `yaml:"jwk"`       // RFC 7517, JSON text of one line with kid and alg: ES256 or RS256
 	NotBefore time.Time `yaml:"not_before"`
 	NotAfter  time.Time `yaml:"not_after"` // at most FederationKeyLife later
+	Held      string    `yaml:"held"`      // helper, where the custodian can use the private key and not read it; empty for a file of its own
 }
+
+// HeldByHelper is FederationKey.Held of a key that a helper has. The custodian then signs with no copy in a file.
+const HeldByHelper = "helper"
 
 // errFederationKey refuses what is not one public key of one algorithm.
 var errFederationKey = errors.New("it is not one public key on one line with kid and with alg ES256 or RS256")
@@ -115,6 +119,7 @@ func checkFederation(cu *CustodyStatement, d *document) {
 		key, err := k.Parse()
 		d.want(err == nil && !ids[key.ID], "key", path+".jwk", "the kid is another key's too, or %v", errFederationKey)
 		ids[key.ID] = true
+		d.oneOf(k.Held, path+".held", "", HeldByHelper)
 		d.want(k.NotAfter.After(k.NotBefore) && k.NotAfter.Sub(k.NotBefore) <= FederationKeyLife, "value", path+".not_after", "a key signs for at most %s", FederationKeyLife)
 	}
 	d.want(f.JWKSSHA256 == f.Sum(f.JWKS()), "hash", "$.federation.jwks_sha256", "the key set that these keys make has the hash %s; look at it with reeve federation show", f.Sum(f.JWKS()))

@@ -188,6 +188,7 @@ func TestRules(t *testing.T) {
 		{"a federation key of an unknown custodian", "reference", custody, func(p *estate.Plan) { federate(p).Keys[0].Custodian = "c9" }},
 		{"a federation key that lives too long", "value", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.NotAfter = k.NotBefore.Add(91 * 24 * time.Hour) }},
 		{"a federation key that ends before it begins", "value", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.NotAfter = k.NotBefore }},
+		{"a federation key in a place that is none", "value", custody, func(p *estate.Plan) { federate(p).Keys[0].Held = "tpm" }},
 		{"a federation key twice", "key", custody, func(p *estate.Plan) { f := federate(p); f.Keys = append(f.Keys, f.Keys[0]) }},
 		{"two federation keys in one", "key", custody, func(p *estate.Plan) { k := &federate(p).Keys[0]; k.JWK += "," + k.JWK }},
 		{"a private federation key", "key", custody, func(p *estate.Plan) {

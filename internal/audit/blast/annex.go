@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/verify"
 )
@@ -38,13 +39,23 @@ type Proof struct {
 // ErrUnknown when the unit has nothing in the answer.
 func AnnexOf(ctx context.Context, b *books.Books, a *Answer, unit string) (*Annex, error) {
 	x := &Annex{Unit: unit, Proofs: []Proof{}, Answer: &Answer{
-		Subject: a.Subject, From: a.From, To: a.To, AsOf: a.AsOf, Rows: []Row{}, Counts: map[Class]int{}, Units: []string{unit}, Logs: []Log{}, Cannot: []string{}, Complete: true,
+		Subject: a.Subject, From: a.From, To: a.To, AsOf: a.AsOf, Rows: []Row{}, Keys: []keyring.Key{}, Counts: map[Class]int{}, Units: []string{unit}, Logs: []Log{}, Tasks: []Task{}, Cannot: []string{}, Complete: true,
 		Component: register.Component{ID: a.Component.ID, Kind: a.Component.Kind, Name: a.Component.Name, Owners: register.Owners{Operations: a.Component.Owners.Operations}},
 	}}
 	if subject := strings.SplitN(a.Subject, ":", 2); len(subject) == 2 && (subject[0] == string(Unit) && subject[1] != unit || subject[0] == string(Workload) || subject[0] == string(Tenant)) {
 		x.Answer.Subject = subject[0] // its name is another's
 	}
 	spans := b.History.In(a.From, a.To)
+	for _, k := range a.Keys { // the custodian's own say nothing of a unit
+		if k.Unit == unit {
+			x.Answer.Keys = append(x.Answer.Keys, k)
+		}
+	}
+	for _, t := range a.Tasks {
+		if t.Do != "contain" && slices.Contains(t.Units, unit) {
+			x.Answer.Tasks = append(x.Answer.Tasks, x.task(t, a))
+		}
+	}
 	lent := map[string]Class{} // of this unit's credentials, what others did
 	for _, r := range a.Rows {
 		switch {
@@ -68,6 +79,15 @@ func AnnexOf(ctx context.Context, b *books.Books, a *Answer, unit string) (*Anne
 	}
 	x.sum(a)
 	return x, x.prove(ctx, b)
+}
+
+// task is a person's task as far as it is the unit's.
+func (x *Annex) task(t Task, a *Answer) Task {
+	t.What, t.Units = slices.DeleteFunc(slices.Clone(t.What), func(what string) bool {
+		return !slices.ContainsFunc(a.Rows, func(r Row) bool { return r.Credential == what && cmp.Or(r.Owning, r.Unit) == x.Unit }) &&
+			!slices.ContainsFunc(x.Answer.Keys, func(k keyring.Key) bool { return what == rotated(&k) })
+	}), []string{x.Unit}
+	return t
 }
 
 // own is a row of the unit, without what is the owner's whose credential it is lent.
@@ -121,6 +141,11 @@ func (x *Annex) sum(a *Answer) {
 			} else {
 				y.Residual.Seconds += int64(r.LiveUntil.Sub(y.AsOf).Seconds())
 			}
+		}
+	}
+	for _, k := range y.Keys {
+		if k.Taken && k.Live {
+			y.Residual.Keys++
 		}
 	}
 	for _, l := range a.Logs {

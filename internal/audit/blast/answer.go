@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 )
 
 // answer makes the answer of the drafts.
 func (r *radius) answer() *Answer {
-	a := &Answer{Subject: r.subject.String(), Component: r.component, From: r.from, To: r.to, AsOf: r.asOf, Rows: []Row{}, Counts: map[Class]int{}, Units: []string{}, Logs: []Log{}, Complete: true}
+	a := &Answer{Subject: r.subject.String(), Component: r.component, From: r.from, To: r.to, AsOf: r.asOf, Rows: []Row{}, Keys: append([]keyring.Key{}, r.power.keys...), Counts: map[Class]int{}, Units: []string{}, Logs: []Log{}, Complete: true}
 	if r.subject.Kind == Component {
 		a.Subject = string(r.component.Kind) + ":" + r.component.ID
 	}
@@ -50,10 +51,16 @@ func (r *radius) answer() *Answer {
 		}
 		a.Rows = append(a.Rows, d.Row)
 	}
+	for _, k := range a.Keys {
+		if k.Taken && k.Live {
+			a.Residual.Keys++
+		}
+	}
 	slices.SortFunc(a.Rows, func(x, y Row) int {
 		return cmp.Or(cmp.Compare(slices.Index(Classes, x.Class), slices.Index(Classes, y.Class)), cmp.Compare(x.Credential, y.Credential), cmp.Compare(x.Unit, y.Unit))
 	})
 	r.judge(a)
+	r.tasked(a, r.now)
 	return a
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 	"github.com/reevehq/reeve/internal/audit/register"
 )
 
@@ -79,6 +80,7 @@ type Residual struct {
 	Credentials int   `json:"credentials"` // that are still live
 	Seconds     int64 `json:"seconds"`     // credential-seconds until those end that end by themselves
 	Unbounded   int   `json:"unbounded"`   // that do not end by themselves
+	Keys        int   `json:"keys"`        // keys and logins that were taken along and still work
 }
 
 // Stray is a use that a provider's own records show and no ledger has.
@@ -100,11 +102,13 @@ type Answer struct {
 	To        time.Time          `json:"to"`
 	AsOf      time.Time          `json:"as_of"` // as recorded by then
 	Rows      []Row              `json:"rows"`  // by class, credential, unit
+	Keys      []keyring.Key      `json:"keys"`  // of a captured custodian: with which it gets secrets and by which it is known
 	Counts    map[Class]int      `json:"counts"`
 	Units     []string           `json:"units"` // that are concerned: of rows that are not EXCLUDED
 	Residual  Residual           `json:"residual"`
 	Complete  bool               `json:"complete"` // every ledger that counts covers the window
 	Logs      []Log              `json:"logs"`
+	Tasks     []Task             `json:"tasks"`           // who has to do what now, in this order
 	Cannot    []string           `json:"cannot"`          // what cannot be known, a sentence each
 	Lacks     []string           `json:"lacks,omitempty"` // what is not known of components, a sentence each
 }

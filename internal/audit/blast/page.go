@@ -85,6 +85,12 @@ func write(w io.Writer, p *page) error {
 		},
 		"join":   func(list []string) string { return strings.Join(list, ", ") },
 		"proofs": proofs,
+		"few": func(list []string) string { // where there can be thousands: what they are is in the tables and the JSON
+			if len(list) > 6 {
+				return strings.Join(list[:5], ", ") + " and " + plural(len(list)-5, "other")
+			}
+			return strings.Join(list, ", ")
+		},
 		"short": func(list []string) string {
 			if len(list) > 4 {
 				return strings.Join(list[:4], ", ") + " and " + plural(len(list)-4, "more")

@@ -9,6 +9,7 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
@@ -24,6 +25,7 @@ type power struct {
 	scope  func(c *statement.Credential, owning, using *statement.Unit) bool // which pairs get a row in any case; nil for none
 	every  bool                                                              // the rows of a credential are those of all units
 	holds  []held                                                            // plaintext
+	keys   []keyring.Key                                                     // with which more can be had
 	cannot []string
 }
 
@@ -99,10 +101,25 @@ func (r *radius) custodian(ctx context.Context, p *power) error {
 				why: fmt.Sprintf("%s held version %s of its secret in the window", id, v.Lease)})
 		}
 	}
+	if err := r.keys(ctx, p); err != nil {
+		return err
+	}
 	p.proven = func(*index.Uses) bool { return false }
 	p.serves = func(s *history.Span, c *statement.Credential) bool { return s.Serves(id, c.ID) }
 	p.cannot = append(p.cannot, "What "+id+" used without an entry: a captured custodian can, and the providers' own records alone show it ('reeve reconcile' compares them).")
 	return nil
+}
+
+// keys are the captured custodian's.
+func (r *radius) keys(ctx context.Context, p *power) (err error) {
+	a := keyring.Asked{Custodian: r.subject.ID, Spans: r.spans, From: r.from, To: r.to, Now: r.now, AsOf: r.asOf}
+	for _, l := range r.ledgers.of[r.subject.ID] {
+		a.Logs = append(a.Logs, l.ID)
+	}
+	if p.keys, err = keyring.Of(ctx, r.b.Index, a); err == nil && len(p.keys) > 0 {
+		p.cannot = append(p.cannot, "What was got with the keys and logins of "+r.subject.ID+" elsewhere, and with what its service could read on its host besides: the providers' own records alone show it.")
+	}
+	return err
 }
 
 // authority: it can vouch for those workloads that the charter lets it vouch for, and reads nothing.

@@ -39,6 +39,7 @@ type radius struct {
 	from, to  time.Time
 	asOf      time.Time
 	spans     []*history.Span
+	now       *history.Span // in force as of asOf: by it people act
 	ledgers   *ledgers
 	closings  *closings.Closings
 	versions  map[string][]index.Version // by credential, as of asOf; bound at any time, not over before the window
@@ -86,6 +87,11 @@ func newRadius(b *books.Books, s Subject, from, to, asOf time.Time) *radius {
 // open reads what all rows are made from.
 func (r *radius) open(ctx context.Context, o Options) (err error) {
 	if r.spans, err = r.inForce(ctx); err != nil {
+		return err
+	}
+	if r.now, err = r.b.History.At(r.asOf); errors.Is(err, history.ErrBefore) {
+		r.now = r.b.History.Newest()
+	} else if err != nil {
 		return err
 	}
 	if r.component, err = find(r.b, r.subject, r.spans, r.from, r.to, r.asOf); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/estate/estatetest"
@@ -117,6 +118,7 @@ func TestScopes(t *testing.T) {
 		"credential support-openai":  {"credential support-openai end=true cora"},
 		"unit research":              {"unit research end=false ada", "credential research-openai end=true cora", "credential research-anthropic end=true cora"},
 		"gateway g1":                 {"gateway g1 end=false bea", "key of research-agent end=false ada", "key of support-agent end=false ada"},
+		"custodian c1":               {"credential research-openai end=true cora", "credential research-anthropic end=true cora", "credential support-openai end=true cora", "credential support-anthropic end=true cora"},
 		"service " + host(b):         {"credential research-openai end=true cora", "credential research-anthropic end=true cora", "credential support-openai end=true cora", "credential support-anthropic end=true cora"},
 		"all":                        {"everything end=false ", "credential research-openai end=true cora", "credential research-anthropic end=true cora", "credential support-openai end=true cora", "credential support-anthropic end=true cora"},
 		"workload research-agent +e": {"workload research-agent end=false ada", "credential research-openai end=true cora", "credential research-anthropic end=true cora"},
@@ -130,7 +132,7 @@ func TestScopes(t *testing.T) {
 			t.Errorf("%s: %s", scope, diff)
 		}
 	}
-	for _, bad := range []string{"workload nobody", "route nothing", "credential x", "unit x", "gateway g9", "service example.com"} {
+	for _, bad := range []string{"workload nobody", "route nothing", "credential x", "unit x", "gateway g9", "custodian c9", "service example.com"} {
 		s, err := ParseScope(strings.Fields(bad)...)
 		if err != nil {
 			t.Fatal(err)
@@ -227,12 +229,37 @@ func TestResidual(t *testing.T) {
 	}}
 	o.add(c, e, at(70))
 	o.add(c, &dispatch.End{Custodian: "c2", Frozen: at(0)}, at(70))
-	if o.Residual != (Residual{5 + 300 + 20, 1}) || len(o.Dead) != 3 || len(o.Unproven) != 2 {
+	if o.Residual != (Residual{Seconds: 5 + 300 + 20, NoEnd: 1}) || len(o.Dead) != 3 || len(o.Unproven) != 2 {
 		t.Errorf("%+v", o)
 	}
 	for _, d := range o.Unproven {
 		if d.Why == "" || d.NoEnd != (d.Lease == "no end") {
 			t.Errorf("%+v", d)
 		}
+	}
+}
+
+// What a captured custodian says of the secrets that it had proves nothing: none of them is dead by its word, its keys live on, and it is not contained.
+func TestCapturedCustodian(t *testing.T) {
+	b := newBench(t)
+	p := b.plan(t, "custodian c1", nil)
+	if len(p.Keys) != 2 || p.Keys[0].Kind != keyring.Identity || !p.Keys[0].Taken || len(p.Keys[0].Rotate) == 0 {
+		t.Errorf("keys: %+v", p.Keys)
+	}
+	at := func(s int) time.Time { return time.Unix(int64(1000+s), 0).UTC() }
+	o := &Outcome{Plan: p}
+	c := &Credential{ID: "x", Unit: "u", Probe: true}
+	said := []dispatch.Ended{{Lease: "proven", Provider: at(1), Refused: at(5), Proven: at(65)}, {Lease: "ended", Provider: at(1), Expires: at(20)}}
+	o.add(c, &dispatch.End{Custodian: "c1", Frozen: at(0), Versions: said}, at(70))
+	o.add(c, &dispatch.End{Custodian: "c1", Frozen: at(0)}, at(70))
+	if len(o.Dead) != 0 || len(o.Unproven) != 3 || o.Residual.NoEnd != 2 {
+		t.Errorf("by the captured one's word: %+v dead, %+v not, %+v", o.Dead, o.Unproven, o.Residual)
+	}
+	o.add(c, &dispatch.End{Custodian: "c2", Frozen: at(0), Versions: said}, at(70))
+	if len(o.Dead) != 2 {
+		t.Errorf("by another's: %+v", o.Dead)
+	}
+	if o = b.act(t, b.plan(t, "custodian c1", nil), b.Cora); len(o.Records) != 4 || o.Contained || o.Done() || o.Residual.Keys != 2 || len(o.Warnings) == 0 {
+		t.Errorf("%+v", o)
 	}
 }

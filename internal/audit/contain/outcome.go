@@ -1,6 +1,7 @@
 package contain
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -75,16 +76,27 @@ type Waiting struct {
 type Residual struct {
 	Seconds float64 `json:"credential_seconds"`
 	NoEnd   int     `json:"no_end"` // secrets that nothing says the end of: to be ended at their provider by hand
+	Keys    int     `json:"keys"`   // of a captured custodian, that were taken along and work until they are rotated
 }
 
 // add adds what a credential's custodian wrote of its secrets, as of now.
 func (o *Outcome) add(c *Credential, e *dispatch.End, now time.Time) {
+	captured := o.captured(e.Custodian)
+	if len(e.Versions) == 0 && captured {
+		o.Unproven = append(o.Unproven, Death{Credential: c.ID, Unit: c.Unit, Custodian: e.Custodian, Frozen: e.Frozen, NoEnd: true, Entry: control.Ref{Log: e.Log, Seq: e.Seq},
+			Why: "only " + e.Custodian + " says that it had no secret, and it is what is captured"})
+		o.Residual.NoEnd++
+		return
+	}
 	if len(e.Versions) == 0 {
 		o.Dead = append(o.Dead, Death{Credential: c.ID, Unit: c.Unit, Custodian: e.Custodian, Frozen: e.Frozen, Proven: e.Frozen,
 			Entry: control.Ref{Log: e.Log, Seq: e.Seq}, Why: "it had no secret when it was frozen, and gets none"})
 		return
 	}
 	for _, v := range e.Versions {
+		if captured { // its probes prove nothing
+			v.Refused, v.Proven = time.Time{}, time.Time{}
+		}
 		d := Death{Credential: c.ID, Unit: c.Unit, Custodian: e.Custodian, Lease: v.Lease, State: v.State, Frozen: e.Frozen, Provider: v.Provider, Proven: v.Proven,
 			Entry: control.Ref{Log: e.Log, Seq: v.Seq}}
 		until, said := (&dispatch.End{Versions: []dispatch.Ended{v}}).LastUse()
@@ -107,6 +119,11 @@ func (o *Outcome) add(c *Credential, e *dispatch.End, now time.Time) {
 		if o.Residual.Seconds += d.Residual; d.NoEnd {
 			o.Residual.NoEnd++
 		}
+		if captured {
+			d.Why = "only " + e.Custodian + " says what became of it, and it is what is captured: end it at its provider by hand"
+			o.Unproven = append(o.Unproven, d)
+			continue
+		}
 		if v.Proven.IsZero() && said && !until.After(now) {
 			d.Why, d.Proven = "it ended by itself, as its source said", until
 			o.Dead = append(o.Dead, d)
@@ -119,6 +136,11 @@ func (o *Outcome) add(c *Credential, e *dispatch.End, now time.Time) {
 			o.Dead = append(o.Dead, d)
 		}
 	}
+}
+
+// captured reports whether the custodian is what is contained: its entries prove nothing of what it does.
+func (o *Outcome) captured(custodian string) bool {
+	return o.Scope.Kind == OfCustodian && o.Scope.ID == custodian
 }
 
 // judge draws the conclusions.
@@ -154,6 +176,15 @@ func (o *Outcome) judge() {
 	}
 	for _, w := range o.Waiting {
 		o.Contained = o.Contained && w.Denied
+	}
+	if o.Scope.Kind == OfCustodian {
+		for _, k := range o.Keys {
+			if k.Live && k.Taken {
+				o.Residual.Keys++
+			}
+		}
+		o.Contained = false
+		o.Warnings = append(o.Warnings, fmt.Sprintf("that %[1]s denies is its captor's word: stop it, have each owner end its secrets at their providers, and take it out of the custody.yaml of each unit", o.Scope.ID))
 	}
 	if !o.Contained {
 		o.Denied = time.Time{}

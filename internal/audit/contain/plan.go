@@ -12,7 +12,9 @@ import (
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/closings"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/keyring"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
@@ -30,6 +32,8 @@ type Plan struct {
 	Credentials []Credential `json:"credentials"`
 	Breaks      []Break      `json:"breaks"` // what stops working
 	Models      []string     `json:"models"` // that operations list for the credentials: provider/model
+	// Keys are those of a custodian that is contained: people rotate them, no record ends them.
+	Keys []keyring.Key `json:"keys"`
 }
 
 // Step is one signed record.
@@ -116,11 +120,14 @@ func New(ctx context.Context, b *Basis, s Scope, end *bool, reason string) (*Pla
 	if end != nil {
 		ends = *end
 	}
-	p := &Plan{Scope: s, Reason: reason, AsOf: b.Now.UTC(), Steps: []Step{}, Credentials: []Credential{}, Breaks: []Break{}, Models: []string{}}
+	p := &Plan{Scope: s, Reason: reason, AsOf: b.Now.UTC(), Steps: []Step{}, Credentials: []Credential{}, Breaks: []Break{}, Models: []string{}, Keys: []keyring.Key{}}
 	if err := p.close(ctx, b, list, ends); err != nil {
 		return nil, err
 	}
 	if err := p.versions(ctx, b, list, ends); err != nil {
+		return nil, err
+	}
+	if err := p.keys(ctx, b); err != nil {
 		return nil, err
 	}
 	return p, p.breaks(ctx, b, list)
@@ -316,6 +323,26 @@ func (p *Plan) versions(ctx context.Context, b *Basis, list []*statement.Credent
 	}
 	slices.Sort(p.Models)
 	return nil
+}
+
+// keys lists what a custodian has besides. Those that it had within the time that is looked back count.
+func (p *Plan) keys(ctx context.Context, b *Basis) error {
+	if p.Scope.Kind != OfCustodian {
+		return nil
+	}
+	process, err := processes(ctx, b.Index)
+	if err != nil {
+		return err
+	}
+	now := &history.Span{From: b.Set.Lock.Created, Set: b.Set}
+	a := keyring.Asked{Custodian: p.Scope.ID, Spans: []*history.Span{now}, Now: now, From: b.Now.Add(-lookBack), To: b.Now.Add(1), AsOf: b.Now}
+	for id, of := range process {
+		if of == p.Scope.ID {
+			a.Logs = append(a.Logs, id)
+		}
+	}
+	p.Keys, err = keyring.Of(ctx, b.Index, a)
+	return err
 }
 
 // breaks lists who used what stops working.

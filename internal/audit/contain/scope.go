@@ -23,13 +23,14 @@ const (
 	OfCredential = "credential" //
 	OfUnit       = "unit"       // business unit
 	OfGateway    = "gateway"    //
+	OfCustodian  = "custodian"  // what it serves: every credential whose secrets it had
 	OfService    = "service"    // a destination: every credential that is sent there
 	OfAll        = "all"
 )
 
 // Scopes is all of them.
 func Scopes() []string {
-	return []string{OfWorkload, OfRoute, OfCredential, OfUnit, OfGateway, OfService, OfAll}
+	return []string{OfWorkload, OfRoute, OfCredential, OfUnit, OfGateway, OfCustodian, OfService, OfAll}
 }
 
 // Scope is what is contained.
@@ -56,7 +57,7 @@ func ParseScope(words ...string) (Scope, error) {
 // ends reports whether the scope's own meaning is that secrets end. A gateway, a workload and a route hold none: what they can do ends with
 // the closing, and secrets that nobody read stay.
 func (s Scope) ends() bool {
-	return s.Kind == OfCredential || s.Kind == OfUnit || s.Kind == OfService || s.Kind == OfAll
+	return s.Kind == OfCredential || s.Kind == OfUnit || s.Kind == OfCustodian || s.Kind == OfService || s.Kind == OfAll
 }
 
 // credentials are those that can be used no more, or not by what is contained, sorted as the set has them.
@@ -104,6 +105,13 @@ func (s Scope) chooses(set *statement.Set) (func(unit string, c *statement.Crede
 			return nil, none
 		}
 		return func(u string, _ *statement.Credential) bool { return slices.Contains(g.Units, u) }, nil
+	case OfCustodian:
+		for _, cu := range set.Custody {
+			if slices.ContainsFunc(cu.Custodians, func(k statement.Custodian) bool { return k.ID == s.ID }) {
+				return func(_ string, c *statement.Credential) bool { return set.Serves(s.ID, c.ID) }, nil
+			}
+		}
+		return nil, none
 	case OfRoute:
 		return s.route(set, none)
 	case OfService:

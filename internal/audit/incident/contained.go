@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/contain"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/index"
+	"github.com/reevehq/reeve/internal/audit/register"
 )
 
 // Measure is how an incident went so far: by its journal, and of its containment by the books. It is what people sign for, so that controls can be
@@ -57,6 +58,7 @@ func (m *maker) outcomes(ctx context.Context) (took []float64, err error) {
 			c.Contained = o.Denied
 		}
 		m.Residual.Seconds, m.Residual.NoEnd = m.Residual.Seconds+o.Residual.Seconds, m.Residual.NoEnd+o.Residual.NoEnd
+		m.Residual.Keys += o.Residual.Keys
 		for _, r := range o.Records {
 			for _, k := range r.Custodians {
 				if k.Known {
@@ -156,7 +158,10 @@ func (m *maker) scopes() (list []contain.Scope) {
 		if _, ok := set.Gateway(b.ID); ok && b.Kind == blast.Component {
 			scope.Kind = contain.OfGateway
 		}
-		if slices.Contains([]string{contain.OfGateway, contain.OfWorkload, contain.OfCredential, contain.OfUnit}, scope.Kind) {
+		if b.Kind == blast.Component && slices.ContainsFunc(m.Blast, func(a *blast.Answer) bool { return a.Component.ID == b.ID && a.Component.Kind == register.Custodian }) {
+			scope.Kind = contain.OfCustodian
+		}
+		if slices.Contains([]string{contain.OfGateway, contain.OfCustodian, contain.OfWorkload, contain.OfCredential, contain.OfUnit}, scope.Kind) {
 			list = append(list, scope)
 		}
 	}

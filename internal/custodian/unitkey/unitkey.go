@@ -178,7 +178,7 @@ func (b *Book) choose(ctx context.Context, unit string, t source.Token) (f *stat
 		if err != nil || public.Algorithms[0] != t.Algorithm {
 			continue
 		}
-		if own := find(held, public.Public, t.Sealed); own != nil {
+		if own := find(held, public.Public, t.Sealed || p.Held == statement.HeldByHelper); own != nil {
 			newest, kid, k = p.NotBefore, public.ID, own
 		}
 	}

@@ -158,6 +158,17 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A key that the statement says a helper has is not signed with from a file.
+func TestHeldByHelper(t *testing.T) {
+	s := newSite(t, nil)
+	key := s.make("ES256")
+	key.Held = statement.HeldByHelper
+	s.pin(key)
+	if kid, err := s.kid(s.ask("ES256")); !errors.Is(err, source.ErrIdentity) {
+		t.Errorf("a copy in a file signed: %s, %v", kid, err)
+	}
+}
+
 func TestAlgorithmsAndClasses(t *testing.T) {
 	s := newSite(t, nil)
 	es, rs := s.make("ES256"), s.make("RS256")

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/keyring"
+)
+
+// print is the answer for people: the counts and who has to do what now, then what that is made from, then what cannot be known.
+func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
+	fmt.Fprintf(out, "%s, from %s to %s, as recorded by %s\n\n", a.Subject, a.From.Format(time.RFC3339), a.To.Format(time.RFC3339), a.AsOf.Format(time.RFC3339))
+	for _, c := range blast.Classes {
+		fmt.Fprintf(out, "%-14s %d\n", c, a.Counts[c])
+	}
+	fmt.Fprintln(out)
+	err := printTasks(out, a)
+	if err == nil {
+		err = printKeys(out, a.Keys)
+	}
+	if err != nil {
+		return err
+	}
+	if f.by == "unit" {
+		err = printUnits(out, a)
+	} else {
+		err = f.printRows(out, a)
+	}
+	if err != nil {
+		return err
+	}
+	if r := a.Residual; r.Credentials > 0 {
+		fmt.Fprintf(out, "\nStill live of what was read or used: %d credentials, %d of them until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
+	}
+	if n := a.Residual.Keys; n > 0 {
+		fmt.Fprintf(out, "Still live of what more can be had with: %d keys and logins, until they are rotated.\n", n)
+	}
+	fmt.Fprintln(out)
+	for _, l := range a.Logs {
+		word := "complete"
+		if !l.Complete {
+			word = "INCOMPLETE: " + l.Why
+		}
+		fmt.Fprintf(out, "ledger of %s: %s\n", l.Process, word)
+	}
+	for _, s := range a.Cannot {
+		fmt.Fprintf(out, "cannot be known: %s\n", s)
+	}
+	for _, s := range a.Lacks {
+		fmt.Fprintf(out, "the register lacks: %s\n", s)
+	}
+	return nil
+}
+
+// printRows lists the rows but for those that are excluded, class by class.
+func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "CLASS\tCREDENTIAL\tUNIT\tUSES\tPROOF\tWORKLOADS\tLAST\tPOLICY\tOPERATIONS\tLIFECYCLE\tAPPROVED BY\tLIVE")
+	listed := map[blast.Class]int{}
+	for _, r := range a.Rows {
+		if listed[r.Class]++; r.Class == blast.Excluded || f.limit > 0 && listed[r.Class] > f.limit {
+			continue
+		}
+		unit, last := r.Unit, ""
+		if r.Owning != r.Unit && r.Owning != "" {
+			unit += " (of " + r.Owning + ")"
+		}
+		if !r.Last.IsZero() {
+			last = r.Last.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Class, r.Credential, unit, r.Uses, proofs(&r), brief(r.Workloads), last, brief(r.Accountable.Policy),
+			brief(r.Accountable.Operations), nobody(r.Accountable.Lifecycle), brief(r.Accountable.Approvers), lives(&r))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range blast.Classes {
+		if n := listed[c]; c != blast.Excluded && f.limit > 0 && n > f.limit {
+			fmt.Fprintf(out, "%d more are %s (--limit 0 lists all, --by unit counts)\n", n-f.limit, c)
+		}
+	}
+	return nil
+}
+
+// printUnits counts the classes of each unit.
+func printUnits(out io.Writer, a *blast.Answer) error {
+	counts := map[string]map[blast.Class]int{}
+	uses := map[string]int64{}
+	for _, r := range a.Rows {
+		if counts[r.Unit] == nil {
+			counts[r.Unit] = map[blast.Class]int{}
+		}
+		counts[r.Unit][r.Class]++
+		uses[r.Unit] += r.Uses
+	}
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprint(t, "UNIT")
+	for _, c := range blast.Classes {
+		fmt.Fprintf(t, "\t%s", c)
+	}
+	fmt.Fprintln(t, "\tUSES")
+	for _, u := range sorted(counts) {
+		fmt.Fprint(t, nobody(u))
+		for _, c := range blast.Classes {
+			fmt.Fprintf(t, "\t%d", counts[u][c])
+		}
+		fmt.Fprintf(t, "\t%d\n", uses[u])
+	}
+	return t.Flush()
+}
+
+func sorted[V any](m map[string]V) (keys []string) {
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// proofs are the kinds of proof of a row's uses, with their counts.
+func proofs(r *blast.Row) string {
+	var list []string
+	for _, p := range sorted(r.Proofs) {
+		list = append(list, fmt.Sprintf("%s ×%d", p, r.Proofs[p]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// brief is a list of at most three words.
+func brief(list []string) string {
+	if len(list) > 3 {
+		return strings.Join(list[:3], ", ") + fmt.Sprintf(" +%d", len(list)-3)
+	}
+	return strings.Join(list, ", ")
+}
+
+func nobody(id string) string {
+	if id == "" {
+		return "NOBODY"
+	}
+	return id
+}
+
+// lives says whether a row can still be used.
+func lives(r *blast.Row) string {
+	switch {
+	case !r.Live:
+		return "no (" + r.State + ")"
+	case r.LiveUntil.IsZero():
+		return "until revoked"
+	}
+	return "until " + r.LiveUntil.Format(time.RFC3339)
+}
+
+// printTasks lists who has to do what now.
+func printTasks(out io.Writer, a *blast.Answer) error {
+	if len(a.Tasks) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "WHO\tDOES NOW\tWHAT\tOF UNITS\tBECAUSE\tTYPES")
+	for _, x := range a.Tasks {
+		who := x.Person
+		if who == "" {
+			who = "NOBODY: " + strings.Join(x.Escalated, ", ") + " name somebody"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", who, x.Do, some(x.What), some(x.Units), x.Why, x.Command)
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
+}
+
+// some is how many there are, and the first of them.
+func some(list []string) string {
+	if len(list) < 3 {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%d: %s, …", len(list), list[0])
+}
+
+// printKeys lists the keys and logins of a captured custodian.
+func printKeys(out io.Writer, keys []keyring.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "KEY\tUNIT\tID\tTAKEN\tLIVE\tFETCHES\tFOR\tWHO ROTATES\tCAN GET\tTO DO")
+	for i := range keys {
+		k := &keys[i]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Unit, k.ID, had(k), worked(k), k.Fetches, some(k.Credentials), rotating(k), k.Mints, k.Do)
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
+}
+
+// had says whether a key can have been taken along.
+func had(k *keyring.Key) string {
+	if k.Taken {
+		return "yes"
+	}
+	return "no: a helper has it, used at most"
+}
+
+// worked says whether a key works.
+func worked(k *keyring.Key) string {
+	switch {
+	case k.Live:
+		return "until rotated"
+	case !k.Gone.IsZero():
+		return "not named since " + k.Gone.UTC().Format(time.RFC3339)
+	}
+	return "no"
+}
+
+// rotating are the people whose signatures another key takes.
+func rotating(k *keyring.Key) string {
+	if len(k.Rotate) == 0 {
+		return "NOBODY: " + strings.Join(k.Escalated, ", ")
+	}
+	return brief(k.Rotate)
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -49,7 +50,7 @@ func (f *copyFlags) copies(cmd *cobra.Command) (*verify.Trust, []*logs.Log, erro
 		if err != nil {
 			return nil, nil, err
 		}
-		from = d.Join(host.Auditor, "logs")
+		from = filepath.Join(auditorState(cmd, d), "logs")
 	}
 	all, err := logs.Read(from, trust)
 	if err == nil && len(all) == 0 {
@@ -83,9 +84,18 @@ func (f *copyFlags) place(cmd *cobra.Command) (index.Place, error) {
 // indexPlace is where the auditor of --dir keeps its index.
 func indexPlace(d *host.Dir) (index.Place, error) {
 	p := index.Place{File: d.Join(host.Auditor, "index.db")}
-	text, err := os.ReadFile(d.Config(host.Auditor))
+	f, err := os.Open(d.Config(host.Auditor))
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
+	}
+	var text []byte
+	var info fs.FileInfo
+	if err == nil {
+		defer f.Close()
+		info, err = f.Stat()
+	}
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(f, 1<<20))
 	}
 	var config struct {
 		Index struct {
@@ -93,13 +103,16 @@ func indexPlace(d *host.Dir) (index.Place, error) {
 			PasswordFile string `yaml:"password_file"`
 		} `yaml:"index"`
 	}
-	if err == nil {
-		err = yaml.Unmarshal(text, &config)
+	if err == nil && yaml.Unmarshal(text, &config) != nil {
+		err = fmt.Errorf("%s is no configuration", d.Config(host.Auditor)) // nothing of it is shown: it may be another file by now
 	}
 	if err != nil {
 		return p, &exitError{exitUndecided, fmt.Errorf("where the auditor keeps its index: %w", err)}
 	}
-	p.Server = database.Server(config.Index)
+	p.Server = database.Server{Connection: config.Index.Connection, PasswordFile: config.Index.PasswordFile}
+	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
+		p.Server.Owner = owner // a captured auditor would have any file sent to a server of its own
+	}
 	return p, nil
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/usage"
-	"github.com/reevehq/reeve/internal/host"
 )
 
 // blastFlags are what the command is told.
@@ -183,7 +182,7 @@ func (f *blastFlags) ask(cmd *cobra.Command, b *books.Books, s blast.Subject) (*
 	if err != nil {
 		return nil, err
 	}
-	strays, err := strays(d)
+	strays, err := strays(auditorState(cmd, d))
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +194,8 @@ func (f *blastFlags) ask(cmd *cobra.Command, b *books.Books, s blast.Subject) (*
 }
 
 // strays are what 'reeve reconcile' found and kept.
-func strays(d *host.Dir) (list []blast.Stray, err error) {
-	results, err := usage.Load(d.Join(host.Auditor))
+func strays(state string) (list []blast.Stray, err error) {
+	results, err := usage.Load(state)
 	if err != nil {
 		return nil, &exitError{exitUndecided, fmt.Errorf("what was compared with the providers' records: %w", err)}
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"time"
 
@@ -8,20 +10,38 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/verify"
 )
 
+// ownBooks are the flag --books: somebody's own copy of the auditor's state directory, or nothing.
+func ownBooks(cmd *cobra.Command) string {
+	own, _ := cmd.Flags().GetString("books") // a command on its own has no such flag
+	return own
+}
+
+// auditorState is where what the auditor knows is read.
+func auditorState(cmd *cobra.Command, d *host.Dir) string {
+	return cmp.Or(ownBooks(cmd), d.Join(host.Auditor))
+}
+
 // openBooks opens --dir and what the auditor knows of it: the verified copies of its ledgers, the index over them, the signed statements in time
-// and the register of components. Without them the status is 3: nothing can be said. Close ends the books.
+// and the register of components. Without them the status is 3: nothing can be said; with --books it is 1 when the copies were altered. Close ends the books.
 func openBooks(cmd *cobra.Command) (*host.Dir, *books.Books, error) {
 	d, err := openDir(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
-	where := books.At(d.Join(host.Auditor), d.Trust(), estateDir(d).Store(), d.Pin())
-	if where.Index, err = indexPlace(d); err != nil {
+	where := books.At(auditorState(cmd, d), d.Trust(), estateDir(d).Store(), d.Pin())
+	if where.Alone = ownBooks(cmd) != ""; !where.Alone {
+		where.Index, err = indexPlace(d)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	b, err := books.Open(where, time.Now())
+	if where.Alone && errors.Is(err, verify.ErrDoesNotHold) {
+		return nil, nil, failed(err)
+	}
 	if err != nil {
 		return nil, nil, &exitError{exitUndecided, fmt.Errorf("the auditor's books cannot be opened: %w", err)}
 	}

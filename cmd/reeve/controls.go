@@ -57,7 +57,7 @@ func (p *posture) open(cmd *cobra.Command) (*host.Dir, *books.Books, control.Opt
 		return nil, nil, o, nil, errors.Join(err, b.Close())
 	}
 	var refused []string
-	o.Evidence, refused, err = dossier.Read(cmd.Context(), dossier.Where{Dir: d.Path, State: d.Join(host.Auditor), Estate: estateDir(d)}, b)
+	o.Evidence, refused, err = dossier.Read(cmd.Context(), dossier.Where{Dir: d.Path, State: auditorState(cmd, d), Estate: estateDir(d)}, b)
 	if err != nil {
 		return nil, nil, o, nil, errors.Join(&exitError{exitUndecided, err}, b.Close())
 	}

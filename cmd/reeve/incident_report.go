@@ -114,7 +114,7 @@ func openReport(cmd *cobra.Command, id string) (*reporting, error) {
 	if err != nil {
 		return nil, errors.Join(failed(err), b.Close())
 	}
-	seen, err := strays(d)
+	seen, err := strays(auditorState(cmd, d))
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -37,6 +37,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().String("dir", defaultDir(), "the estate's directory ($REEVE_DIR)")
+	root.PersistentFlags().String("books", "", "answer from `DIR`, your own copy of the auditor's state: its ledgers are verified first, no index is believed")
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.commands {

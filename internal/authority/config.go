@@ -53,6 +53,10 @@ type Database struct {
 	PasswordFile string `yaml:"password_file,omitempty"` // mode 0600; else the connection's passfile, certificate or the server's rules
 }
 
+func (d Database) server() database.Server {
+	return database.Server{Connection: d.Connection, PasswordFile: d.PasswordFile}
+}
+
 // Trust is what the authority believes before it has read anything.
 type Trust struct {
 	Estate        string   `yaml:"estate"`
@@ -102,7 +106,7 @@ func (c *Config) check() error {
 	case c.Database.Connection == "" && c.Database.PasswordFile != "":
 		return errors.New("database has a password_file and no connection")
 	case c.Database.Connection != "":
-		if err := database.Server(c.Database).Check(); err != nil {
+		if err := c.Database.server().Check(); err != nil {
 			return fmt.Errorf("database: %w", err)
 		}
 	}
@@ -120,7 +124,7 @@ func (c *Config) openStore(ctx context.Context) (*store.Store, error) {
 		return nil, err
 	}
 	if c.Database.Connection != "" {
-		return store.OpenServer(ctx, database.Server(c.Database))
+		return store.OpenServer(ctx, c.Database.server())
 	}
 	return store.OpenFile(ctx, filepath.Join(c.StateDir, "authority.db"))
 }

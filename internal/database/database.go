@@ -6,9 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -42,6 +45,9 @@ type Server struct {
 	// PasswordFile has the password and nothing else, mode 0600. Without it passfile, client certificates or the server's
 	// own rules decide.
 	PasswordFile string
+	// Owner is the user (numeric id) to whom the password file has to belong: who names a file in a configuration of his has root read no other's.
+	// 0 for anybody.
+	Owner int
 }
 
 // errPassword says where a password goes.
@@ -107,7 +113,7 @@ func (s Server) Open(connections int) (*sql.DB, error) {
 		return nil, err
 	}
 	if s.PasswordFile != "" {
-		password, err := secret.ReadFile(s.PasswordFile)
+		password, err := s.password()
 		if err != nil {
 			return nil, fmt.Errorf("the database's password: %w", err)
 		}
@@ -116,6 +122,27 @@ func (s Server) Open(connections int) (*sql.DB, error) {
 	db := stdlib.OpenDB(*c)
 	db.SetMaxOpenConns(connections)
 	return db, nil
+}
+
+// password reads the password file, of which the owner is looked at once it is open.
+func (s Server) password() (secret.Value, error) {
+	if s.Owner == 0 {
+		return secret.ReadFile(s.PasswordFile)
+	}
+	f, err := os.Open(s.PasswordFile)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return secret.Value{}, err
+	}
+	if own := int(info.Sys().(*syscall.Stat_t).Uid); own != s.Owner {
+		return secret.Value{}, fmt.Errorf("%s belongs to user %d, and who names it is user %d: it is not sent to a database", s.PasswordFile, own, s.Owner)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	return secret.New(b), err
 }
 
 // Ports are the TCP ports that Open connects to, none when the server is reached through a socket of this machine.

@@ -5,6 +5,7 @@ package books
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +23,9 @@ import (
 type Where struct {
 	State string // the auditor's state directory: logs/
 	Index index.Place
+	// Alone has answers come from the copies alone: every byte of them is verified first, and no index is believed. Who can write to State meanwhile
+	// can change them after that: it is for a copy of the auditor's state that is one's own.
+	Alone bool
 	Trust string // trust.json
 	Store statement.Store
 	Pin   statement.Pin
@@ -55,6 +59,12 @@ func Open(w Where, now time.Time) (*Books, error) {
 	if b.History, err = history.Open(w.Store, w.Pin, now); err != nil {
 		return nil, err
 	}
+	if w.Alone {
+		if err := verified(b.Trust, b.Logs); err != nil {
+			return nil, err
+		}
+		w.Index = index.Place{} // a passing one is made
+	}
 	current, err := w.Index.Usable(context.Background(), b.Logs)
 	if err != nil {
 		return nil, err
@@ -64,6 +74,20 @@ func Open(w Where, now time.Time) (*Books, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
+}
+
+// verified refuses copies that were altered. What they cannot show, answers say themselves.
+func verified(trust *verify.Trust, all []*logs.Log) error {
+	checked, err := logs.Check(trust, all, 0)
+	if err != nil {
+		return err
+	}
+	for _, c := range checked {
+		if n := len(c.Report.Findings); n > 0 {
+			return fmt.Errorf("%w: the copy of the ledger of %s: %s (%d findings: `reeve audit verify --logs` shows all)", verify.ErrDoesNotHold, c.Process, c.Report.Findings[0], n)
+		}
+	}
+	return nil
 }
 
 // openRegister verifies the register's journal and holds it against the ledgers, which have evidence of its records.

@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newApproveCmd() *cobra.Command {
@@ -49,7 +50,7 @@ func newApproveCmd() *cobra.Command {
 					err = approveFile(cmd, name, signer)
 				default:
 					if err = e.Approve(name, signer); err == nil {
-						fmt.Fprintf(cmd.OutOrStdout(), "%s signed %s.\n", s.as, name)
+						terminal.Printf(cmd.OutOrStdout(), "%s signed %s.\n", s.as, name)
 					}
 				}
 				if err != nil {
@@ -140,10 +141,10 @@ func approveFile(cmd *cobra.Command, file string, by *estate.Signer) error {
 		return err
 	}
 	if holds == nil {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s signed it. It holds: reeve publish %s, on the host that it is for, puts it into effect.\n", by.Person, file)
+		terminal.Printf(cmd.OutOrStdout(), "%s signed it. It holds: reeve publish %s, on the host that it is for, puts it into effect.\n", by.Person, file)
 		return nil
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s signed it. It does not hold yet: %v\n", by.Person, holds)
+	terminal.Printf(cmd.OutOrStdout(), "%s signed it. It does not hold yet: %v\n", by.Person, holds)
 	return nil
 }
 
@@ -169,9 +170,9 @@ func showRecord(cmd *cobra.Command, env *statement.Envelope) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "The record, of kind %s:\n", estate.Kind(env))
+	terminal.Printf(cmd.OutOrStdout(), "The record, of kind %s:\n", estate.Kind(env))
 	for _, m := range members {
-		fmt.Fprintf(cmd.OutOrStdout(), "  %s: %s\n", m.Name, m.Value)
+		terminal.Printf(cmd.OutOrStdout(), "  %s: %s\n", m.Name, m.Value)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/index"
 	"github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newAuditAnchorCmd() *cobra.Command {
@@ -50,9 +51,9 @@ func newAuditAnchorCmd() *cobra.Command {
 				err = printJSON(cmd, list)
 			} else {
 				out := cmd.OutOrStdout()
-				fmt.Fprintf(out, "%d of the documents with evidence in the signed store are in no ledger that the auditor has verified\n", len(list))
+				terminal.Printf(out, "%d of the documents with evidence in the signed store are in no ledger that the auditor has verified\n", len(list))
 				for _, a := range list {
-					fmt.Fprintf(out, "%s %s: ", a.Kind, a.Subject)
+					terminal.Printf(out, "%s %s: ", a.Kind, a.Subject)
 					printAnchored(out, &a)
 				}
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/database"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -163,20 +164,20 @@ func progress(w io.Writer) func(index.Progress) {
 	return func(p index.Progress) {
 		if now := time.Now(); now.After(next) && p.Total > 0 {
 			next = now.Add(2 * time.Second)
-			fmt.Fprintf(w, "%d of %d entries, %d %%\n", p.Done, p.Total, 100*p.Done/p.Total)
+			terminal.Printf(w, "%d of %d entries, %d %%\n", p.Done, p.Total, 100*p.Done/p.Total)
 		}
 	}
 }
 
 func printRebuilt(w io.Writer, r index.Rebuilt) {
-	fmt.Fprintf(w, "%s  %d entries, %s\n", r.Hash, r.Entries, placeShown(r.Index))
+	terminal.Printf(w, "%s  %d entries, %s\n", r.Hash, r.Entries, placeShown(r.Index))
 	switch {
 	case r.Wrong != "" && r.Was == "":
-		fmt.Fprintf(w, "The index that was there was replaced: %s.\n", r.Wrong)
+		terminal.Printf(w, "The index that was there was replaced: %s.\n", r.Wrong)
 	case r.Wrong != "":
-		fmt.Fprintf(w, "DIFFERS from the index that was there, which had the hash %s and was replaced: %s.\n", r.Was, r.Wrong)
+		terminal.Printf(w, "DIFFERS from the index that was there, which had the hash %s and was replaced: %s.\n", r.Was, r.Wrong)
 	case r.Was != "":
-		fmt.Fprintf(w, "The same as the index that was there, as far as that went.\n")
+		terminal.Printf(w, "The same as the index that was there, as far as that went.\n")
 	default:
 		fmt.Fprintln(w, "There was none before.")
 	}
@@ -240,9 +241,9 @@ func newAuditStatusCmd() *cobra.Command {
 			}
 			printAudited(cmd.OutOrStdout(), status.Logs)
 			if hash == "" {
-				fmt.Fprintf(cmd.OutOrStdout(), "No index in %s: commands read the copies themselves. `reeve audit rebuild` makes one.\n", placeShown(status.Index))
+				terminal.Printf(cmd.OutOrStdout(), "No index in %s: commands read the copies themselves. `reeve audit rebuild` makes one.\n", placeShown(status.Index))
 			} else {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", hash, placeShown(status.Index))
+				terminal.Printf(cmd.OutOrStdout(), "%s  %s\n", hash, placeShown(status.Index))
 			}
 			return nil
 		},
@@ -278,7 +279,7 @@ func printAudited(w io.Writer, list []auditedLog) {
 		if !a.Last.IsZero() {
 			newest, silence = a.Last.Format(time.RFC3339), fmt.Sprintf("%s before entry %d", a.Silence.Round(time.Second), a.After)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\n", a.Origin, a.Entries, a.Indexed, a.Lag, newest, silence)
+		terminal.Printf(t, "%s\t%d\t%d\t%d\t%s\t%s\n", a.Origin, a.Entries, a.Indexed, a.Lag, newest, silence)
 	}
 	t.Flush()
 }
@@ -323,7 +324,7 @@ func judgeCopies(cmd *cobra.Command, list []logs.Checked, printed bool) error {
 		if !printed {
 			printReport(out, c.Report)
 			for _, s := range c.Silence {
-				fmt.Fprintf(out, "SILENCE: %s: nothing from %s to %s, before entry %d\n", s.Log, s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Seq)
+				terminal.Printf(out, "SILENCE: %s: nothing from %s to %s, before entry %d\n", s.Log, s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Seq)
 			}
 		}
 		switch {

@@ -21,6 +21,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/cursor"
 	"github.com/reevehq/reeve/internal/audit/ocsf"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -68,7 +69,9 @@ func (f *auditExport) run(cmd *cobra.Command) error {
 	if err != nil {
 		return failed(err)
 	}
-	say := func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "reeve: not exported, will be tried again:", err) }
+	say := func(err error) {
+		terminal.Printf(cmd.ErrOrStderr(), "reeve: not exported, will be tried again: %v\n", err)
+	}
 	sink, end, err := f.sink(d, say)
 	if err != nil {
 		return err
@@ -84,7 +87,7 @@ func (f *auditExport) run(cmd *cobra.Command) error {
 		if err != nil {
 			return failed(fmt.Errorf("%d entries were exported, then: %w", n, err))
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "exported %d entries\n", n)
+		terminal.Printf(cmd.OutOrStdout(), "exported %d entries\n", n)
 		return nil
 	}
 	ctx, refuse := context.WithCancelCause(ctx)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/detect"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newAuditFindingsCmd() *cobra.Command {
@@ -70,14 +71,14 @@ func printDetected(cmd *cobra.Command, list []*detect.Finding) error {
 		if len(owners) > 4 {
 			owners = append(owners[:4], fmt.Sprintf("and %d more", len(owners)-4))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", f.Severity, f.Rule, f.Subject, f.Unit, strings.Join(f.Gateways, ", "), f.Count,
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", f.Severity, f.Rule, f.Subject, f.Unit, strings.Join(f.Gateways, ", "), f.Count,
 			f.First.Format(time.RFC3339), f.Last.Format(time.RFC3339), strings.Join(owners, ", "))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, f := range list {
-		fmt.Fprintf(cmd.OutOrStdout(), "\n%s", f.What)
+		terminal.Printf(cmd.OutOrStdout(), "\n%s", f.What)
 	}
 	fmt.Fprintln(cmd.OutOrStdout())
 	return nil
@@ -94,7 +95,7 @@ func printDetection(cmd *cobra.Command, asJSON bool) error {
 		if r.Window > 0 {
 			within = r.Window.String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, r.Severity, r.What, r.Limit, within, r.Why)
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", r.ID, r.Severity, r.What, r.Limit, within, r.Why)
 	}
 	return t.Flush()
 }

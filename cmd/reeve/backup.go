@@ -27,7 +27,7 @@ func newBackupCmd() *cobra.Command {
 				return err
 			}
 			if out == "" {
-				return failed(backup.Write(d, cmd.OutOrStdout()))
+				return failed(backup.Write(d, os.Stdout))
 			}
 			f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/usage"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // blastFlags are what the command is told.
@@ -145,7 +146,7 @@ func (f *blastFlags) writeAnnex(cmd *cobra.Command, b *books.Books, a *blast.Ans
 			return err
 		}
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: annex.html, annex.json and %d proofs, of %d rows.\n", f.out, len(x.Proofs), len(x.Answer.Rows))
+	terminal.Printf(cmd.OutOrStdout(), "%s: annex.html, annex.json and %d proofs, of %d rows.\n", f.out, len(x.Proofs), len(x.Answer.Rows))
 	if !x.Answer.Complete {
 		return &exitError{exitUndecided, errors.New("a ledger is not complete for the window: see what cannot be known")}
 	}

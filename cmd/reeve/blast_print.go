@@ -10,13 +10,14 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/keyring"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // print is the answer for people: the counts and who has to do what now, then what that is made from, then what cannot be known.
 func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
-	fmt.Fprintf(out, "%s, from %s to %s, as recorded by %s\n\n", a.Subject, a.From.Format(time.RFC3339), a.To.Format(time.RFC3339), a.AsOf.Format(time.RFC3339))
+	terminal.Printf(out, "%s, from %s to %s, as recorded by %s\n\n", a.Subject, a.From.Format(time.RFC3339), a.To.Format(time.RFC3339), a.AsOf.Format(time.RFC3339))
 	for _, c := range blast.Classes {
-		fmt.Fprintf(out, "%-14s %d\n", c, a.Counts[c])
+		terminal.Printf(out, "%-14s %d\n", c, a.Counts[c])
 	}
 	fmt.Fprintln(out)
 	err := printTasks(out, a)
@@ -35,10 +36,10 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 		return err
 	}
 	if r := a.Residual; r.Credentials > 0 {
-		fmt.Fprintf(out, "\nStill live of what was read or used: %d credentials, %d of them until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
+		terminal.Printf(out, "\nStill live of what was read or used: %d credentials, %d of them until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
 	}
 	if n := a.Residual.Keys; n > 0 {
-		fmt.Fprintf(out, "Still live of what more can be had with: %d keys and logins, until they are rotated.\n", n)
+		terminal.Printf(out, "Still live of what more can be had with: %d keys and logins, until they are rotated.\n", n)
 	}
 	fmt.Fprintln(out)
 	for _, l := range a.Logs {
@@ -46,13 +47,13 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 		if !l.Complete {
 			word = "INCOMPLETE: " + l.Why
 		}
-		fmt.Fprintf(out, "ledger of %s: %s\n", l.Process, word)
+		terminal.Printf(out, "ledger of %s: %s\n", l.Process, word)
 	}
 	for _, s := range a.Cannot {
-		fmt.Fprintf(out, "cannot be known: %s\n", s)
+		terminal.Printf(out, "cannot be known: %s\n", s)
 	}
 	for _, s := range a.Lacks {
-		fmt.Fprintf(out, "the register lacks: %s\n", s)
+		terminal.Printf(out, "the register lacks: %s\n", s)
 	}
 	return nil
 }
@@ -73,7 +74,7 @@ func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
 		if !r.Last.IsZero() {
 			last = r.Last.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Class, r.Credential, unit, r.Uses, proofs(&r), brief(r.Workloads), last, brief(r.Accountable.Policy),
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Class, r.Credential, unit, r.Uses, proofs(&r), brief(r.Workloads), last, brief(r.Accountable.Policy),
 			brief(r.Accountable.Operations), nobody(r.Accountable.Lifecycle), brief(r.Accountable.Approvers), lives(&r))
 	}
 	if err := t.Flush(); err != nil {
@@ -81,7 +82,7 @@ func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
 	}
 	for _, c := range blast.Classes {
 		if n := listed[c]; c != blast.Excluded && f.limit > 0 && n > f.limit {
-			fmt.Fprintf(out, "%d more are %s (--limit 0 lists all, --by unit counts)\n", n-f.limit, c)
+			terminal.Printf(out, "%d more are %s (--limit 0 lists all, --by unit counts)\n", n-f.limit, c)
 		}
 	}
 	return nil
@@ -101,15 +102,15 @@ func printUnits(out io.Writer, a *blast.Answer) error {
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "UNIT")
 	for _, c := range blast.Classes {
-		fmt.Fprintf(t, "\t%s", c)
+		terminal.Printf(t, "\t%s", c)
 	}
 	fmt.Fprintln(t, "\tUSES")
 	for _, u := range sorted(counts) {
-		fmt.Fprint(t, nobody(u))
+		terminal.Printf(t, "%v", nobody(u))
 		for _, c := range blast.Classes {
-			fmt.Fprintf(t, "\t%d", counts[u][c])
+			terminal.Printf(t, "\t%d", counts[u][c])
 		}
-		fmt.Fprintf(t, "\t%d\n", uses[u])
+		terminal.Printf(t, "\t%d\n", uses[u])
 	}
 	return t.Flush()
 }
@@ -169,7 +170,7 @@ func printTasks(out io.Writer, a *blast.Answer) error {
 		if who == "" {
 			who = "NOBODY: " + strings.Join(x.Escalated, ", ") + " name somebody"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", who, x.Do, some(x.What), some(x.Units), x.Why, x.Command)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", who, x.Do, some(x.What), some(x.Units), x.Why, x.Command)
 	}
 	fmt.Fprintln(t)
 	return t.Flush()
@@ -192,7 +193,7 @@ func printKeys(out io.Writer, keys []keyring.Key) error {
 	fmt.Fprintln(t, "KEY\tUNIT\tID\tTAKEN\tLIVE\tFETCHES\tFOR\tWHO ROTATES\tCAN GET\tTO DO")
 	for i := range keys {
 		k := &keys[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Unit, k.ID, had(k), worked(k), k.Fetches, some(k.Credentials), rotating(k), k.Mints, k.Do)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Unit, k.ID, had(k), worked(k), k.Fetches, some(k.Credentials), rotating(k), k.Mints, k.Do)
 	}
 	fmt.Fprintln(t)
 	return t.Flush()

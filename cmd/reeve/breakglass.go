@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newBreakGlassCmd() *cobra.Command {
@@ -186,7 +187,7 @@ func newGlassListCmd() *cobra.Command {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "RECORD\tCREDENTIAL\tFOR\tWHAT\tSIGNED BY\tUNTIL\tSTATE\tREVIEW\tREASON")
 			for _, g := range st.Glass {
-				fmt.Fprintf(t, "%.16s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Record, g.Credential, g.Workload, glassWhat(g), strings.Join(g.Signers, ", "),
+				terminal.Printf(t, "%.16s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Record, g.Credential, g.Workload, glassWhat(g), strings.Join(g.Signers, ", "),
 					g.Until.Format(time.RFC3339), glassState(g), glassReview(g), g.Reason)
 			}
 			return t.Flush()

@@ -15,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCanCmd() *cobra.Command {
@@ -149,13 +150,13 @@ func (r *opened) print(out io.Writer) error {
 				when = "not " + when
 			}
 			if i == 0 {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Workload, p.Credential, p.Gateway, model, p.Destination, rule.ID, when)
+				terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Workload, p.Credential, p.Gateway, model, p.Destination, rule.ID, when)
 			} else {
-				fmt.Fprintf(t, "\t\t\t\t\t%s\t%s\n", rule.ID, when)
+				terminal.Printf(t, "\t\t\t\t\t%s\t%s\n", rule.ID, when)
 			}
 		}
 		for _, c := range p.Closed {
-			fmt.Fprintf(t, "\t\t\t\t\tCLOSED\t%s\n", c)
+			terminal.Printf(t, "\t\t\t\t\tCLOSED\t%s\n", c)
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -170,7 +171,7 @@ func printGrounds(out io.Writer, g *estate.Grounds) error {
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "STATEMENT\tVERSION\tCREATED\tAUTHOR\tSIGNED BY")
 	for _, s := range append([]estate.Signed{g.Lock}, g.Statements...) {
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", s.Statement, s.Version.Version, s.Created.Format(time.RFC3339), s.Author, strings.Join(people(&s), ", "))
+		terminal.Printf(t, "%s\t%d\t%s\t%s\t%s\n", s.Statement, s.Version.Version, s.Created.Format(time.RFC3339), s.Author, strings.Join(people(&s), ", "))
 	}
 	return t.Flush()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newComponentCmd() *cobra.Command {
@@ -83,8 +84,8 @@ func anchorage(d *host.Dir, authorities []string) evidence.Place {
 
 func printAnchored(out io.Writer, e *evidence.Anchored) {
 	if e.Waits != "" {
-		fmt.Fprintf(out, "not anchored yet: %s; reeve audit anchor sends it again\n", e.Waits)
+		terminal.Printf(out, "not anchored yet: %s; reeve audit anchor sends it again\n", e.Waits)
 		return
 	}
-	fmt.Fprintf(out, "anchored: the authority entered evidence %.16s of it in its ledger\n", e.Record)
+	terminal.Printf(out, "anchored: the authority entered evidence %.16s of it in its ledger\n", e.Record)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newComponentAddCmd() *cobra.Command {
@@ -167,7 +168,7 @@ func (a *addition) write(cmd *cobra.Command, said register.Said, authorities []s
 	if asJSON {
 		return printJSON(cmd, addedRecord{record, e, said})
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "record %d of the register, %.16s, says it of %s from %s on\n", a.journal.Len()+1, record, said.ID, said.Valid.Format(time.RFC3339))
+	terminal.Printf(cmd.OutOrStdout(), "record %d of the register, %.16s, says it of %s from %s on\n", a.journal.Len()+1, record, said.ID, said.Valid.Format(time.RFC3339))
 	printAnchored(cmd.OutOrStdout(), e)
 	return nil
 }
@@ -190,7 +191,7 @@ func (a *addition) found(cmd *cobra.Command, said register.Said, where string, a
 		return failed(err)
 	}
 	out := cmd.ErrOrStderr()
-	fmt.Fprintf(out, "%s signed for a search of %s that found it. ", a.signing.as, where)
+	terminal.Printf(out, "%s signed for a search of %s that found it. ", a.signing.as, where)
 	printAnchored(out, kept)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newComponentListCmd() *cobra.Command {
@@ -52,7 +53,7 @@ func printComponents(out io.Writer, v *register.View) error {
 		if c.ControlPlane {
 			plane = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Kind, unitsShown(&c), flagsShown(&c), plane, ownerShown(c.Owners.Operations, c.Named.Operations),
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Kind, unitsShown(&c), flagsShown(&c), plane, ownerShown(c.Owners.Operations, c.Named.Operations),
 			ofUnits(&c, func(o register.Owners) string { return o.Policy }), ofUnits(&c, func(o register.Owners) string { return o.Lifecycle }), verdictShown(&c, v.At), recorded(&c))
 	}
 	if err := t.Flush(); err != nil {
@@ -60,10 +61,10 @@ func printComponents(out io.Writer, v *register.View) error {
 	}
 	for _, c := range v.Components {
 		for _, f := range c.Undeclared {
-			fmt.Fprintf(out, "finding: %s can %s, and nobody declared it: declare it, or stop it\n", c.ID, f)
+			terminal.Printf(out, "finding: %s can %s, and nobody declared it: declare it, or stop it\n", c.ID, f)
 		}
 		for _, d := range c.Orphans {
-			fmt.Fprintf(out, "orphan: %s\n", orphanShown(&d))
+			terminal.Printf(out, "orphan: %s\n", orphanShown(&d))
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newComponentShowCmd() *cobra.Command {
@@ -52,22 +53,22 @@ func printComponent(out io.Writer, v *register.View, c *register.Judged, duties 
 	if c.Name != "" {
 		name += " (" + c.Name + ")"
 	}
-	fmt.Fprintf(out, "%s is a %s for units: %s. So from %s; recorded %s, by %s.\n\n", name, c.Kind, unitsShown(c), c.Valid.Format(time.RFC3339), recorded(c), by(c))
+	terminal.Printf(out, "%s is a %s for units: %s. So from %s; recorded %s, by %s.\n\n", name, c.Kind, unitsShown(c), c.Valid.Format(time.RFC3339), recorded(c), by(c))
 	for _, f := range register.Flags {
-		fmt.Fprintf(out, "%-10s %s\n", f, canShown(c, f, v.At))
+		terminal.Printf(out, "%-10s %s\n", f, canShown(c, f, v.At))
 	}
 	plane := "It is not in the identity control plane: it can cause uses at most."
 	if c.ControlPlane {
 		plane = "It is in the identity control plane: keys have to be taken to have been in it."
 	}
-	fmt.Fprintf(out, "\n%s\n", plane)
+	terminal.Printf(out, "\n%s\n", plane)
 	if len(c.Credentials) > 0 {
-		fmt.Fprintf(out, "It is known to reach, beside what the statements say: %s\n", strings.Join(c.Credentials, ", "))
+		terminal.Printf(out, "It is known to reach, beside what the statements say: %s\n", strings.Join(c.Credentials, ", "))
 	}
 	if c.Verdict != nil {
-		fmt.Fprintf(out, "\nProbed at %s from %s to %s; the verdict holds until %s.\n", c.Verdict.URL, c.Verdict.Begun.Format(time.RFC3339), c.Verdict.Ended.Format(time.RFC3339), c.Probed.Format(time.RFC3339))
+		terminal.Printf(out, "\nProbed at %s from %s to %s; the verdict holds until %s.\n", c.Verdict.URL, c.Verdict.Begun.Format(time.RFC3339), c.Verdict.Ended.Format(time.RFC3339), c.Probed.Format(time.RFC3339))
 		for _, s := range c.Verdict.Cannot {
-			fmt.Fprintf(out, "- cannot be told: %s\n", s)
+			terminal.Printf(out, "- cannot be told: %s\n", s)
 		}
 	}
 	fmt.Fprintln(out)

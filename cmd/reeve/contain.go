@@ -23,6 +23,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // containment are the flags and parts of one.
@@ -178,7 +179,7 @@ func teller(w io.Writer) func(string, ...any) {
 	return func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintf(w, "%s  %s\n", time.Now().UTC().Format("15:04:05"), fmt.Sprintf(format, args...))
+		terminal.Printf(w, "%s  %s\n", time.Now().UTC().Format("15:04:05"), fmt.Sprintf(format, args...))
 	}
 }
 
@@ -195,7 +196,7 @@ func undone(o *contain.Outcome) error {
 
 func printPlan(w io.Writer, p *contain.Plan) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "Containing %s.\n\nCLOSES\tENDS SECRETS\tTAKES\tBECAUSE\n", p.Scope)
+	terminal.Printf(t, "Containing %s.\n\nCLOSES\tENDS SECRETS\tTAKES\tBECAUSE\n", p.Scope)
 	for _, s := range p.Steps {
 		name, needs := s.Target.String(), s.Needs()
 		if s.Name != "" {
@@ -207,7 +208,7 @@ func printPlan(w io.Writer, p *contain.Plan) error {
 		for _, x := range s.Opened {
 			needs += fmt.Sprintf("; it was closed, and %s opened it at %s at %s", x.By, x.Custodian, x.At.Format(time.RFC3339))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", name, yes(s.End), needs, s.Why)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\n", name, yes(s.End), needs, s.Why)
 	}
 	fmt.Fprint(t, "\nCREDENTIAL\tUNIT\tOWNER\tENDS\tPROOF\tSECRETS NOW\n")
 	for _, c := range p.Credentials {
@@ -215,17 +216,17 @@ func printPlan(w io.Writer, p *contain.Plan) error {
 		if !c.Probe {
 			proof = "none: its record names no probe"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Unit, c.Owner, yes(c.Ends), proof, versions(c.Versions))
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Unit, c.Owner, yes(c.Ends), proof, versions(c.Versions))
 	}
 	fmt.Fprint(t, "\nWHO LOSES WHAT\tUNIT\tUSED IN 30 DAYS\tUSES\tLAST\n")
 	for _, b := range p.Breaks {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", b.Workload, b.Unit, strings.Join(b.Credentials, ", "), b.Uses, b.Last.Format(time.RFC3339))
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\n", b.Workload, b.Unit, strings.Join(b.Credentials, ", "), b.Uses, b.Last.Format(time.RFC3339))
 	}
 	if len(p.Breaks) == 0 {
 		fmt.Fprintln(t, "nobody used any of it")
 	}
 	if len(p.Models) > 0 {
-		fmt.Fprintf(t, "\nModels that go with it: %s.\n", strings.Join(p.Models, ", "))
+		terminal.Printf(t, "\nModels that go with it: %s.\n", strings.Join(p.Models, ", "))
 	}
 	if len(p.Keys) > 0 {
 		fmt.Fprintln(t, "\nWhat more can be had with, which no record ends:")
@@ -257,21 +258,21 @@ func printOutcome(w io.Writer, o *contain.Outcome) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "\nCLOSED\tBY CUSTODIAN\tSINCE\tHEARD BY\tPROOF\n")
 	for _, c := range o.Closed {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\tentry %d of log %s, %s\n", cut(c.Target), c.Custodian, c.At.Format("15:04:05.000Z"), c.Channel, c.Entry.Seq, c.Entry.Log, c.Level)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\tentry %d of log %s, %s\n", cut(c.Target), c.Custodian, c.At.Format("15:04:05.000Z"), c.Channel, c.Entry.Seq, c.Entry.Log, c.Level)
 	}
 	deaths(t, "PROVEN DEAD", o.Dead)
 	deaths(t, "NOT PROVEN", o.Unproven)
 	if len(o.Waiting) > 0 {
 		fmt.Fprint(t, "\nWAITS FOR\tIS CLOSED MEANWHILE\tTAKES\tTYPE\n")
 		for _, x := range o.Waiting {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", cut(x.Target), yes(x.Denied), x.Needs, x.Command)
+			terminal.Printf(t, "%s\t%s\t%s\t%s\n", cut(x.Target), yes(x.Denied), x.Needs, x.Command)
 		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, warning := range o.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
+		terminal.Printf(w, "warning: %v\n", warning)
 	}
 	residual := fmt.Sprintf("%.1f credential-seconds", o.Residual.Seconds)
 	if o.Residual.NoEnd > 0 {
@@ -280,7 +281,7 @@ func printOutcome(w io.Writer, o *contain.Outcome) error {
 	if o.Residual.Keys > 0 {
 		residual += fmt.Sprintf(", and %d keys and logins until they are rotated", o.Residual.Keys)
 	}
-	fmt.Fprintf(w, "\nContained: %s. Time to contain: %s. Time to proven dead: %s. Residual after the freeze: %s.\n", yes(o.Contained), seconds(o.Seconds), seconds(o.Provenly), residual)
+	terminal.Printf(w, "\nContained: %s. Time to contain: %s. Time to proven dead: %s. Residual after the freeze: %s.\n", yes(o.Contained), seconds(o.Seconds), seconds(o.Provenly), residual)
 	return nil
 }
 
@@ -288,7 +289,7 @@ func deaths(w io.Writer, title string, list []contain.Death) {
 	if len(list) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s\tUNIT\tCUSTODIAN\tSECRET\tFROZEN\tSTATE\tPROOF\tMAY HAVE WORKED UNTIL\tWHY\n", title)
+	terminal.Printf(w, "\n%s\tUNIT\tCUSTODIAN\tSECRET\tFROZEN\tSTATE\tPROOF\tMAY HAVE WORKED UNTIL\tWHY\n", title)
 	for _, d := range list {
 		until := "no end"
 		switch {
@@ -297,7 +298,7 @@ func deaths(w io.Writer, title string, list []contain.Death) {
 		case d.Lease == "":
 			until = ""
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\tentry %d of log %s\t%s\t%s\n", d.Credential, d.Unit, d.Custodian, d.Lease, d.Frozen.Format("15:04:05.000Z"), d.State, d.Entry.Seq, d.Entry.Log, until, d.Why)
+		terminal.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\tentry %d of log %s\t%s\t%s\n", d.Credential, d.Unit, d.Custodian, d.Lease, d.Frozen.Format("15:04:05.000Z"), d.State, d.Entry.Seq, d.Entry.Log, until, d.Why)
 	}
 }
 

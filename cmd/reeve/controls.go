@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/dossier"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // posture are the flags of a command that judges controls.
@@ -133,13 +134,13 @@ func newControlsCmd() *cobra.Command {
 // printUncounted says what was not taken into account, and what is not known.
 func printUncounted(w io.Writer, r *control.Report) {
 	for _, why := range r.Refused {
-		fmt.Fprintln(w, "reeve: evidence that does not count:", why)
+		terminal.Printf(w, "reeve: evidence that does not count: %v\n", why)
 	}
 	if n := len(r.Waiting); n > 0 {
-		fmt.Fprintf(w, "reeve: evidence that no ledger has yet, so that it shows nothing good: %d records, the first %.16s; run reeve audit anchor\n", n, r.Waiting[0])
+		terminal.Printf(w, "reeve: evidence that no ledger has yet, so that it shows nothing good: %d records, the first %.16s; run reeve audit anchor\n", n, r.Waiting[0])
 	}
 	for _, what := range r.Lacks {
-		fmt.Fprintln(w, "reeve: the register lacks:", what)
+		terminal.Printf(w, "reeve: the register lacks: %v\n", what)
 	}
 }
 
@@ -171,7 +172,7 @@ func printControls(w io.Writer, list []control.Result) error {
 				first += fmt.Sprintf(" (and %d more)", n)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Control, stateWord(&r), x.Title, r.Checked, first)
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\n", r.Control, stateWord(&r), x.Title, r.Checked, first)
 	}
 	return t.Flush()
 }
@@ -201,9 +202,9 @@ func printGroups(w io.Writer, r *control.Report) error {
 		return err
 	}
 	f, _ := c.Framework(r.Framework)
-	fmt.Fprintf(w, "%s (%s)\n", f.Title, f.Source)
+	terminal.Printf(w, "%s (%s)\n", f.Title, f.Source)
 	if f.Note != "" {
-		fmt.Fprintln(w, f.Note)
+		terminal.Printf(w, "%s\n", terminal.Lines(f.Note))
 	}
 	states := map[string]*control.Result{}
 	for i := range r.Results {
@@ -220,7 +221,7 @@ func printGroups(w io.Writer, r *control.Report) error {
 			}
 		}
 		if len(parts) > 0 {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.ID, strings.Replace(string(g.State), "fail", "FAIL", 1), strings.Join(parts, ", "), clip(g.Title, 90))
+			terminal.Printf(t, "%s\t%s\t%s\t%s\n", g.ID, strings.Replace(string(g.State), "fail", "FAIL", 1), strings.Join(parts, ", "), clip(g.Title, 90))
 		}
 	}
 	return t.Flush()
@@ -232,11 +233,11 @@ func printControl(w io.Writer, r *control.Result) error {
 		return err
 	}
 	x, _ := c.Control(r.Control)
-	fmt.Fprintf(w, "%s %s: %s as of %s\n", x.ID, x.Title, stateWord(r), r.AsOf.Format(time.RFC3339))
-	fmt.Fprintf(w, "Fails when %s.\n%s.\n", x.Fails, r.Summary)
+	terminal.Printf(w, "%s %s: %s as of %s\n", x.ID, x.Title, stateWord(r), r.AsOf.Format(time.RFC3339))
+	terminal.Printf(w, "Fails when %s.\n%s.\n", x.Fails, r.Summary)
 	for _, f := range c.Frameworks {
 		for _, id := range x.Maps[f.ID] {
-			fmt.Fprintf(w, "  %s %s: %s\n", f.ID, id, f.Titles[id])
+			terminal.Printf(w, "  %s %s: %s\n", f.ID, id, f.Titles[id])
 		}
 	}
 	if len(r.Findings) > 0 {
@@ -255,14 +256,14 @@ func printControl(w io.Writer, r *control.Result) error {
 			for _, ref := range f.Refs {
 				refs = append(refs, ref.Log+"/"+strconv.FormatInt(ref.Seq, 10))
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", word, f.Subject, f.Unit, f.Owner, strings.TrimSuffix(f.What+" (exempt "+f.Exempt+")", " (exempt )"), strings.Join(refs, " "))
+			terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", word, f.Subject, f.Unit, f.Owner, strings.TrimSuffix(f.What+" (exempt "+f.Exempt+")", " (exempt )"), strings.Join(refs, " "))
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
 	if r.State == control.Fail || r.State == control.Unknown {
-		fmt.Fprintf(w, "\nWhat to do: %s.\n", x.Act)
+		terminal.Printf(w, "\nWhat to do: %s.\n", x.Act)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // weeks is how many weeks back metrics are shown.
@@ -32,15 +33,15 @@ func (p *posture) metrics(cmd *cobra.Command, b *books.Books, o control.Options)
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	fmt.Fprint(t, "METRIC")
 	for _, m := range all {
-		fmt.Fprintf(t, "\t%s", m.AsOf.Format(time.DateOnly))
+		terminal.Printf(t, "\t%s", m.AsOf.Format(time.DateOnly))
 	}
 	fmt.Fprintln(t, "\tTAKEN FROM")
 	for i := range all[0].List {
-		fmt.Fprint(t, all[0].List[i].Title)
+		terminal.Printf(t, "%v", all[0].List[i].Title)
 		for _, m := range all {
-			fmt.Fprintf(t, "\t%s", m.List[i].String())
+			terminal.Printf(t, "\t%s", m.List[i].String())
 		}
-		fmt.Fprintf(t, "\t%d %s\n", all[0].List[i].Of, all[0].List[i].Why)
+		terminal.Printf(t, "\t%d %s\n", all[0].List[i].Of, all[0].List[i].Why)
 	}
 	return t.Flush()
 }

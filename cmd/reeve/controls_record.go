@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newControlsRecordCmd() *cobra.Command {
@@ -114,9 +115,9 @@ func vouch(cmd *cobra.Command, d *host.Dir, set *statement.Set, s *signing, kind
 	if err != nil {
 		return failed(err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s signed for the %s %s: record %s\n", s.as, kind, subject, a.Record)
+	terminal.Printf(cmd.OutOrStdout(), "%s signed for the %s %s: record %s\n", s.as, kind, subject, a.Record)
 	if a.Waits != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "reeve: no ledger has it yet: %s\n", a.Waits)
+		terminal.Printf(cmd.ErrOrStderr(), "reeve: no ledger has it yet: %s\n", a.Waits)
 	}
 	return nil
 }

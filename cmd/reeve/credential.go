@@ -15,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialCmd() *cobra.Command {
@@ -53,7 +54,7 @@ func newCredentialPutCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, done)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s version %d is sealed to %s, signed by %s.\n",
+			terminal.Printf(cmd.OutOrStdout(), "%s version %d is sealed to %s, signed by %s.\n",
 				done.Credential, done.Version, strings.Join(done.Custodians, ", "), done.Signer)
 			return nil
 		},
@@ -85,7 +86,7 @@ func askSecret(prompt string) (secret.Value, error) {
 		return secret.Value{}, errors.New("there is no terminal to ask for the passphrase on")
 	}
 	defer tty.Close()
-	fmt.Fprint(tty, prompt)
+	terminal.Printf(tty, "%v", prompt)
 	b, err := term.ReadPassword(int(tty.Fd()))
 	fmt.Fprintln(tty)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialAddCmd() *cobra.Command {
@@ -84,7 +85,7 @@ func templates() string {
 		for _, w := range t.Ways {
 			sources = append(sources, w.Source)
 		}
-		fmt.Fprintf(&b, "  %-18s %s (%s)\n", t.Name, t.Doc, strings.Join(sources, ", "))
+		terminal.Printf(&b, "  %-18s %s (%s)\n", t.Name, t.Doc, strings.Join(sources, ", "))
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
@@ -142,7 +143,7 @@ func addCredential(cmd *cobra.Command, dir estate.Dir, draft *credential.Draft, 
 		a.Identity = &id
 	}
 	if asked {
-		fmt.Fprintf(cmd.ErrOrStderr(), "\n%s\n", a.Text)
+		terminal.Printf(cmd.ErrOrStderr(), "\n%s\n", terminal.Lines(a.Text))
 		answer, err := on.line("Write this to the end of " + host.Shown(a.File) + "? [y/N] ")
 		if err != nil {
 			return nil, err
@@ -239,20 +240,20 @@ func (a *added) print(w io.Writer) {
 	if !a.Written {
 		verb = "Not written; it would come to the end of"
 	}
-	fmt.Fprintf(w, "%s %s:\n\n%s\n", verb, host.Shown(a.File), a.Text)
+	terminal.Printf(w, "%s %s:\n\n%s\n", verb, host.Shown(a.File), terminal.Lines(a.Text))
 	if len(a.Setup) > 0 {
 		fmt.Fprintln(w, "At the provider:")
 		for _, s := range a.Setup {
 			if s.Do != "" {
-				fmt.Fprintf(w, "  - %s\n", s.Do)
+				terminal.Printf(w, "  - %s\n", s.Do)
 			}
 			for line := range strings.Lines(s.Paste) {
-				fmt.Fprintf(w, "      %s\n", strings.TrimRight(line, "\n"))
+				terminal.Printf(w, "      %s\n", strings.TrimRight(line, "\n"))
 			}
 		}
 	}
 	fmt.Fprintln(w, "\nThen:")
 	for i, n := range a.Next {
-		fmt.Fprintf(w, "  %d. %s\n", i+1, n)
+		terminal.Printf(w, "  %d. %s\n", i+1, n)
 	}
 }

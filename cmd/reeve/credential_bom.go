@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/bom"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialBOMCmd() *cobra.Command {
@@ -54,7 +55,7 @@ func newCredentialBOMCmd() *cobra.Command {
 						owner = p.Value
 					}
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\n", c.Name, c.Group, c.Crypto.Material.Type, owner, len(c.Components), on[c.Ref])
+				terminal.Printf(t, "%s\t%s\t%s\t%s\t%d\t%s\n", c.Name, c.Group, c.Crypto.Material.Type, owner, len(c.Components), on[c.Ref])
 			}
 			return t.Flush()
 		},

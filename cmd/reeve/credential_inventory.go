@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/inventory"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // selection chooses credentials: those that are any of what is asked for, or all.
@@ -80,7 +81,7 @@ func listFromLedger(cmd *cobra.Command, only *selection, at *window, asJSON bool
 				is += " " + w.word
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n", r.Credential, r.Unit, owner, r.Source, r.Live, since, r.Uses, last, is)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n", r.Credential, r.Unit, owner, r.Source, r.Live, since, r.Uses, last, is)
 	}
 	return t.Flush()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/credential"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialListCmd() *cobra.Command {
@@ -57,7 +58,7 @@ func newCredentialListCmd() *cobra.Command {
 				return printJSON(cmd, r)
 			}
 			for _, err := range silent {
-				fmt.Fprintf(cmd.ErrOrStderr(), "reeve: %v\n", err)
+				terminal.Printf(cmd.ErrOrStderr(), "reeve: %v\n", err)
 			}
 			return printPosture(cmd.OutOrStdout(), r, time.Now())
 		},
@@ -124,12 +125,12 @@ func printPosture(w io.Writer, r *credential.Report, now time.Time) error {
 				next = "overdue"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\t%s\t%s\n", p.Credential, p.Unit, owner, p.Class, p.Source, version, lives, age, last, uses, next, state(&p))
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\t%s\t%s\n", p.Credential, p.Unit, owner, p.Class, p.Source, version, lives, age, last, terminal.Lines(uses), next, state(&p))
 	}
 	if len(r.Keys) > 0 {
 		fmt.Fprintln(t, "\nKEY\tUNIT\tCUSTODIAN\tCAN\tUNTIL")
 		for _, k := range r.Keys {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, k.Unit, k.Custodian, k.Can, k.NotAfter.UTC().Format(time.DateOnly))
+			terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, k.Unit, k.Custodian, k.Can, k.NotAfter.UTC().Format(time.DateOnly))
 		}
 	}
 	return t.Flush()

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/handover"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialRevokeCmd() *cobra.Command {
@@ -148,7 +149,7 @@ func (e *ending) print(w io.Writer, set *statement.Set) error {
 	}
 	for _, end := range e.Ends {
 		if len(end.Versions) == 0 {
-			fmt.Fprintf(t, "%s\tnone\t%s\t\t\tits ledger tells of no secret that it had\n", end.Custodian, at(end.Frozen, ""))
+			terminal.Printf(t, "%s\tnone\t%s\t\t\tits ledger tells of no secret that it had\n", end.Custodian, at(end.Frozen, ""))
 		}
 		for _, v := range end.Versions {
 			one := dispatch.End{Versions: []dispatch.Ended{v}}
@@ -161,7 +162,7 @@ func (e *ending) print(w io.Writer, set *statement.Set) error {
 			if !v.Proven.IsZero() {
 				probe = "refused twice by " + at(v.Proven, "")
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", end.Custodian, v.Lease, at(end.Frozen, ""), at(v.Provider, "not yet"), probe, until)
+			terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", end.Custodian, v.Lease, at(end.Frozen, ""), at(v.Provider, "not yet"), probe, until)
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -169,7 +170,7 @@ func (e *ending) print(w io.Writer, set *statement.Set) error {
 	}
 	for id, n := range e.Notes {
 		if n.Note != "" {
-			fmt.Fprintf(w, "%s: %s\n", id, n.Note)
+			terminal.Printf(w, "%s: %s\n", id, n.Note)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/reevehq/reeve/internal/credential"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/handover"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newCredentialRotateCmd() *cobra.Command {
@@ -72,7 +73,7 @@ func newCredentialRotateCmd() *cobra.Command {
 			if asJSON {
 				err = printJSON(cmd, x)
 			} else {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), x.say())
+				_, err = terminal.Printf(cmd.OutOrStdout(), "%v\n", x.say())
 			}
 			if err == nil && x.Done != nil && x.InUse == nil {
 				return &exitError{exitUndecided, fmt.Errorf("no custodian of this host uses version %d yet: reeve credential list shows when it does", x.Done.Version)}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/demo/upstream"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newDemoCmd() *cobra.Command {
@@ -48,7 +49,7 @@ func newDemoUpstreamCmd() *cobra.Command {
 			if err := os.WriteFile(filepath.Join(state, "url"), []byte(url+"\n"), 0o644); err != nil {
 				return failed(err)
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "demo upstream:", url)
+			terminal.Printf(cmd.OutOrStdout(), "demo upstream: %v\n", url)
 			return failed(s.Serve(ctx, l))
 		},
 	}

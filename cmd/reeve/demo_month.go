@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/sample"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newDemoMonthCmd() *cobra.Command {
@@ -31,7 +32,7 @@ func newDemoMonthCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s has a month of %d entries in %d ledgers, until %s. %s was captured from %s to %s.\n", args[0], a.Entries, len(a.Logs),
+			terminal.Printf(cmd.OutOrStdout(), "%s has a month of %d entries in %d ledgers, until %s. %s was captured from %s to %s.\n", args[0], a.Entries, len(a.Logs),
 				a.End.Format(time.RFC3339), a.Captured, a.From.Format(time.RFC3339), a.To.Format(time.RFC3339))
 			return nil
 		},

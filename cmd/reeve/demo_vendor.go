@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/demo/vendor"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newDemoVendorCmd() *cobra.Command {
@@ -47,7 +48,7 @@ func newDemoVendorCmd() *cobra.Command {
 					return failed(err)
 				}
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "demo vendor:", at)
+			terminal.Printf(cmd.OutOrStdout(), "demo vendor: %v\n", at)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			srv := &http.Server{Handler: &g, ReadHeaderTimeout: 10 * time.Second}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newEstateDiffCmd() *cobra.Command {
@@ -43,11 +44,11 @@ func newEstateDiffCmd() *cobra.Command {
 			} {
 				if len(part.lines) == 0 {
 					if part.none != "" {
-						fmt.Fprintln(out, part.none)
+						terminal.Printf(out, "%v\n", part.none)
 					}
 					continue
 				}
-				fmt.Fprintf(out, "%s\n  %s\n", part.title, strings.Join(part.lines, "\n  "))
+				terminal.Printf(out, "%s\n  %s\n", part.title, terminal.Lines(strings.Join(part.lines, "\n  ")))
 			}
 			return nil
 		},

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -118,26 +119,26 @@ func (v *delivery) send(cmd *cobra.Command, to *dispatch.Dispatch, set *statemen
 
 func printDispatch(w io.Writer, r *dispatch.Report, set *statement.Set) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "record %s\n\nSENT BY\tTO\tTAKEN\n", r.Record)
+	terminal.Printf(t, "record %s\n\nSENT BY\tTO\tTAKEN\n", r.Record)
 	for _, s := range r.Sent {
 		if s.Error != "" {
-			fmt.Fprintf(t, "%s\t%s\tno: %s\n", s.Channel, s.To, s.Error)
+			terminal.Printf(t, "%s\t%s\tno: %s\n", s.Channel, s.To, s.Error)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\tafter %d ms\n", s.Channel, s.To, s.MS)
+		terminal.Printf(t, "%s\t%s\tafter %d ms\n", s.Channel, s.To, s.MS)
 	}
 	fmt.Fprint(t, "\nCUSTODIAN\tIN FORCE BY\tAFTER\tHEARD BY\tEVIDENCE\n")
 	for _, c := range r.Custodians {
 		if c.Known {
-			fmt.Fprintf(t, "%s\t%s\t%d ms\t%s\t%s entry %d of log %s, %s\n", c.ID, c.At.Format("15:04:05.000Z"), c.MS, c.Channel, c.Entry, c.Seq, c.Log, c.Level)
+			terminal.Printf(t, "%s\t%s\t%d ms\t%s\t%s entry %d of log %s, %s\n", c.ID, c.At.Format("15:04:05.000Z"), c.MS, c.Channel, c.Entry, c.Seq, c.Log, c.Level)
 			continue
 		}
-		fmt.Fprintf(t, "%s\tnot known\t\t\t%s\n", c.ID, c.Error)
+		terminal.Printf(t, "%s\tnot known\t\t\t%s\n", c.ID, c.Error)
 	}
 	if err := t.Flush(); err != nil || r.All() {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nA custodian that hears nothing stops by itself: credentials of the class high at the latest %s, all others %s after its last news.\n"+
+	_, err := terminal.Printf(w, "\nA custodian that hears nothing stops by itself: credentials of the class high at the latest %s, all others %s after its last news.\n"+
 		"Until then it may still use what was closed. On its host: reeve freeze, which needs no signature and no network.\n",
 		bound(time.Duration(set.Charter.Revocation.High), 5*time.Second), bound(time.Duration(set.Charter.Revocation.Normal), 30*time.Second))
 	return err

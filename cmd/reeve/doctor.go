@@ -19,6 +19,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/internal/up"
 )
 
@@ -115,9 +116,9 @@ func observed(ctx context.Context, d *host.Dir) *doctor.Evidence {
 func printFindings(cmd *cobra.Command, found []doctor.Finding) {
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 	for _, f := range found {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.State, f.Step, f.Found)
+		terminal.Printf(t, "%s\t%s\t%s\n", f.State, f.Step, f.Found)
 		if f.Remedy != "" {
-			fmt.Fprintf(t, "\t\t→ %s\n", f.Remedy)
+			terminal.Printf(t, "\t\t→ %s\n", f.Remedy)
 		}
 	}
 	t.Flush()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/drill"
 	"github.com/reevehq/reeve/internal/process"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // errTaken and errUndecided are a drill's bad ends; the table above them has said why.
@@ -64,7 +64,7 @@ func newDrillCmd() *cobra.Command {
 				return errors.Join(show(report, asJSON, cmd.OutOrStdout()), to.file(ctx, cmd, report))
 			}
 			if again > 0 {
-				return every(ctx, again, func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "reeve:", err) }, once)
+				return every(ctx, again, func(err error) { terminal.Printf(cmd.ErrOrStderr(), "reeve: %v\n", err) }, once)
 			}
 			return failed(once(ctx))
 		},

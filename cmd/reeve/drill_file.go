@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // filing is where a drill's result goes: with an estate, signed for by a person where one is named.
@@ -44,7 +44,7 @@ func (f *filing) file(ctx context.Context, cmd *cobra.Command, r *drill.Report) 
 	if f.dir == nil {
 		return nil
 	}
-	say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
+	say := func(format string, args ...any) { terminal.Printf(cmd.ErrOrStderr(), format+"\n", args...) }
 	doc := r.Document(f.set.Charter.Estate)
 	if err := doc.Write(f.dir.Path + "/" + drills.Folder); err != nil {
 		return err

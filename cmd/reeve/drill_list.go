@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/drill"
 	"github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // drillFresh is how long a drill says something of now (RV-15).
@@ -123,11 +124,11 @@ func printDrills(cmd *cobra.Command, list []listedDrill, history bool) error {
 				figures = drill.Figures(p.Figures)
 			}
 			if history {
-				fmt.Fprintf(t, "%s\t%s%s\t%s\t%d\t\t%s, version %s, took %s%s\n", s.Scenario, p.State, map[bool]string{false: ", in part"}[p.Whole], p.Time.UTC().Format(time.RFC3339), p.Found,
+				terminal.Printf(t, "%s\t%s%s\t%s\t%d\t\t%s, version %s, took %s%s\n", s.Scenario, p.State, map[bool]string{false: ", in part"}[p.Whole], p.Time.UTC().Format(time.RFC3339), p.Found,
 					p.Played, p.Version, (time.Duration(p.TookMS) * time.Millisecond).Round(100*time.Millisecond), drill.Figures(p.Figures))
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Scenario, s.State, last, s.Found, signed, s.Title+figures)
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Scenario, s.State, last, s.Found, signed, s.Title+figures)
 	}
 	return t.Flush()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newDutiesCmd() *cobra.Command {
@@ -105,13 +106,13 @@ func (a *dutiesAnswer) print(cmd *cobra.Command, asJSON bool) error {
 		if len(a.Deputies) > 0 {
 			deputies = strings.Join(a.Deputies, ", ")
 		}
-		fmt.Fprintf(out, "%s %s. Deputies: %s.\n\n", a.Person, state, deputies)
+		terminal.Printf(out, "%s %s. Deputies: %s.\n\n", a.Person, state, deputies)
 	}
 	if err := printDuties(out, a.Duties); err != nil {
 		return err
 	}
 	for _, d := range a.Escalated {
-		fmt.Fprintf(out, "escalated: %s\n", orphanShown(&d))
+		terminal.Printf(out, "escalated: %s\n", orphanShown(&d))
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func printDuties(out io.Writer, duties []register.Duty) error {
 		case n > 1:
 			d.Of += fmt.Sprintf(" and %d more", n-1)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Rule, d.Component, d.Task, d.Of, who, strings.Join(d.Deputies, ", "), d.Why)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Rule, d.Component, d.Task, d.Of, who, strings.Join(d.Deputies, ", "), d.Why)
 	}
 	return t.Flush()
 }
@@ -179,7 +180,7 @@ func writeConflicts(out io.Writer, list []register.Conflict) error {
 		if c.Latent {
 			now = "as a deputy"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Person, c.Where, now, strings.Join(c.Powers, "; "))
+		terminal.Printf(t, "%s\t%s\t%s\t%s\n", c.Person, c.Where, now, strings.Join(c.Powers, "; "))
 	}
 	return t.Flush()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger/offline"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // erased is what was done about one process's ledger.
@@ -53,7 +54,7 @@ func newEraseCmd() *cobra.Command {
 			} else {
 				for _, e := range all {
 					if e.State == "erased" {
-						fmt.Fprintf(cmd.OutOrStdout(), "The %s has destroyed the key of the payloads.\n", e.Process)
+						terminal.Printf(cmd.OutOrStdout(), "The %s has destroyed the key of the payloads.\n", e.Process)
 					}
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newEstateCmd() *cobra.Command {
@@ -60,9 +61,9 @@ func newEstateCheckCmd() *cobra.Command {
 func printEstate(cmd *cobra.Command, r *estate.Report) error {
 	out := cmd.OutOrStdout()
 	if r.Lock > 0 {
-		fmt.Fprintf(out, "The estate %s is at version %d of its lock, valid until %s.\n\n", r.Estate, r.Lock, r.Expires.Format(time.RFC3339))
+		terminal.Printf(out, "The estate %s is at version %d of its lock, valid until %s.\n\n", r.Estate, r.Lock, r.Expires.Format(time.RFC3339))
 		if r.Since > 1 {
-			fmt.Fprintf(out, "What older versions than %d of the lock changed is not in the store: nobody can check whether its owners signed that.\n\n", r.Since)
+			terminal.Printf(out, "What older versions than %d of the lock changed is not in the store: nobody can check whether its owners signed that.\n\n", r.Since)
 		}
 	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -78,13 +79,13 @@ func printEstate(cmd *cobra.Command, r *estate.Report) error {
 		if s.Changed {
 			next = strings.TrimPrefix(next+"; the files were changed since", "; ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Statement, version, expires, s.By(), next)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\n", s.Statement, version, expires, s.By(), next)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, w := range r.Warnings {
-		fmt.Fprintf(out, "warning: %s\n", w)
+		terminal.Printf(out, "warning: %s\n", w)
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func newEstateLogCmd() *cobra.Command {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "VERSION\tCREATED\tEXPIRES\tAUTHOR\tSIGNED BY\tMANIFEST")
 			for _, v := range list {
-				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\n", v.Version.Version, v.Created.Format(time.RFC3339), v.Expires.Format(time.RFC3339), v.Author, shown(&v), v.SHA256)
+				terminal.Printf(t, "%d\t%s\t%s\t%s\t%s\t%s\n", v.Version.Version, v.Created.Format(time.RFC3339), v.Expires.Format(time.RFC3339), v.Author, shown(&v), v.SHA256)
 			}
 			return t.Flush()
 		},

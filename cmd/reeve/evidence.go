@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/oscal"
 	"github.com/reevehq/reeve/internal/audit/pack"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // incidentEvidence writes the pack of an incident: report and page, an annex for each business unit, proofs of the entries that they rest on, OSCAL,
@@ -47,7 +48,7 @@ func incidentEvidence(cmd *cobra.Command, id, out string, s *signing) error {
 	if err := pack.Write(out, files); err != nil {
 		return failed(err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files\n", filepath.Join(out, pack.ManifestFile), len(files)-1)
+	terminal.Printf(cmd.OutOrStdout(), "%s: %d files\n", filepath.Join(out, pack.ManifestFile), len(files)-1)
 	if s.as != "" {
 		if err := vouch(cmd, m.dir, m.books.History.Newest().Set, s, "pack", id, files[pack.ManifestFile]); err != nil {
 			return err

@@ -2,13 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/pack"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newEvidenceCmd() *cobra.Command {
@@ -47,7 +47,7 @@ func newEvidenceCmd() *cobra.Command {
 			if err := pack.Write(out, files); err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files, %s\n", filepath.Join(out, pack.ManifestFile), len(files)-1, r.State)
+			terminal.Printf(cmd.OutOrStdout(), "%s: %d files, %s\n", filepath.Join(out, pack.ManifestFile), len(files)-1, r.State)
 			if s.as != "" {
 				if err := vouch(cmd, d, b.History.Newest().Set, &s, "pack", p.framework, files[pack.ManifestFile]); err != nil {
 					return err

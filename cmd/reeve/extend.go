@@ -10,6 +10,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newExtendCmd() *cobra.Command {
@@ -81,10 +82,10 @@ func draft(cmd *cobra.Command, set *statement.Set, env *statement.Envelope, file
 		return err
 	}
 	if lacks == nil {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s holds: reeve publish %s, on the host that it is for, puts it into effect.\n", file, file)
+		terminal.Printf(cmd.OutOrStdout(), "%s holds: reeve publish %s, on the host that it is for, puts it into effect.\n", file, file)
 		return nil
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s waits for another owner, who signs it with reeve approve %s: %v\n", file, file, lacks)
+	terminal.Printf(cmd.OutOrStdout(), "%s waits for another owner, who signs it with reeve approve %s: %v\n", file, file, lacks)
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/reevehq/reeve/internal/federation"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newFederationCmd() *cobra.Command {
@@ -215,16 +216,16 @@ func newFederationShowCmd() *cobra.Command {
 				return printJSON(cmd, s)
 			}
 			w := cmd.OutOrStdout()
-			fmt.Fprintf(w, "Publish, or upload where the provider takes a key set:\n  %s/jwks.json  sha256 %s\n  %s/.well-known/openid-configuration  sha256 %s\n\n",
+			terminal.Printf(w, "Publish, or upload where the provider takes a key set:\n  %s/jwks.json  sha256 %s\n  %s/.well-known/openid-configuration  sha256 %s\n\n",
 				s.Issuer, s.JWKSSHA256, s.Issuer, s.DiscoverySHA256)
 			t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "KEY\tCUSTODIAN\tALGORITHM\tSIGNS FROM\tUNTIL\tCAN")
 			for _, k := range s.Keys {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Custodian, k.Algorithm, k.NotBefore.Format(time.DateOnly), k.NotAfter.Format(time.DateOnly), k.Flag)
+				terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Custodian, k.Algorithm, k.NotBefore.Format(time.DateOnly), k.NotAfter.Format(time.DateOnly), k.Flag)
 			}
 			fmt.Fprintln(t, "\nCREDENTIAL\tAT\tSUBJECT\tAUDIENCE\t\t")
 			for _, c := range s.Credentials {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\t\n", c.Credential, c.Exchange, c.Subject, c.Audience)
+				terminal.Printf(t, "%s\t%s\t%s\t%s\t\t\n", c.Credential, c.Exchange, c.Subject, c.Audience)
 			}
 			return t.Flush()
 		},
@@ -269,7 +270,7 @@ func newFederationCheckCmd() *cobra.Command {
 			for _, f := range all {
 				holds = holds && f.Holds
 				if !asJSON {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", f.URL, map[bool]string{true: "as signed", false: "NOT as signed, sha256 " + f.SHA256}[f.Holds])
+					terminal.Printf(cmd.OutOrStdout(), "%s: %s\n", f.URL, map[bool]string{true: "as signed", false: "NOT as signed, sha256 " + f.SHA256}[f.Holds])
 				}
 			}
 			if asJSON {
@@ -330,7 +331,7 @@ func newFederationHelperCmd() *cobra.Command {
 				if err != nil {
 					return failed(err)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), jwk)
+				terminal.Printf(cmd.OutOrStdout(), "%v\n", jwk)
 				return nil
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)

@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/admin/operator"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newFreezeCmd() *cobra.Command {
@@ -36,7 +37,7 @@ func newFreezeCmd() *cobra.Command {
 			}
 			done, err := operator.New(d.Socket(host.Custodian, "admin")).Freeze(cmd.Context(), target, reason)
 			if done != "" {
-				fmt.Fprintln(cmd.OutOrStdout(), done)
+				terminal.Printf(cmd.OutOrStdout(), "%v\n", done)
 			}
 			return failed(err)
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newHostCmd() *cobra.Command {
@@ -40,7 +41,7 @@ func newHostKeyCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, map[string]string{"file": args[0], "peer": peer})
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), peer)
+			terminal.Printf(cmd.OutOrStdout(), "%v\n", peer)
 			return nil
 		},
 	}
@@ -94,7 +95,7 @@ func newHostRotateCmd() *cobra.Command {
 				if asJSON {
 					return printJSON(cmd, map[string]string{"recipient": recipient})
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), recipient)
+				terminal.Printf(cmd.OutOrStdout(), "%v\n", recipient)
 				return nil
 			}
 			f := ledgerFlags{process: process}
@@ -123,7 +124,7 @@ func newHostRotateCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, k)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "  - use: %s\n    process: %s\n    key: %s\n    not_before: %s\n    not_after: %s\n", k.Use, k.Process, k.Key,
+			terminal.Printf(cmd.OutOrStdout(), "  - use: %s\n    process: %s\n    key: %s\n    not_before: %s\n    not_after: %s\n", k.Use, k.Process, k.Key,
 				k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339))
 			return nil
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newIncidentCmd() *cobra.Command {
@@ -108,7 +109,7 @@ func anchor(cmd *cobra.Command, d *host.Dir, set *statement.Set, s *incident.Sig
 	if a.Waits != "" {
 		where = "not in a ledger yet: " + a.Waits + "; it lies in the signed store, where the authority finds it"
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: step %d, %s, signed by %s; %s.\n", s.Incident, s.Number, s.Kind, strings.Join(s.Signers, " and "), where)
+	_, err = terminal.Printf(cmd.OutOrStdout(), "%s: step %d, %s, signed by %s; %s.\n", s.Incident, s.Number, s.Kind, strings.Join(s.Signers, " and "), where)
 	return err
 }
 
@@ -264,23 +265,23 @@ func newIncidentShowCmd() *cobra.Command {
 
 func printIncident(w io.Writer, s *shownIncident) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "%s is %s.\n\n", s.ID, s.State)
+	terminal.Printf(t, "%s is %s.\n\n", s.ID, s.State)
 	fmt.Fprintln(t, "STEP\tKIND\tTIME\tSIGNED BY\tENTERED\tENTRY\tWHAT")
 	for _, x := range s.Steps {
 		entered, ref := "not yet", ""
 		if a := s.Anchors[x.Hash]; a != nil {
 			entered, ref = a.Time.Format(time.RFC3339), fmt.Sprintf("%s:%d", a.Entry.Log, a.Entry.Seq)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Number, x.Kind, x.Time.Format(time.RFC3339), strings.Join(x.Signers, ", "), entered, ref, said(&x.Step))
+		terminal.Printf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Number, x.Kind, x.Time.Format(time.RFC3339), strings.Join(x.Signers, ", "), entered, ref, said(&x.Step))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, r := range s.Remarks {
-		fmt.Fprintln(w, "remark:", r)
+		terminal.Printf(w, "remark: %v\n", r)
 	}
 	for _, f := range s.Findings {
-		fmt.Fprintln(w, "FINDING:", f)
+		terminal.Printf(w, "FINDING: %v\n", f)
 	}
 	return nil
 }
@@ -354,7 +355,7 @@ func newIncidentListCmd() *cobra.Command {
 				if len(s.Steps) > 0 {
 					what = said(&s.Opened().Step)
 				}
-				fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", s.ID, s.State, len(s.Steps), holds, what)
+				terminal.Printf(t, "%s\t%s\t%d\t%s\t%s\n", s.ID, s.State, len(s.Steps), holds, what)
 			}
 			return t.Flush()
 		},
@@ -371,7 +372,7 @@ func approveStep(cmd *cobra.Command, name string, by *estate.Signer) error {
 	}
 	defer b.Close()
 	s, err := incident.In(estateDir(d), b.History).Approve(name, func(s *incident.Step) error {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Step %d of %s, %s, by %s at %s: %s\n", s.Number, s.Incident, s.Kind, s.Author, s.Time.Format(time.RFC3339), said(s))
+		_, err := terminal.Printf(cmd.OutOrStdout(), "Step %d of %s, %s, by %s at %s: %s\n", s.Number, s.Incident, s.Kind, s.Author, s.Time.Format(time.RFC3339), said(s))
 		return err
 	}, by)
 	if err != nil {

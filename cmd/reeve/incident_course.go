@@ -12,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // course has those who signed a step sign for how the incident was contained, as the auditor's books have it: controls and metrics are judged by it.
@@ -35,12 +36,12 @@ func (o *stepping) course(cmd *cobra.Command, d *host.Dir, b *books.Books, set *
 	}
 	out := cmd.OutOrStdout()
 	if c.Contained.IsZero() {
-		fmt.Fprintf(out, "%s: not contained, as the auditor's books have it.\n", s.Incident)
+		terminal.Printf(out, "%s: not contained, as the auditor's books have it.\n", s.Incident)
 	} else {
-		fmt.Fprintf(out, "%s: contained in %s; %d of %d secrets that were to end are proven dead; %.1f credential-seconds after the freeze.\n", s.Incident, seconds(c.Contain().Seconds()), c.Dead, c.Dead+c.Unproven, c.Residual)
+		terminal.Printf(out, "%s: contained in %s; %d of %d secrets that were to end are proven dead; %.1f credential-seconds after the freeze.\n", s.Incident, seconds(c.Contain().Seconds()), c.Dead, c.Dead+c.Unproven, c.Residual)
 	}
 	if a.Waits != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "reeve: no ledger has yet how it went: %s\n", a.Waits)
+		terminal.Printf(cmd.ErrOrStderr(), "reeve: no ledger has yet how it went: %s\n", a.Waits)
 	}
 	return nil
 }

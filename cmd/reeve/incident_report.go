@@ -22,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newIncidentReportCmd() *cobra.Command {
@@ -194,7 +195,7 @@ func (m *reporting) oscal(dir string) error {
 
 // conclude prints the answer. A record that does not hold is exit status 1, a report that waits or an incident that is not contained 3.
 func (m *reporting) conclude(cmd *cobra.Command, waits string) error {
-	fmt.Fprintln(cmd.OutOrStdout(), strings.Join(m.made.Answer, "\n"))
+	terminal.Printf(cmd.OutOrStdout(), "%s\n", terminal.Lines(strings.Join(m.made.Answer, "\n")))
 	if err := m.incident.verdict(); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/founding"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newInitCmd() *cobra.Command {
@@ -197,7 +198,7 @@ func (i *interview) line(prompt string) (string, error) {
 	if i.in == nil {
 		i.in = bufio.NewReader(f)
 	}
-	fmt.Fprint(i.cmd.ErrOrStderr(), prompt)
+	terminal.Printf(i.cmd.ErrOrStderr(), "%v", prompt)
 	line, err := i.in.ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
@@ -211,15 +212,15 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 	if self, err := os.Executable(); err == nil {
 		reeve = host.Shown(self)
 	}
-	fmt.Fprintf(w, "The draft of the estate %s is in %s. Nothing is signed yet.\n\n", a.Estate, host.Shown(d.Path+"/estate"))
+	terminal.Printf(w, "The draft of the estate %s is in %s. Nothing is signed yet.\n\n", a.Estate, host.Shown(d.Path+"/estate"))
 	step := 0
 	next := func(what string, commands ...string) {
 		step++
-		fmt.Fprintf(w, "%d. %s\n", step, what)
+		terminal.Printf(w, "%d. %s\n", step, what)
 		for _, c := range commands {
 			c, input, reads := strings.Cut(c, " < ")
-			if fmt.Fprintf(w, "     %s %s --dir %s", reeve, c, dir); reads {
-				fmt.Fprint(w, " < ", input)
+			if terminal.Printf(w, "     %s %s --dir %s", reeve, c, dir); reads {
+				terminal.Printf(w, " < %s", input)
 			}
 			fmt.Fprintln(w)
 		}
@@ -233,7 +234,7 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 	next("Hand the provider's key over, as "+a.Lifecycle.ID+"; no command shows it again:", "credential put "+a.Credential()+" < key.txt")
 	next("Make the workload's key, as "+a.Policy.ID+"; it is shown once:", "workload key issue "+a.Workload+" --as "+a.Policy.ID)
 	next("Start the processes here, as root for users of their own:", "up")
-	fmt.Fprintf(w, "   Under an init system, start each with its configuration: reeve-custodian --config %s, and so on.\n", host.Shown(d.Config(host.Custodian)))
+	terminal.Printf(w, "   Under an init system, start each with its configuration: reeve-custodian --config %s, and so on.\n", host.Shown(d.Config(host.Custodian)))
 	if made := madeHere(a); len(made) > 0 {
 		next("Give each owner his key file and delete it here: " + strings.Join(made, ", ") + " in " + host.Shown(d.Path+"/people") + ". From then on they sign with --key.")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newKeyCmd() *cobra.Command {
@@ -58,8 +59,8 @@ func newKeyAddCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "Put this under the keys of %s in estate/charter.yaml; the root quorum signs it:\n", person)
-			fmt.Fprintf(cmd.OutOrStdout(), "%s", entry)
+			terminal.Printf(cmd.ErrOrStderr(), "Put this under the keys of %s in estate/charter.yaml; the root quorum signs it:\n", person)
+			terminal.Printf(cmd.OutOrStdout(), "%s", terminal.Lines(entry))
 			return nil
 		},
 	}
@@ -119,6 +120,6 @@ func newKeyFile(person, id, file, passphrase string) (k statement.Key, err error
 	if err := s.Save(file, pass); err != nil {
 		return k, fmt.Errorf("saving the key: %w", err)
 	}
-	fmt.Fprintf(os.Stderr, "The key is in %s.\n", host.Shown(file))
+	terminal.Printf(os.Stderr, "The key is in %s.\n", host.Shown(file))
 	return s.Key(), nil
 }

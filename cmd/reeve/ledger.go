@@ -16,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -99,7 +100,7 @@ func newLedgerStatusCmd() *cobra.Command {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "PROCESS\tLOG\tID\tSIGNED\tCOSIGNED\tPROBLEM")
 			for _, r := range rows {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", r.Process, r.Origin, r.ID, r.Signed, r.Cosigned, r.Problem)
+				terminal.Printf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", r.Process, r.Origin, r.ID, r.Signed, r.Cosigned, r.Problem)
 			}
 			return t.Flush()
 		},
@@ -140,7 +141,7 @@ func newLedgerShowCmd() *cobra.Command {
 			}
 			entries, err := c.Entries(dir, from, count)
 			for _, e := range entries {
-				fmt.Fprintln(cmd.OutOrStdout(), e)
+				terminal.Printf(cmd.OutOrStdout(), "%v\n", e)
 			}
 			if err != nil {
 				return f.judge(cmd, nil, verify.Included, err)
@@ -177,7 +178,7 @@ func newLedgerRotateCmd() *cobra.Command {
 					if f.json {
 						return printJSON(cmd, h)
 					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s is closed; %s has begun.\n", heads[len(heads)-1].Log.Origin, h.Log.Origin)
+					terminal.Printf(cmd.OutOrStdout(), "%s is closed; %s has begun.\n", heads[len(heads)-1].Log.Origin, h.Log.Origin)
 					return nil
 				}
 			}
@@ -265,7 +266,7 @@ func retire(cmd *cobra.Command, d *host.Dir, env *statement.Envelope, process st
 	if err := offline.RequestRetirement(d.Join(process, "ledger"), raw); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "The log %s is to be retired at %d entries. Start the %s again ('reeve up'): it begins the successor.\n", r.Log, r.Size, process)
+	terminal.Printf(cmd.OutOrStdout(), "The log %s is to be retired at %d entries. Start the %s again ('reeve up'): it begins the successor.\n", r.Log, r.Size, process)
 	return nil
 }
 

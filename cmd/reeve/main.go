@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // Exit statuses of every command.
@@ -42,7 +44,10 @@ func failed(err error) error {
 func main() { os.Exit(run()) }
 
 func run() int {
-	cmd, err := newRoot().ExecuteContextC(context.Background())
+	root := newRoot()
+	root.SetOut(terminal.NewWriter(os.Stdout)) // what others wrote comes out as text and as nothing else
+	root.SetErr(terminal.NewWriter(os.Stderr))
+	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitHolds
 	}
@@ -50,11 +55,11 @@ func run() int {
 	if errors.As(err, &e) && e.err == nil {
 		return e.status
 	}
-	fmt.Fprintln(os.Stderr, "reeve:", err)
+	terminal.Printf(root.ErrOrStderr(), "reeve: %v\n", err)
 	if e != nil {
 		return e.status
 	}
-	fmt.Fprintf(os.Stderr, "usage: %s; more: %s --help\n", cmd.UseLine(), cmd.CommandPath())
+	terminal.Printf(root.ErrOrStderr(), "usage: %s; more: %s --help\n", cmd.UseLine(), cmd.CommandPath())
 	return exitUsage
 }
 

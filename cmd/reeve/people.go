@@ -10,6 +10,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newPeopleCmd() *cobra.Command {
@@ -35,7 +36,7 @@ func newPeopleCmd() *cobra.Command {
 				if p.Acting != "" {
 					state += ", " + p.Acting + " acts"
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.ID, state, p.Until.UTC().Format(time.DateOnly), p.AttestedBy, strings.Join(p.Deputies, ", "),
+				terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.ID, state, p.Until.UTC().Format(time.DateOnly), p.AttestedBy, strings.Join(p.Deputies, ", "),
 					strings.Join(p.Roles, ", "), strings.Join(append(p.Credentials, p.Gateways...), ", "))
 			}
 			return t.Flush()
@@ -112,7 +113,7 @@ func printLeaving(cmd *cobra.Command, l *estate.Leaving) {
 		{"Held alone, and not usable once he has left:", l.Person.Alone},
 	} {
 		if len(part.lines) > 0 {
-			fmt.Fprintf(out, "%s\n  %s\n", part.title, strings.Join(part.lines, "\n  "))
+			terminal.Printf(out, "%s\n  %s\n", part.title, terminal.Lines(strings.Join(part.lines, "\n  ")))
 		}
 	}
 }
@@ -146,7 +147,7 @@ func newAttestCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Version %d of the charter is drafted by %s: %s is attested until %s. Who may approve it: %s. Then: reeve sign lock, and reeve publish.\n",
+			terminal.Printf(cmd.OutOrStdout(), "Version %d of the charter is drafted by %s: %s is attested until %s. Who may approve it: %s. Then: reeve sign lock, and reeve publish.\n",
 				v, by.Person, args[0], until.Format(time.RFC3339), strings.Join(approvers(&set.Charter, "charter", by.Person), ", "))
 			return nil
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/canary"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // probing is one probe of a component.
@@ -139,7 +140,7 @@ func (p *probing) run(cmd *cobra.Command) (*register.Verdict, error) {
 			return nil, err
 		}
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "canary upstream: %s\n", at)
+	terminal.Printf(cmd.ErrOrStderr(), "canary upstream: %s\n", at)
 	probed, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(fmt.Errorf("the canary upstream: %w", <-ended)) }()
@@ -182,11 +183,11 @@ func credentialIn(file string) (string, error) {
 }
 
 func printVerdict(out io.Writer, s *register.Said) {
-	fmt.Fprintf(out, "%s at %s, until %s:\n", s.ID, s.Verdict.URL, s.Probed.Format(time.RFC3339))
+	terminal.Printf(out, "%s at %s, until %s:\n", s.ID, s.Verdict.URL, s.Probed.Format(time.RFC3339))
 	for _, f := range s.Verdict.Found {
-		fmt.Fprintf(out, "  %-10s %s\n", f.Flag, f.Why)
+		terminal.Printf(out, "  %-10s %s\n", f.Flag, f.Why)
 	}
 	for _, c := range s.Verdict.Cannot {
-		fmt.Fprintf(out, "  cannot be told: %s\n", c)
+		terminal.Printf(out, "  cannot be told: %s\n", c)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +10,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newPublishCmd() *cobra.Command {
@@ -41,9 +41,9 @@ func newPublishCmd() *cobra.Command {
 			if err := d.WriteTrust(&set.Charter); err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Version %d of the lock is published, valid until %s. Its hash is %x.\n", set.Lock.Version, set.Expires.Format(time.RFC3339), set.LockHash)
+			terminal.Printf(cmd.OutOrStdout(), "Version %d of the lock is published, valid until %s. Its hash is %x.\n", set.Lock.Version, set.Expires.Format(time.RFC3339), set.LockHash)
 			for _, w := range estate.Warnings(set, time.Now()) {
-				fmt.Fprintf(cmd.OutOrStdout(), "warning: %s\n", w)
+				terminal.Printf(cmd.OutOrStdout(), "warning: %s\n", w)
 			}
 			return nil
 		},
@@ -100,7 +100,7 @@ func accept(cmd *cobra.Command, d *host.Dir, raw []byte) error {
 	defer cancel()
 	done, err := operator.New(d.Socket(host.Custodian, "admin")).Accept(ctx, raw)
 	if done != "" {
-		fmt.Fprintln(cmd.OutOrStdout(), done)
+		terminal.Printf(cmd.OutOrStdout(), "%v\n", done)
 	}
 	return err
 }

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -61,7 +61,7 @@ func newReceiptGetCmd() *cobra.Command {
 				return failed(err)
 			}
 			if !f.json {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s written.\n", out)
+				terminal.Printf(cmd.OutOrStdout(), "%s written.\n", out)
 			}
 			return f.judge(cmd, r, verify.Included, nil)
 		},

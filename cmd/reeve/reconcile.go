@@ -19,6 +19,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/audit/usage/export"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newReconcileCmd() *cobra.Command {
@@ -193,26 +194,26 @@ func readFiles(paths []string) (files []export.File, err error) {
 }
 
 func printReconciled(out io.Writer, r *usage.Result) error {
-	fmt.Fprintf(out, "%s: %s (%s to %s)\n", r.State, r.Summary, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
+	terminal.Printf(out, "%s: %s (%s to %s)\n", r.State, r.Summary, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if len(r.Judged) > 0 {
 		fmt.Fprintln(t, "\nCREDENTIAL\tKIND\tPROVIDER\tLEDGER\tSPARE")
 	}
 	for _, j := range r.Judged {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\n", j.Credential, j.Kind, j.Counted, j.Ledger, j.Spare)
+		terminal.Printf(t, "%s\t%s\t%d\t%d\t%d\n", j.Credential, j.Kind, j.Counted, j.Ledger, j.Spare)
 	}
 	if len(r.Strays) > 0 {
 		fmt.Fprintln(t, "\nOUT OF BAND\tKIND\tFROM\tTO\tPROVIDER\tLEDGER\tNEAR\tMISSING\tCONFIDENCE\tWHO")
 	}
 	for _, s := range r.Strays {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", s.Credential, s.Kind, s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Counted, s.Ledger,
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", s.Credential, s.Kind, s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Counted, s.Ledger,
 			s.Tolerance, s.Difference, s.Confidence, strings.Join(s.Who, "; "))
 	}
 	for _, u := range r.Unmapped {
-		fmt.Fprintf(t, "\nno credential is known by %s, used %d times\n", strings.Join(append([]string{}, u.Keys...), ", "), u.Counted)
+		terminal.Printf(t, "\nno credential is known by %s, used %d times\n", strings.Join(append([]string{}, u.Keys...), ", "), u.Counted)
 	}
 	for _, c := range r.Cannot {
-		fmt.Fprintf(t, "\n%s", c)
+		terminal.Printf(t, "\n%s", c)
 	}
 	if len(r.Cannot) > 0 {
 		fmt.Fprintln(t)

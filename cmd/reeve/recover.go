@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newEstateRecoverCmd() *cobra.Command {
@@ -37,7 +37,7 @@ func newEstateRecoverCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "The announcement is in the signed store; the authority carries it to every process. The charter may take effect from %s on,\n"+
+			terminal.Printf(cmd.OutOrStdout(), "The announcement is in the signed store; the authority carries it to every process. The charter may take effect from %s on,\n"+
 				"and at a process that hears of it later, as much later.\n", from.Format(time.RFC3339))
 			return nil
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/sidecar"
 	"github.com/reevehq/reeve/internal/sidecar/spiffe"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newSidecarCmd() *cobra.Command {
@@ -57,7 +58,7 @@ func newSidecarKeyCmd() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), jwks)
+			terminal.Printf(cmd.OutOrStdout(), "%v\n", jwks)
 			return nil
 		},
 	}
@@ -153,7 +154,7 @@ func errText(err error) string {
 func writeEnv(path string, settings [][2]string) error {
 	var b strings.Builder
 	for _, v := range settings {
-		fmt.Fprintf(&b, "export %s=%s\n", v[0], v[1])
+		terminal.Printf(&b, "export %s=%s\n", v[0], v[1])
 	}
 	if err := durable.Replace(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("writing the settings: %w", err)

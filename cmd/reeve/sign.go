@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newSignCmd() *cobra.Command {
@@ -45,7 +45,7 @@ func newSignCmd() *cobra.Command {
 			for _, name := range args {
 				waits := approvers(&set.Charter, name, author.Person)
 				if len(waits) == 0 {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s is left out: only %s approves it, so somebody else must be its author.\n", name, author.Person)
+					terminal.Printf(cmd.OutOrStdout(), "%s is left out: only %s approves it, so somebody else must be its author.\n", name, author.Person)
 					continue
 				}
 				terms := estate.Terms{Created: time.Now(), Expires: time.Now().Add(life)}
@@ -56,7 +56,7 @@ func newSignCmd() *cobra.Command {
 				if err != nil {
 					return failed(err)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "Version %d of %s is drafted by %s, valid until %s. Who may approve it: %s.\n",
+				terminal.Printf(cmd.OutOrStdout(), "Version %d of %s is drafted by %s, valid until %s. Who may approve it: %s.\n",
 					v, name, author.Person, terms.Expires.UTC().Format(time.DateOnly), strings.Join(waits, ", "))
 				if err := printWanted(cmd, e, d.Pin(), name); err != nil {
 					return failed(err)
@@ -74,7 +74,7 @@ func newSignCmd() *cobra.Command {
 func printWanted(cmd *cobra.Command, e estate.Dir, pin statement.Pin, name string) error {
 	wants, err := e.Wants(pin, name, time.Now())
 	for _, w := range wants {
-		fmt.Fprintf(cmd.OutOrStdout(), "  %s signs it too (%s): %s.\n", strings.Join(w.From, " or "), w.Owner, w.Change)
+		terminal.Printf(cmd.OutOrStdout(), "  %s signs it too (%s): %s.\n", strings.Join(w.From, " or "), w.Owner, w.Change)
 	}
 	return err
 }

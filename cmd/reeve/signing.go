@@ -13,6 +13,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate/passkey"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // withKeys explains the flags of a command that signs.
@@ -37,7 +38,9 @@ func (p *passkeyPage) flags(cmd *cobra.Command, usage string) {
 }
 
 // serve is the page; its address is printed on standard error.
-func (p *passkeyPage) serve() *passkey.Page { return &passkey.Page{Out: os.Stderr, Life: p.wait} }
+func (p *passkeyPage) serve() *passkey.Page {
+	return &passkey.Page{Out: terminal.NewWriter(os.Stderr), Life: p.wait}
+}
 
 func (s *signing) flags(cmd *cobra.Command) {
 	s.optional(cmd)

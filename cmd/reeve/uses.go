@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // usesFlags are what the command is told.
@@ -103,7 +104,7 @@ func proven(u *blast.Uses) error {
 }
 
 func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
-	fmt.Fprintf(out, "%s of %s, from %s to %s: %s\n\n", u.Credential, u.Unit, u.From.Format(time.RFC3339), u.To.Format(time.RFC3339Nano), verdictWords(u.Verdict))
+	terminal.Printf(out, "%s of %s, from %s to %s: %s\n\n", u.Credential, u.Unit, u.From.Format(time.RFC3339), u.To.Format(time.RFC3339Nano), verdictWords(u.Verdict))
 	for _, part := range []struct {
 		head string
 		list []blast.Use
@@ -112,7 +113,7 @@ func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
 			continue
 		}
 		t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-		fmt.Fprintf(t, "%s\tUNIT\tWORKLOAD\tTHROUGH\tPROOF\tLOCK\tPOLICIES\tCOUNT\tUNKNOWN\tFIRST\tLAST\tENTRIES\n", part.head)
+		terminal.Printf(t, "%s\tUNIT\tWORKLOAD\tTHROUGH\tPROOF\tLOCK\tPOLICIES\tCOUNT\tUNKNOWN\tFIRST\tLAST\tENTRIES\n", part.head)
 		for i, x := range part.list {
 			if f.limit > 0 && i == f.limit {
 				break
@@ -121,26 +122,26 @@ func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
 			if x.Reason != "" {
 				as += " " + x.Reason
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\n", as, x.Unit, x.Workload, x.Gateway, x.Level+" "+x.Proof, x.Lock, brief(x.Policies), x.Count, x.Unknown,
+			terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\n", as, x.Unit, x.Workload, x.Gateway, x.Level+" "+x.Proof, x.Lock, brief(x.Policies), x.Count, x.Unknown,
 				x.First.Format(time.RFC3339), x.Last.Format(time.RFC3339), span(x.FirstRef, x.LastRef))
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
 		if f.limit > 0 && len(part.list) > f.limit {
-			fmt.Fprintf(out, "%d more (--limit 0 lists all)\n", len(part.list)-f.limit)
+			terminal.Printf(out, "%d more (--limit 0 lists all)\n", len(part.list)-f.limit)
 		}
 		fmt.Fprintln(out)
 	}
 	for _, w := range u.Ledgers {
 		if !w.Complete {
-			fmt.Fprintf(out, "ledger of %s: INCOMPLETE: %s\n", w.Process, w.Why)
+			terminal.Printf(out, "ledger of %s: INCOMPLETE: %s\n", w.Process, w.Why)
 			continue
 		}
-		fmt.Fprintf(out, "ledger of %s: complete, entries 0 to %d of %s verified under the root %s, cosigned up to %s\n", w.Process, w.N-1, w.Origin, w.Root, w.Cosigned.Format(time.RFC3339Nano))
+		terminal.Printf(out, "ledger of %s: complete, entries 0 to %d of %s verified under the root %s, cosigned up to %s\n", w.Process, w.N-1, w.Origin, w.Root, w.Cosigned.Format(time.RFC3339Nano))
 	}
 	for _, s := range u.Cannot {
-		fmt.Fprintf(out, "cannot be known: %s\n", s)
+		terminal.Printf(out, "cannot be known: %s\n", s)
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func span(first, last control.Ref) string {
 }
 
 func printBroken(out io.Writer, x *blast.Broken) error {
-	fmt.Fprintf(out, "%s of %s is %s's to revoke. Without it:\n\n", x.Credential, x.Unit, nobody(x.Lifecycle))
+	terminal.Printf(out, "%s of %s is %s's to revoke. Without it:\n\n", x.Credential, x.Unit, nobody(x.Lifecycle))
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "UNIT\tWORKLOAD\tUSES\tLAST USE\tMAY USE IT NOW")
 	for _, u := range x.Users {
@@ -169,7 +170,7 @@ func printBroken(out io.Writer, x *blast.Broken) error {
 		if u.May {
 			may = "yes"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", u.Unit, u.Workload, u.Uses, last, may)
+		terminal.Printf(t, "%s\t%s\t%d\t%s\t%s\n", u.Unit, u.Workload, u.Uses, last, may)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -179,11 +180,11 @@ func printBroken(out io.Writer, x *blast.Broken) error {
 		list []string
 	}{{"model", x.Models}, {"alias", x.Aliases}} {
 		for _, s := range part.list {
-			fmt.Fprintf(out, "%s: %s\n", part.name, s)
+			terminal.Printf(out, "%s: %s\n", part.name, s)
 		}
 	}
 	for _, o := range x.Others {
-		fmt.Fprintf(out, "in its place: %s may use %s by %s\n", o.Unit, o.Credential, o.Provider)
+		terminal.Printf(out, "in its place: %s may use %s by %s\n", o.Unit, o.Credential, o.Provider)
 	}
 	if len(x.Others) == 0 {
 		fmt.Fprintln(out, "in its place: nothing of the same dialect")

@@ -18,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/ledger/offline"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -183,7 +184,7 @@ func printReport(w io.Writer, r *verify.Report) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "LOG\tENTRIES\tCOSIGNED\tBY\tINTENTS\tDENIALS\tWITHOUT OUTCOME")
 	for _, l := range r.Logs {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%d\t%d\t%d\n", l.Origin, l.Size, l.Cosigned, strings.Join(l.Cosigners, " "), l.Types["intent"], l.Types["deny"], l.Open)
+		terminal.Printf(t, "%s\t%d\t%d\t%s\t%d\t%d\t%d\n", l.Origin, l.Size, l.Cosigned, strings.Join(l.Cosigners, " "), l.Types["intent"], l.Types["deny"], l.Open)
 	}
 	t.Flush()
 	for _, part := range []struct {
@@ -191,11 +192,11 @@ func printReport(w io.Writer, r *verify.Report) {
 		list []string
 	}{{"DOES NOT HOLD", r.Findings}, {"INCOMPLETE", r.Incomplete}, {"unknown", r.Unknown}} {
 		for _, s := range part.list {
-			fmt.Fprintf(w, "%s: %s\n", part.name, s)
+			terminal.Printf(w, "%s: %s\n", part.name, s)
 		}
 	}
 	if len(r.Findings)+len(r.Incomplete) == 0 {
-		fmt.Fprintf(w, "The ledger holds: %s.\n", r.Level)
+		terminal.Printf(w, "The ledger holds: %s.\n", r.Level)
 	}
 }
 
@@ -262,23 +263,23 @@ func (f *verifyFlags) judge(cmd *cobra.Command, r *verify.Result, need verify.Le
 }
 
 func printResult(w io.Writer, r *verify.Result) {
-	fmt.Fprintf(w, "%s: entry %d of %s, written %s\n", r.Level, r.Seq, r.Origin, time.Unix(0, r.TimeNS).UTC().Format("2006-01-02T15:04:05.000Z"))
+	terminal.Printf(w, "%s: entry %d of %s, written %s\n", r.Level, r.Seq, r.Origin, time.Unix(0, r.TimeNS).UTC().Format("2006-01-02T15:04:05.000Z"))
 	if e := r.Entry; e != nil {
-		fmt.Fprintf(w, "  %s %s", e.Type, e.Decision)
+		terminal.Printf(w, "  %s %s", e.Type, e.Decision)
 		for _, p := range []struct{ name, value string }{{"tenant", e.Tenant}, {"unit", e.Unit}, {"workload", e.Workload}, {"credential", e.Credential}, {"to", e.Dest}, {"reason", e.Reason}} {
 			if p.value != "" {
-				fmt.Fprintf(w, ", %s %s", p.name, p.value)
+				terminal.Printf(w, ", %s %s", p.name, p.value)
 			}
 		}
 		fmt.Fprintln(w)
 	}
 	if o, err := entry.Parse([]byte(r.Outcome)); err == nil {
-		fmt.Fprintf(w, "  outcome %s, status %d, %d bytes\n", o.Reason, o.Status, o.Bytes)
+		terminal.Printf(w, "  outcome %s, status %d, %d bytes\n", o.Reason, o.Status, o.Bytes)
 	}
 	if r.CosignedAt != "" {
-		fmt.Fprintf(w, "  cosigned by %s at %s\n", strings.Join(r.Cosigners, ", "), r.CosignedAt)
+		terminal.Printf(w, "  cosigned by %s at %s\n", strings.Join(r.Cosigners, ", "), r.CosignedAt)
 	}
 	for _, s := range r.Unknown {
-		fmt.Fprintf(w, "  unknown: %s\n", s)
+		terminal.Printf(w, "  unknown: %s\n", s)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
 
@@ -57,7 +58,7 @@ func newWhyCmd() *cobra.Command {
 			} else {
 				printResult(cmd.OutOrStdout(), r)
 				if err = printWhy(cmd.OutOrStdout(), r.Entry, g); err == nil {
-					_, err = fmt.Fprintln(cmd.OutOrStdout(), "\n"+said)
+					_, err = terminal.Printf(cmd.OutOrStdout(), "\n%s\n", said)
 				}
 			}
 			if err == nil && input == inputErased {
@@ -108,12 +109,12 @@ func unitsOf(set *statement.Set, e *entry.Entry) []string {
 
 func printWhy(out io.Writer, e *entry.Entry, g *estate.Grounds) error {
 	by := strings.Join(append([]string{e.Proof}, e.Actor...), ", ") // keys and tokens, and who acted for the workload
-	fmt.Fprintf(out, "\n%s proved itself at level %s (%s) to use it with %s through %s. Version %d of the lock was in force, created %s.\n", e.Workload, e.Level, by, e.Method, e.Gateway, g.Lock.Version.Version, g.Lock.Created.Format(time.RFC3339))
+	terminal.Printf(out, "\n%s proved itself at level %s (%s) to use it with %s through %s. Version %d of the lock was in force, created %s.\n", e.Workload, e.Level, by, e.Method, e.Gateway, g.Lock.Version.Version, g.Lock.Created.Format(time.RFC3339))
 	if len(g.Policies) == 0 {
 		fmt.Fprintln(out, "No policy decided.")
 	}
 	for _, p := range g.Policies {
-		fmt.Fprintf(out, "\n%s (%s, version %d, line %d):\n  %s\n", p.ID, p.Statement, p.Version, p.Line, strings.ReplaceAll(strings.TrimSpace(p.Text), "\n", "\n  "))
+		terminal.Printf(out, "\n%s (%s, version %d, line %d):\n  %s\n", p.ID, p.Statement, p.Version, p.Line, terminal.Lines(strings.ReplaceAll(strings.TrimSpace(p.Text), "\n", "\n  ")))
 	}
 	fmt.Fprintln(out)
 	return printGrounds(out, g)

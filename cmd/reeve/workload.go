@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 func newWorkloadCmd() *cobra.Command {
@@ -42,8 +44,8 @@ func newKeyIssueCmd() *cobra.Command {
 				return failed(err)
 			}
 			defer key.Wipe()
-			fmt.Fprintf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", key.Reveal())
+			terminal.Printf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
+			terminal.Printf(cmd.OutOrStdout(), "%s\n", key.Reveal())
 			return nil
 		},
 	}
@@ -80,11 +82,11 @@ func newKeyRotateCmd() *cobra.Command {
 			key, record, cut, err := estateDir(d).RotateKey(set, args[0], time.Now(), life, overlap, signer, networks...)
 			defer key.Wipe()
 			if record != nil { // it is good whatever became of the others
-				fmt.Fprintf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\n", key.Reveal())
+				terminal.Printf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
+				terminal.Printf(cmd.OutOrStdout(), "%s\n", key.Reveal())
 			}
 			for _, old := range cut {
-				fmt.Fprintf(cmd.ErrOrStderr(), "The key %s ends at %s.\n", old.SHA256[:16], old.NotAfter.Format(time.RFC3339))
+				terminal.Printf(cmd.ErrOrStderr(), "The key %s ends at %s.\n", old.SHA256[:16], old.NotAfter.Format(time.RFC3339))
 			}
 			if err != nil {
 				return failed(err)
@@ -120,7 +122,7 @@ func newKeyListCmd() *cobra.Command {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "KEY\tWORKLOAD\tBEGINS WITH\tFROM\tUNTIL\tSIGNED BY\tSTATE")
 			for _, k := range list {
-				fmt.Fprintf(t, "%.16s\t%s\t%s…\t%s\t%s\t%s\t%s\n", k.SHA256, k.Workload, k.Prefix, k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339), strings.Join(k.Signers, ", "), k.State)
+				terminal.Printf(t, "%.16s\t%s\t%s…\t%s\t%s\t%s\t%s\n", k.SHA256, k.Workload, k.Prefix, k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339), strings.Join(k.Signers, ", "), k.State)
 			}
 			return t.Flush()
 		},

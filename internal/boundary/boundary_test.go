@@ -212,6 +212,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/policy":              470,
 		"internal/pop":                 562,
 		"internal/process":             525,
+		"internal/terminal":            95,
 		"internal/relay":               66,
 		"internal/scan":                395,
 		"internal/seal":                82,

@@ -26,6 +26,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/internal/up"
 )
 
@@ -153,7 +154,7 @@ func (f *field) capture(s up.Spec) up.Spec {
 	return s
 }
 
-func (f *field) say(format string, args ...any) { fmt.Fprintf(f.Progress, format+"\n", args...) }
+func (f *field) say(format string, args ...any) { terminal.Printf(f.Progress, format+"\n", args...) }
 
 // The attackers' sockets, in folders that the gateway's user may write to.
 func (f *field) inside() string { return f.dir.Join(host.Gateway, capturedSocket) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/drills"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // Report is what a drill found.
@@ -63,9 +64,9 @@ func (r *Report) Document(estate string) *drills.Document {
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(w io.Writer) {
 	if r.Played == drills.Running {
-		fmt.Fprintf(w, "Isolation level: %s. Played on the processes that run the estate.\n\n", r.Level)
+		terminal.Printf(w, "Isolation level: %s. Played on the processes that run the estate.\n\n", r.Level)
 	} else {
-		fmt.Fprintf(w, "Isolation level: %s. %d calls went through each before the attack.\n\n", r.Level, r.Calls)
+		terminal.Printf(w, "Isolation level: %s. %d calls went through each before the attack.\n\n", r.Level, r.Calls)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SCENARIO\tPLACE\tREEVE\tDOUBLE\tDETAIL")
@@ -74,26 +75,26 @@ func (r *Report) WriteTable(w io.Writer) {
 		if s.NotHeld {
 			reeve = "NOT HELD"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", s.ID, s.Place, reeve, s.Double, s.Detail)
+		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\n", s.ID, s.Place, reeve, s.Double, s.Detail)
 	}
 	t.Flush()
 	for _, n := range r.NotHeld {
-		fmt.Fprintln(w, "NOT HELD:", n)
+		terminal.Printf(w, "NOT HELD: %v\n", n)
 	}
 	for _, n := range r.NotDone {
-		fmt.Fprintln(w, "NOT DONE:", n)
+		terminal.Printf(w, "NOT DONE: %v\n", n)
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(t, "SCENARIO\tSTATE\tTOOK\tWHAT")
 	for _, s := range r.Results {
 		state := s.State + map[bool]string{true: ", dry"}[s.Dry] + map[bool]string{true: ", in part"}[s.Part]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Scenario, state, (time.Duration(s.TookMS) * time.Millisecond).Round(100*time.Millisecond), s.Title+Figures(s.Figures))
+		terminal.Printf(t, "%s\t%s\t%s\t%s\n", s.Scenario, state, (time.Duration(s.TookMS) * time.Millisecond).Round(100*time.Millisecond), s.Title+Figures(s.Figures))
 	}
 	t.Flush()
 	if r.Played == drills.Running {
-		fmt.Fprintf(w, "\nreeve: %d hits.\n", r.ReeveHits)
+		terminal.Printf(w, "\nreeve: %d hits.\n", r.ReeveHits)
 	} else {
-		fmt.Fprintf(w, "\nreeve: %d hits. The double, a gateway of one process with the keys in it: %d hits.\n", r.ReeveHits, r.DoubleHits)
+		terminal.Printf(w, "\nreeve: %d hits. The double, a gateway of one process with the keys in it: %d hits.\n", r.ReeveHits, r.DoubleHits)
 	}
 	switch {
 	case r.ReeveHits > 0:

@@ -19,6 +19,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/confine"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // App is a process. Config is its configuration struct, with yaml tags and documented fields.
@@ -69,7 +70,7 @@ func RunArgs[C any](app App[C], args []string) int {
 	case errors.Is(err, errUsage):
 		return 2
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", app.Name, err)
+	terminal.Printf(os.Stderr, "%s: %v\n", app.Name, err)
 	return 1
 }
 
@@ -114,7 +115,7 @@ func (app App[C]) serve(cfg *C, o options, hardened confine.Report, stderr io.Wr
 	if err := app.setLevel(level, cfg); err != nil {
 		return err
 	}
-	journal := NewJournal(stderr, app.Name)
+	journal := NewJournal(terminal.NewWriter(stderr), app.Name)
 	defer journal.Flush()
 	rt := &Runtime{
 		Log:     slog.New(slog.NewJSONHandler(journal, &slog.HandlerOptions{Level: level})).With("process", app.Name),

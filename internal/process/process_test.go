@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -208,5 +210,34 @@ func TestServe(t *testing.T) {
 	cfg := config{Ops: "unix:" + socket}
 	if err := app.serve(&cfg, options{config: file}, confine.Report{}, io.Discard); err != nil {
 		t.Errorf("serve = %v, want a clean end", err)
+	}
+}
+
+// A log that somebody looks at in a terminal holds text alone, and says the same to who reads its JSON.
+func TestLogIsText(t *testing.T) {
+	const name = "agent\x1b[2J\u009b31m\u202egnp\x7f"
+	app := App[config]{Name: "reeve-test", Run: func(_ context.Context, rt *Runtime, _ *config, _ <-chan *config) error {
+		rt.Log.Warn("refused", "name", name)
+		rt.Journal.Begin("request").Text("name", name).End()
+		return nil
+	}}
+	var log bytes.Buffer
+	if err := app.serve(&config{}, options{config: write(t, "")}, confine.Report{}, &log); err != nil {
+		t.Fatal(err)
+	}
+	if i := strings.IndexFunc(log.String(), func(r rune) bool { return r != '\n' && !strconv.IsPrint(r) }); i >= 0 {
+		t.Errorf("the log has %q", log.String()[i:])
+	}
+	said := 0
+	for line := range strings.Lines(log.String()) {
+		var member struct{ Name string }
+		if err := json.Unmarshal([]byte(line), &member); err != nil {
+			t.Errorf("%s: %v", line, err)
+		} else if member.Name == name {
+			said++
+		}
+	}
+	if said != 2 {
+		t.Errorf("%d of 2 lines say the name:\n%s", said, log.String())
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // Status is what runs in a directory.
@@ -117,25 +118,25 @@ func (s *Status) print(w io.Writer) error {
 		if !p.Ready {
 			state = "waits"
 		}
-		fmt.Fprintf(t, "  %s\t%d\t%s\t%s\t%s\n", p.Name, p.PID, p.User, state, p.Listen)
+		terminal.Printf(t, "  %s\t%d\t%s\t%s\t%s\n", p.Name, p.PID, p.User, state, p.Listen)
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\n  Isolation %s: %s.\n", s.Isolation.Level, s.Isolation.Holds)
+	terminal.Printf(w, "\n  Isolation %s: %s.\n", s.Isolation.Level, s.Isolation.Holds)
 	for _, n := range s.Isolation.NotHeld {
-		fmt.Fprintf(w, "  NOT HELD  %s.\n", n)
+		terminal.Printf(w, "  NOT HELD  %s.\n", n)
 	}
 	for _, warning := range s.Warnings {
-		fmt.Fprintf(w, "  warning: %s\n", warning)
+		terminal.Printf(w, "  warning: %s\n", warning)
 	}
 	for _, g := range s.BreakGlass {
 		if g.Running {
-			fmt.Fprintf(w, "  A break-glass is running until %s for %s (%s): %s.\n", g.Until.Format(time.TimeOnly), g.Credential, strings.Join(g.Signers, ", "), g.Reason)
+			terminal.Printf(w, "  A break-glass is running until %s for %s (%s): %s.\n", g.Until.Format(time.TimeOnly), g.Credential, strings.Join(g.Signers, ", "), g.Reason)
 		}
 		if g.Rotate {
-			fmt.Fprintf(w, "  The secret of %s was recovered by a break-glass: rotate it, or it is closed a day after.\n", g.Credential)
+			terminal.Printf(w, "  The secret of %s was recovered by a break-glass: rotate it, or it is closed a day after.\n", g.Credential)
 		}
 		if g.Reviewers == nil {
-			fmt.Fprintf(w, "  The break-glass %.16s waits for its review: reeve break-glass review.\n", g.Record)
+			terminal.Printf(w, "  The break-glass %.16s waits for its review: reeve break-glass review.\n", g.Record)
 		}
 	}
 	return s.Check()

@@ -17,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 const (
@@ -44,7 +45,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	d, lock, err := open(o)
 	if errors.Is(err, ErrRunning) {
-		fmt.Fprintf(o.Out, "It runs already: this starts nothing and stops nothing.\n")
+		terminal.Printf(o.Out, "It runs already: this starts nothing and stops nothing.\n")
 		return Report(ctx, o.Out, d)
 	}
 	if err != nil {
@@ -136,7 +137,7 @@ func refresh(d *host.Dir, now time.Time) error {
 }
 
 func create(o Options) (*host.Dir, error) {
-	fmt.Fprintf(o.Out, "Making a demo estate in %s.\n", host.Shown(o.Dir))
+	terminal.Printf(o.Out, "Making a demo estate in %s.\n", host.Shown(o.Dir))
 	d, err := host.Create(o.Dir, o.Bin, true, o.Port)
 	if err != nil {
 		return nil, err
@@ -215,7 +216,7 @@ func (s *supervisor) waitReady(ctx context.Context) error {
 				return nil
 			}
 			if late {
-				fmt.Fprintf(s.Out, "Waiting for:\n%s\n", strings.Join(waits, "\n"))
+				terminal.Printf(s.Out, "Waiting for:\n%s\n", terminal.Lines(strings.Join(waits, "\n")))
 				tell = time.Now().Add(10 * time.Second)
 			}
 		}

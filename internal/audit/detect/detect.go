@@ -14,6 +14,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/terminal"
 )
 
 // Finding is one thing that somebody has to look at.
@@ -33,6 +34,25 @@ type Finding struct {
 	Last     time.Time     `json:"last"`
 	Owners   []Owner       `json:"owners"` // who must act, as of then
 	Refs     []control.Ref `json:"refs"`   // the entry that crossed the limit, and the last one so far
+}
+
+// visible is the finding with its texts as they may be shown: receivers put them into messages and terminals, and entries name what others chose.
+func (f *Finding) visible() *Finding {
+	v := *f
+	for _, s := range []*string{&v.What, &v.Subject, &v.Tenant, &v.Unit} {
+		*s = terminal.Visible(*s)
+	}
+	for _, list := range []*[]string{&v.Gateways, &v.Names} {
+		*list = slices.Clone(*list)
+		for i := range *list {
+			(*list)[i] = terminal.Visible((*list)[i])
+		}
+	}
+	v.Owners = slices.Clone(v.Owners)
+	for i, o := range v.Owners {
+		v.Owners[i] = Owner{terminal.Visible(o.Person), terminal.Visible(o.For)}
+	}
+	return &v
 }
 
 // Owner is a person who has to act, and as what.

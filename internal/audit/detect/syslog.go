@@ -82,5 +82,5 @@ func (f *Finding) syslog(now time.Time) string {
 	for _, p := range [][2]string{{"id", f.ID}, {"subject", f.Subject}, {"unit", f.Unit}, {"count", strconv.FormatInt(f.Count, 10)}, {"owners", strings.Join(owners, ", ")}} {
 		data += fmt.Sprintf(` %s="%s"`, p[0], strings.NewReplacer(`\`, `\\`, `"`, `\"`, `]`, `\]`).Replace(p[1])) // RFC 5424, section 6.3.3
 	}
-	return fmt.Sprintf("<%d>1 %s %s reeve-audit %d %s [finding@%s%s] %s", priority, now.UTC().Format("2006-01-02T15:04:05.000000Z"), host, os.Getpid(), f.Rule, enterprise, data, strings.ReplaceAll(f.What, "\n", " "))
+	return fmt.Sprintf("<%d>1 %s %s reeve-audit %d %s [finding@%s%s] %s", priority, now.UTC().Format("2006-01-02T15:04:05.000000Z"), host, os.Getpid(), f.Rule, enterprise, data, f.What)
 }

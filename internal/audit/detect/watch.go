@@ -44,7 +44,7 @@ func (w *Watch) Take(ctx context.Context, list []*entry.Entry) error {
 	}
 	var failed []error
 	for id, f := range w.owed {
-		left := false
+		left, f := false, f.visible()
 		for _, s := range w.Sinks {
 			if w.sent[id][s] {
 				continue

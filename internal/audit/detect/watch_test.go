@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +111,35 @@ func TestWebhook(t *testing.T) {
 	}
 	if _, err := detect.NewWebhook("http://alerts.example/"); err == nil {
 		t.Error("findings go over the network in the clear")
+	}
+}
+
+// heard keeps what a receiver is sent.
+type heard struct{ got []*detect.Finding }
+
+func (h *heard) Send(_ context.Context, f *detect.Finding) error {
+	h.got = append(h.got, f)
+	return nil
+}
+
+// What entries name reaches receivers as text: it moves no cursor, begins no line, turns nothing around.
+func TestWatchHostileNames(t *testing.T) {
+	w, receiver := &world{}, &heard{}
+	for i := range 30 {
+		w.add(time.Unix(1_000_000_000+int64(i), 0), entry.Intent, "agent\x1b[2J\n<104>1 all is well", fmt.Sprintf("k%d\u202e", i), nil)
+	}
+	watch := &detect.Watch{Detector: detect.New(nil), Sinks: []detect.Sink{receiver}}
+	if err := watch.Take(t.Context(), w.list); err != nil || len(receiver.got) == 0 {
+		t.Fatal(receiver.got, err)
+	}
+	for _, f := range receiver.got {
+		text := strings.Join(append([]string{f.What, f.Subject}, f.Names...), " ")
+		if i := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q has %q", text, text[i:])
+		}
+		if !strings.Contains(f.Subject, `\u001b[2J\u000a<104>`) {
+			t.Errorf("subject %q", f.Subject)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,7 @@ func openBooks(cmd *cobra.Command) (*host.Dir, *books.Books, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	debug.SetGCPercent(400) // a command ends before most of what it would collect is worth collecting
 	b, err := books.Open(where, time.Now())
 	if where.Alone && errors.Is(err, verify.ErrDoesNotHold) {
 		return nil, nil, failed(err)

@@ -55,7 +55,11 @@ type item struct {
 // credentials; for a workload, the policy owners of its unit; for a grant, the policy owners of both units and the credential's
 // owner; for a unit that leaves or changes its tenant, its policy and lifecycle owners; for an attestation, who gives it.
 func Compare(before, after *Set) []Change {
-	was, is := before.items(), after.items()
+	same := set{} // units whose custody both have from one reading: what it says of its items depends on nothing else
+	for unit, cu := range after.Custody {
+		same[unit] = before.Custody[unit] == cu
+	}
+	was, is := before.items(same), after.items(same)
 	statements := after.Charter.statements()
 	var list []Change
 	add := func(i item, what string, needs ...[]Owner) {
@@ -91,8 +95,8 @@ func Compare(before, after *Set) []Change {
 	return list
 }
 
-// items are all items of the set, by kind and id.
-func (s *Set) items() map[[2]string]item {
+// items are all items of the set by kind and id, but for what is in the custody of some units.
+func (s *Set) items(but set) map[[2]string]item {
 	m := map[[2]string]item{}
 	add := func(i item, body any) {
 		b, err := json.Marshal(body)
@@ -106,7 +110,9 @@ func (s *Set) items() map[[2]string]item {
 	}
 	s.charterItems(add)
 	for _, u := range s.Charter.Units {
-		s.custodyItems(u.ID, add)
+		if !but[u.ID] {
+			s.custodyItems(u.ID, add)
+		}
 		s.policyItems(u.ID, add)
 	}
 	s.operationsItems(add)
@@ -275,11 +281,10 @@ func (s *Set) compared(before *Set, statements map[string]*signed) error {
 	for _, ch := range Compare(before, s) {
 		g := statements[ch.Statement]
 		for _, o := range ch.Needs {
-			judge := s
+			may, by := s.Signers(o, g.Created), s.Charter.by(g.approvals)
 			if o.Unit != "" && s.index.units[o.Unit] == nil {
-				judge = before
+				may, by = before.Signers(o, g.Created), before.Charter.signers(PayloadType, g.raw, g.sigs)
 			}
-			may, by := judge.Signers(o, g.Created), judge.Charter.signers(PayloadType, g.raw, g.sigs)
 			if len(may) == 0 && o.Person != "" || slices.ContainsFunc(may, func(id string) bool { return by[id] != nil }) {
 				continue
 			}

@@ -40,7 +40,7 @@ const (
 // Nothing that is not verified is parsed, but for manifests, signatures and locks. Every refusal wraps ErrRefused and names the
 // rule, the person, the file and the line. The Cedar in the set is not parsed: see policy.Compile.
 func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
-	l := &loader{store: store, pin: pin, now: now, left: maxSet, files: map[string][]byte{}}
+	l := &loader{store: store, pin: pin, now: now, left: maxSet, files: map[string][]byte{}, known: map[string]*signed{}}
 	if prev != nil {
 		l.pin.LastLock = prev.Locked()
 	}
@@ -57,7 +57,7 @@ func Load(store Store, pin Pin, prev *Set, now time.Time) (*Set, error) {
 // Versions returns every set that the store has complete, verified as Load does, the oldest first: what was in force when. The newest may have
 // expired.
 func Versions(store Store, pin Pin, now time.Time) (all []*Set, err error) {
-	l := &loader{store: store, pin: pin, now: now, left: maxSets, files: map[string][]byte{}, each: func(s *Set) { all = append(all, s) }}
+	l := &loader{store: store, pin: pin, now: now, left: maxSets, files: map[string][]byte{}, known: map[string]*signed{}, each: func(s *Set) { all = append(all, s) }}
 	_, err = l.load(nil)
 	var e *Error
 	if errors.As(err, &e) && e.Rule == "expired" && len(all) > 0 && !now.Before(all[len(all)-1].Expires) {
@@ -77,9 +77,10 @@ type loader struct {
 	store Store
 	pin   Pin
 	now   time.Time
-	left  int64             // bytes that may still be read
-	each  func(*Set)        // of Versions
-	files map[string][]byte // that were read
+	left  int64              // bytes that may still be read
+	each  func(*Set)         // of Versions
+	files map[string][]byte  // that were read
+	known map[string]*signed // versions that locks bind, by folder and hash
 
 	// The newest charter accepted so far.
 	charter *signed
@@ -166,6 +167,7 @@ type signed struct {
 	raw       []byte // the manifest's bytes
 	sigs      []Signature
 	approvals []Approval // what signers found last
+	judge     *signed    // the charter that the loader found them by
 }
 
 // signers returns the people of the charter who signed.
@@ -413,7 +415,7 @@ func (l *loader) readStatements(s, before *Set) (map[string]*signed, error) {
 		if !ok {
 			return nil, refuse("lock", "the lock does not bind %s", name).in("lock")
 		}
-		g, err := l.open(name, bound.Version, bound.SHA256)
+		g, err := l.bound(name, bound)
 		if err != nil {
 			return nil, err
 		}
@@ -432,6 +434,17 @@ func (l *loader) readStatements(s, before *Set) (map[string]*signed, error) {
 	return all, s.assemble(files, l.parsed, before)
 }
 
+// bound opens what a lock binds, once for all locks that bind it.
+func (l *loader) bound(name string, b Locked) (g *signed, err error) {
+	key := fmt.Sprintf("%s/%d %s", name, b.Version, b.SHA256)
+	if g = l.known[key]; g == nil {
+		if g, err = l.open(name, b.Version, b.SHA256); err == nil {
+			l.known[key] = g
+		}
+	}
+	return g, err
+}
+
 // accept checks one statement's history, times and signatures. was is the version that the lock before bound.
 func (l *loader) accept(g *signed, s *Set, was Locked, r role) error {
 	if g.Version != was.Version || hexSHA256(g.raw) != was.SHA256 {
@@ -445,7 +458,11 @@ func (l *loader) accept(g *signed, s *Set, was Locked, r role) error {
 	if g.Created.After(l.charter.Expires) {
 		return refuse("expired", "%s was created after the charter had expired", g.Statement)
 	}
-	by := g.signers(&s.Charter)
+	if g.judge != l.charter { // else its signatures were verified under this charter for an older lock
+		g.signers(l.trusted)
+		g.judge = l.charter
+	}
+	by := l.trusted.by(g.approvals)
 	if err := s.Charter.checkAuthor(&g.Manifest, by); err != nil {
 		return err
 	}

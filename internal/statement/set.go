@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -54,7 +56,7 @@ func Check(files map[string]Files) (*Set, error) {
 }
 
 // assemble parses what the charter wants besides itself, checks it, and indexes the set. What the lock of the set before binds too was
-// parsed for that one, and is only checked again.
+// parsed for that one. It is checked again, but for custody under the same charter: it is checked against nothing else.
 func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (err error) {
 	c := &s.Charter
 	s.docs = map[string]*document{"charter": charter}
@@ -64,9 +66,10 @@ func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (
 	}
 	s.Forbids = maps.Clone(files["charter"].Bytes)
 	delete(s.Forbids, "charter.yaml")
+	readings := s.read(files, before)
 	for _, u := range c.Units {
-		cu, d, err := read[CustodyStatement](s, before, files, "custody-"+u.ID, "custody.yaml")
-		if err == nil {
+		cu, d, err := take[CustodyStatement](s, readings, "custody-"+u.ID)
+		if err == nil && (before == nil || before.Custody[u.ID] != cu || before.Lock.Statements["charter"] != s.Lock.Statements["charter"]) {
 			err = checkCustody(cu, u.ID, c, d)
 		}
 		if err != nil {
@@ -76,7 +79,7 @@ func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (
 	}
 	for _, u := range c.Units {
 		f := files["policy-"+u.ID].Bytes
-		p, d, err := read[PolicyStatement](s, before, files, "policy-"+u.ID, "policy.yaml")
+		p, d, err := take[PolicyStatement](s, readings, "policy-"+u.ID)
 		if err == nil {
 			err = checkPolicy(p, u.ID, f, s.Custody, c, d)
 		}
@@ -86,7 +89,7 @@ func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (
 		s.Policies[u.ID], s.Cedar[u.ID] = p, maps.Clone(f)
 		delete(s.Cedar[u.ID], "policy.yaml")
 	}
-	o, d, err := read[Operations](s, before, files, "operations", "operations.yaml")
+	o, d, err := take[Operations](s, readings, "operations")
 	if err == nil {
 		err = checkOperations(o, c, s.Custody, d)
 	}
@@ -98,21 +101,52 @@ func (s *Set) assemble(files map[string]Files, charter *document, before *Set) (
 	return err
 }
 
-// read parses the file of a statement, unless the lock of the set before, if there is one, binds the same version.
-func read[T any](s, before *Set, files map[string]Files, name, file string) (v *T, d *document, err error) {
-	f, ok := files[name]
-	if !ok {
-		return nil, nil, refuse("missing", "the charter has %s, and there are no files for it", name)
+// reading is a statement's file, parsed or refused.
+type reading struct {
+	d   *document
+	err error
+}
+
+// read parses the files of all statements but the charter, side by side, unless the lock of the set before, if there is one, binds the same version.
+func (s *Set) read(files map[string]Files, before *Set) map[string]*reading {
+	into := map[string]any{"operations": new(Operations)}
+	for _, u := range s.Charter.Units {
+		into["custody-"+u.ID], into["policy-"+u.ID] = new(CustodyStatement), new(PolicyStatement)
 	}
-	if before != nil && before.docs[name] != nil && before.Lock.Statements[name] == s.Lock.Statements[name] {
-		d = before.docs[name]
-		v = d.value.(*T)
-	} else {
-		v = new(T)
-		d, err = parse(path.Join(f.Dir, file), f.Bytes[file], v)
+	all := map[string]*reading{}
+	var parsing sync.WaitGroup
+	turn := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for name, v := range into {
+		r := new(reading)
+		all[name] = r
+		f, ok := files[name]
+		if !ok {
+			r.err = refuse("missing", "the charter has %s, and there are no files for it", name)
+			continue
+		}
+		if before != nil && before.docs[name] != nil && before.Lock.Statements[name] == s.Lock.Statements[name] {
+			r.d = before.docs[name]
+			continue
+		}
+		file, _ := mainFile(name)
+		turn <- struct{}{}
+		parsing.Go(func() {
+			r.d, r.err = parse(path.Join(f.Dir, file), f.Bytes[file], v)
+			<-turn
+		})
 	}
-	s.docs[name] = d
-	return v, d, err
+	parsing.Wait()
+	return all
+}
+
+// take is what was read of a statement.
+func take[T any](s *Set, all map[string]*reading, name string) (*T, *document, error) {
+	r := all[name]
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	s.docs[name] = r.d
+	return r.d.value.(*T), r.d, nil
 }
 
 // Without returns the set as if these people had left long ago: nothing that they signed opens anything, their deputies act for

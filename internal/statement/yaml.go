@@ -141,6 +141,8 @@ type plain struct{ d *document }
 func (v plain) Visit(n ast.Node) ast.Visitor {
 	bad := ""
 	switch n.(type) {
+	case *ast.StringNode: // alone: the library would write each time anew from every token that this one leads to
+		n.GetToken().Prev, n.GetToken().Next = nil, nil
 	case *ast.AnchorNode:
 		bad = "an anchor"
 	case *ast.AliasNode:

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -80,14 +79,29 @@ func (x *Index) opened(ctx context.Context, db querier, of intent) (u Uses, ok b
 	if err != nil || !ok {
 		return u, false, err
 	}
-	list, err := x.hourly(ctx, db, since, fmt.Sprintf("subject = %d AND estate = %d", id, estate))
-	if err == nil && len(list) != 1 {
+	some, err := x.some(ctx, db, fmt.Sprintf("id = %d", id))
+	if err != nil {
+		return u, false, err
+	}
+	g, s := newGroups(Columns), some[id]
+	where := fmt.Sprintf("length = %d AND since = %d AND block = %d", hourly, since, id/block)
+	err = x.rows(ctx, db, hourly, where, func(since int64, r *row) error {
+		if s == nil || r.subject != id || r.estate != estate {
+			return nil
+		}
+		return g.add(since, s, r)
+	})
+	sums := map[Key]*Uses{}
+	if err == nil {
+		err = g.named(ctx, x, db, sums)
+	}
+	if err == nil && len(sums) != 1 {
 		err = fmt.Errorf("the index is damaged: intent %d of %s is counted nowhere; rebuild it (reeve audit rebuild)", of.seq, of.log)
 	}
 	if err != nil {
 		return u, false, err
 	}
-	return list[0], true, nil
+	return sorted(sums)[0], true, nil
 }
 
 // Commit adds the batch. After an error nothing of it is there, and another batch begins where this one did.
@@ -145,67 +159,8 @@ func (b *Batch) logs(ctx context.Context, tx *sql.Tx, _ *words) error {
 	return nil
 }
 
-// row is a sum as it is stored.
-type row struct {
-	since, subject, estate int64
-	*Uses
-}
-
-func (r row) compare(o row) int {
-	return cmp.Or(cmp.Compare(r.since, o.since), cmp.Compare(r.subject, o.subject), cmp.Compare(r.estate, o.estate))
-}
-
-const day = 86400 // seconds
-
-func (b *Batch) sums(ctx context.Context, tx *sql.Tx, d *words) error {
-	hours, days := make([]row, 0, len(b.m.uses)), map[row]*Uses{}
-	for k, u := range b.m.uses {
-		r, err := d.row(ctx, k)
-		if err != nil {
-			return err
-		}
-		daily := row{since: r.since - r.since%day, subject: r.subject, estate: r.estate}
-		if days[daily] == nil {
-			days[daily] = new(Uses)
-		}
-		days[daily].merge(u)
-		r.Uses = u
-		hours = append(hours, r)
-	}
-	daily := make([]row, 0, len(days))
-	for r, u := range days {
-		r.Uses = u
-		daily = append(daily, r)
-	}
-	for _, part := range []struct {
-		table string
-		rows  []row
-	}{{"hour", hours}, {"day", daily}} {
-		slices.SortFunc(part.rows, row.compare)
-		args := make([][]any, 0, len(part.rows))
-		for _, r := range part.rows {
-			args = append(args, []any{r.since, r.subject, r.estate, r.Count, r.FirstSeq, r.LastSeq, r.First, r.Last, r.Done, r.Failed, r.Bytes})
-		}
-		if err := b.x.insert(ctx, tx, "reeve_index_"+part.table, addSums(part.table), args); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// addSums adds a sum to the one that is there, as Uses.merge does. One without uses is of outcomes alone, so another is there.
-func addSums(table string) string {
-	return strings.ReplaceAll(` ON CONFLICT (since, subject, estate) DO UPDATE SET count = t.count + excluded.count, done = t.done + excluded.done,
-		failed = t.failed + excluded.failed, bytes = t.bytes + excluded.bytes,
-		first_seq = CASE WHEN excluded.count > 0 AND excluded.first_seq < t.first_seq THEN excluded.first_seq ELSE t.first_seq END,
-		last_seq = CASE WHEN excluded.count > 0 AND excluded.last_seq > t.last_seq THEN excluded.last_seq ELSE t.last_seq END,
-		first = CASE WHEN excluded.count > 0 AND excluded.first < t.first THEN excluded.first ELSE t.first END,
-		last = CASE WHEN excluded.count > 0 AND excluded.last > t.last THEN excluded.last ELSE t.last END`, " t.", " reeve_index_"+table+".")
-}
-
-// row is where a key's sum is stored.
+// row is what a key's sum is stored under.
 func (d *words) row(ctx context.Context, k Key) (r row, err error) {
-	r.since = k.Hour
 	if r.subject, err = d.subject(ctx, k); err != nil {
 		return r, err
 	}
@@ -224,7 +179,7 @@ func (b *Batch) open(ctx context.Context, tx *sql.Tx, d *words) error {
 		if err != nil {
 			return err
 		}
-		args = append(args, []any{log, of.seq, r.since, r.subject, r.estate})
+		args = append(args, []any{log, of.seq, u.Hour, r.subject, r.estate})
 	}
 	if err := b.x.insert(ctx, tx, "reeve_index_open", "", args); err != nil {
 		return err

@@ -75,7 +75,7 @@ func (c *Current) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, err
 	}
 	sums := map[Key]*Uses{}
 	for _, u := range slices.Concat(list, later) {
-		add(sums, u.Key, &u)
+		add(sums, u.Key, &u.Sum)
 	}
 	return sorted(sums), nil
 }

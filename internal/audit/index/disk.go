@@ -25,7 +25,7 @@ var (
 )
 
 // release of the tables. An older or newer one is not read: the index is rebuilt.
-const release = 2
+const release = 3
 
 // Index is an index in a SQLite file or in PostgreSQL. It has one keeper, who adds to it (Batch, Extend), and any number of readers, who
 // see each batch whole or not at all. A reader is safe for concurrent use.
@@ -42,7 +42,8 @@ type Index struct {
 	ids   map[string]int64
 	words map[int64]string
 	found map[subject]int64
-	whole bool // ids and found are all that there are
+	whole bool              // ids and found are all that there are
+	parts map[int64]*topics // whole blocks of subjects
 }
 
 //go:embed schema.sql
@@ -152,7 +153,7 @@ func (x *Index) released(ctx context.Context) error {
 }
 
 // tables of the index that have rows of entries.
-var tables = [...]string{"word", "subject", "hour", "day", "open", "event", "version", "past", "log"}
+var tables = [...]string{"word", "subject", "sum", "open", "event", "version", "past", "log"}
 
 // create makes the tables. Those of another release go first: what they have can be read again from the logs.
 func (x *Index) create(ctx context.Context, anew bool) error {

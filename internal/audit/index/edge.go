@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,8 +14,8 @@ import (
 
 // edge adds what an hour that the window cuts has within the window. Sums that lie in it count whole; of those that it cuts single entries are
 // read from the log. Without a copy of the log they count whole as well: too many are reported rather than too few.
-func (x *Index) edge(ctx context.Context, db querier, since, from, to int64, chosen string, by []Column, sums map[Key]*Uses) error {
-	list, err := x.hourly(ctx, db, since, chosen)
+func (x *Index) edge(ctx context.Context, db *sql.Tx, since, from, to int64, chosen choice, by []Column, sums map[Key]*Uses) error {
+	list, err := x.hour(ctx, db, since, chosen)
 	if err != nil {
 		return err
 	}
@@ -23,7 +24,7 @@ func (x *Index) edge(ctx context.Context, db querier, since, from, to int64, cho
 		switch {
 		case u.Last < from || u.First >= to:
 		case u.First >= from && u.Last < to || x.tiles[u.Log] == nil:
-			add(sums, u.Only(by...), &u)
+			add(sums, u.Only(by...), &u.Sum)
 		default:
 			cut[u.Log] = append(cut[u.Log], u)
 		}
@@ -34,7 +35,7 @@ func (x *Index) edge(ctx context.Context, db querier, since, from, to int64, cho
 			return err
 		}
 		for k, u := range some {
-			add(sums, k.Only(by...), u)
+			add(sums, k.Only(by...), &u.Sum)
 		}
 	}
 	return nil

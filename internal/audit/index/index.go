@@ -30,6 +30,11 @@ type Key struct {
 // Uses is what was summed under a key.
 type Uses struct {
 	Key
+	Sum
+}
+
+// Sum is what uses sum up to.
+type Sum struct {
 	Count    int64 `json:"count"`     // events; more than entries where one stands for many
 	FirstSeq int64 `json:"first_seq"` // of the first entry
 	LastSeq  int64 `json:"last_seq"`

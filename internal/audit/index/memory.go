@@ -105,7 +105,7 @@ func (m *Memory) sum(k Key, at int64) *Uses {
 	}
 	u := m.uses[slot]
 	if u == nil {
-		u = &Uses{Key: k, First: at, Last: at}
+		u = &Uses{k, Sum{First: at, Last: at}}
 		m.uses[slot] = u
 	}
 	return u
@@ -113,7 +113,7 @@ func (m *Memory) sum(k Key, at int64) *Uses {
 
 func (m *Memory) use(e *entry.Entry) {
 	u := m.sum(KeyOf(e), e.TimeNS)
-	u.merge(&Uses{Count: max(e.Count, 1), FirstSeq: e.Seq, LastSeq: e.Seq, First: e.TimeNS, Last: e.TimeNS})
+	u.merge(&Sum{Count: max(e.Count, 1), FirstSeq: e.Seq, LastSeq: e.Seq, First: e.TimeNS, Last: e.TimeNS})
 	if e.Type == entry.Intent || e.Type == entry.Mint {
 		m.open[intent{e.Log, e.Seq}] = u
 	}
@@ -175,14 +175,14 @@ func (m *Memory) Uses(_ context.Context, f Filter, by ...Column) (list []Uses, e
 			at = max(at, f.From.UnixNano())
 		}
 		if f.has(at, k.Type, k.Log, k.Tenant, k.Unit, k.Workload, k.Gateway, k.Credential, k.Fingerprint) {
-			add(sums, k.Only(by...), u)
+			add(sums, k.Only(by...), &u.Sum)
 		}
 	}
 	return sorted(sums), nil
 }
 
-// add sums u under a key.
-func add(sums map[Key]*Uses, k Key, u *Uses) {
+// add adds a sum under a key.
+func add(sums map[Key]*Uses, k Key, u *Sum) {
 	s := sums[k]
 	if s == nil {
 		s = &Uses{Key: k}
@@ -200,7 +200,7 @@ func sorted(sums map[Key]*Uses) (list []Uses) {
 }
 
 // merge adds another sum. One without uses has no first and last.
-func (u *Uses) merge(o *Uses) {
+func (u *Sum) merge(o *Sum) {
 	switch {
 	case o.Count == 0:
 	case u.Count == 0:

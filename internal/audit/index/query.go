@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/reevehq/reeve/entry"
@@ -44,55 +45,78 @@ func (f *Filter) span() (from, to int64) {
 
 // choice is which subjects a filter chooses.
 type choice struct {
-	is  string // a condition on subject
-	few int64  // how many they are, where that is known to be few; 0 otherwise
+	words [len(subject{})][]int64 // that each of a subject's words must be one of; none for any
+	few   map[int64]*subject      // all of them by id, where they are few; nil otherwise
 }
 
-// few is how many subjects at most are looked for in each hour or day, rather than reading all sums of it.
+// few is how many subjects at most are looked for in their blocks alone, rather than in all.
 const few = 64
 
+func (c *choice) has(s *subject) bool {
+	for i, some := range c.words {
+		if len(some) > 0 && !slices.Contains(some, s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // chosen is what a filter chooses.
-func (x *Index) chosen(ctx context.Context, db *sql.Tx, f *Filter) (c choice, err error) {
+func (x *Index) chosen(ctx context.Context, db querier, f *Filter) (c choice, err error) {
 	var is []string
-	for _, m := range []struct {
-		column Column
-		words  []string
-	}{
-		{ByLog, []string{f.Log}}, {ByType, types(f.Types)}, {ByTenant, []string{f.Tenant}}, {ByUnit, []string{f.Unit}}, {ByWorkload, []string{f.Workload}},
-		{ByGateway, []string{f.Gateway}}, {ByCredential, []string{f.Credential}}, {ByFingerprint, []string{f.Fingerprint}},
-	} {
-		if len(m.words) == 0 || m.words[0] == "" {
+	for i, column := range subjectColumns() {
+		words := map[Column][]string{ByLog: {f.Log}, ByType: types(f.Types), ByTenant: {f.Tenant}, ByUnit: {f.Unit}, ByWorkload: {f.Workload}, ByGateway: {f.Gateway},
+			ByCredential: {f.Credential}, ByFingerprint: {f.Fingerprint}}[column]
+		if len(words) == 0 || words[0] == "" {
 			continue
 		}
-		ids, err := x.looks(ctx, db, m.words)
-		if err != nil {
+		if c.words[i], err = x.looks(ctx, db, words); err != nil {
 			return c, err
 		}
-		is = append(is, fmt.Sprintf("%s IN (%s)", m.column, ids))
+		is = append(is, fmt.Sprintf("%s IN (%s)", column, list(c.words[i])))
 	}
 	if len(is) == 0 {
-		return choice{is: "1 = 1"}, nil
+		return c, nil
 	}
-	those := "SELECT id FROM reeve_index_subject WHERE " + strings.Join(is, " AND ")
-	c.is = "subject IN (" + those + ")"
-	err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT COUNT(*) FROM (%s LIMIT %d) AS some_of_them`, those, few+1)).Scan(&c.few)
-	if c.few > few {
-		c.few = 0
+	some, err := x.some(ctx, db, strings.Join(is, " AND "))
+	if len(some) <= few {
+		c.few = some
 	}
 	return c, err
 }
 
-// looks returns the ids of words as a list in SQL; a word that is not there has 0, which nothing has.
-func (x *Index) looks(ctx context.Context, db querier, words []string) (string, error) {
-	var ids []string
+// some are the subjects of a condition, but for those that are more than few.
+func (x *Index) some(ctx context.Context, db querier, where string) (map[int64]*subject, error) {
+	all := map[int64]*subject{}
+	return all, each(ctx, db, func(scan func(...any) error) error {
+		id, s, err := scanSubject(scan)
+		all[id] = &s
+		return err
+	}, fmt.Sprintf(`SELECT * FROM reeve_index_subject WHERE %s LIMIT %d`, where, few+1))
+}
+
+// looks returns the ids of words; a word that is not there has 0, which nothing has.
+func (x *Index) looks(ctx context.Context, db querier, words []string) (ids []int64, err error) {
 	for _, w := range words {
 		id, err := x.look(ctx, db, w)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		ids = append(ids, fmt.Sprint(id))
+		ids = append(ids, id)
 	}
-	return strings.Join(ids, ", "), nil
+	return ids, nil
+}
+
+// list is ids in SQL.
+func list(ids []int64) string {
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.FormatInt(id, 10))
+	}
+	return b.String()
 }
 
 func types(all []entry.Type) (list []string) {
@@ -101,10 +125,6 @@ func types(all []entry.Type) (list []string) {
 	}
 	return list
 }
-
-// added are a sum's columns, added up.
-const added = `, CAST(SUM(count) AS BIGINT) AS count, MIN(first_seq) AS first_seq, MAX(last_seq) AS last_seq, MIN(first) AS first, MAX(last) AS last,
-	CAST(SUM(done) AS BIGINT) AS done, CAST(SUM(failed) AS BIGINT) AS failed, CAST(SUM(bytes) AS BIGINT) AS bytes`
 
 // Uses implements Reader. Whole days are read as such, unless hours are kept apart.
 func (x *Index) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error) {
@@ -122,12 +142,12 @@ func (x *Index) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error
 		return nil, err
 	}
 	sums := map[Key]*Uses{}
-	begin, end := (from+hour-1)/hour*3600, to/hour*3600 // the hours that are whole
+	begin, end := (from+hour-1)/hour*hourly, to/hour*hourly // the hours that are whole
 	if from%hour != 0 {
-		err = x.edge(ctx, db, from/hour*3600, from, to, chosen.is, by, sums)
+		err = x.edge(ctx, db, from/hour*hourly, from, to, chosen, by, sums)
 	}
 	if err == nil && to%hour != 0 && to != math.MaxInt64 && (to/hour != from/hour || from%hour == 0) {
-		err = x.edge(ctx, db, to/hour*3600, from, to, chosen.is, by, sums)
+		err = x.edge(ctx, db, to/hour*hourly, from, to, chosen, by, sums)
 	}
 	if err != nil {
 		return nil, err
@@ -135,170 +155,131 @@ func (x *Index) Uses(ctx context.Context, f Filter, by ...Column) ([]Uses, error
 	if to == math.MaxInt64 {
 		end = to
 	}
-	type part struct {
-		table      string
-		begin, end int64
-	}
-	parts := []part{{"hour", begin, end}}
-	if first, last := (begin+day-1)/day*day, end/day*day; first < last && !slices.Contains(by, ByHour) {
-		parts = []part{{"hour", begin, first}, {"day", first, last}, {"hour", last, end}}
+	g := newGroups(by)
+	parts := []spot{{hourly, begin, end}}
+	if first, last := (begin+daily-1)/daily*daily, end/daily*daily; first < last && !slices.Contains(by, ByHour) {
+		parts = []spot{{hourly, begin, first}, {daily, first, last}, {hourly, last, end}}
 	}
 	for _, p := range parts {
-		if p.begin >= p.end {
+		if p.since >= p.number {
 			continue
 		}
-		begin, end, err := x.extent(ctx, db, p.table, p.begin, p.end)
-		if err == nil && begin < end {
-			err = x.grouped(ctx, db, p.table, chosen.within(p.table, begin, end), by, sums)
-		}
-		if err != nil {
+		if err := x.sums(ctx, db, p.length, p.since, p.number, chosen, g.add); err != nil {
 			return nil, err
 		}
+	}
+	if err := g.named(ctx, x, db, sums); err != nil {
+		return nil, err
 	}
 	return sorted(sums), nil
 }
 
-// extent is the part of a span in which a table has something.
-func (x *Index) extent(ctx context.Context, db *sql.Tx, table string, begin, end int64) (first, last int64, err error) {
-	var from, to sql.NullInt64
-	err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT MIN(since) FROM reeve_index_%s WHERE since >= %d`, table, begin)).Scan(&from)
-	if err == nil {
-		err = db.QueryRowContext(ctx, fmt.Sprintf(`SELECT MAX(since) FROM reeve_index_%s WHERE since < %d`, table, end)).Scan(&to)
-	}
-	if err != nil || !from.Valid || !to.Valid {
-		return 0, 0, err
-	}
-	return from.Int64, to.Int64 + 1, nil
+// groups adds up sums by columns.
+type groups struct {
+	by       []Column
+	hourly   bool                  // hours are kept apart
+	estate   bool                  // policy sets are
+	apart    []int                 // which of a subject's words are
+	numbers  map[int64]*[block]int // of each block's subjects the group, and one
+	last     *[block]int           // of block at
+	at       int64
+	of       map[subject]int // and of those words that are kept apart
+	subjects []subject       // by group: those words, 0 for the others
+	sums     map[group]*Sum
 }
 
-// within is the condition of sums between two hours or days that have something.
-func (c choice) within(table string, begin, end int64) string {
-	if c.few == 0 {
-		return fmt.Sprintf("since >= %d AND since < %d AND %s", begin, end, c.is)
-	}
-	step := int64(3600)
-	if table == "day" {
-		step = day
-	}
-	return fmt.Sprintf("since IN (WITH RECURSIVE span (at) AS (SELECT CAST(%d AS BIGINT) UNION ALL SELECT at + %d FROM span WHERE at + %d < %d) SELECT at FROM span) AND %s",
-		begin, step, step, end, c.is)
+type group struct {
+	number       int
+	hour, estate int64
 }
 
-// grouped adds up the sums of a table by columns.
-func (x *Index) grouped(ctx context.Context, db querier, table, where string, by []Column, sums map[Key]*Uses) error {
-	inner, outer := []string{"subject"}, []string{}
-	for _, c := range by {
-		switch c {
-		case ByHour:
-			inner, outer = append(inner, "since"), append(outer, "u.since")
-		case ByEstate:
-			inner, outer = append(inner, "estate"), append(outer, "u.estate")
-		default:
-			outer = append(outer, "s."+string(c))
+func newGroups(by []Column) *groups {
+	g := &groups{by: by, numbers: map[int64]*[block]int{}, of: map[subject]int{}, sums: map[group]*Sum{}, hourly: slices.Contains(by, ByHour), estate: slices.Contains(by, ByEstate)}
+	for i, c := range subjectColumns() {
+		if slices.Contains(by, c) {
+			g.apart = append(g.apart, i)
 		}
 	}
-	keys := strings.Join(inner, ", ")
-	query := fmt.Sprintf(`WITH u AS (SELECT %s%s FROM reeve_index_%s WHERE %s GROUP BY %s) SELECT `, keys, added, table, where, keys)
-	group := strings.Join(outer, ", ")
-	query += strings.TrimPrefix(group+added, ", ") + ` FROM u JOIN reeve_index_subject s ON s.id = u.subject `
-	if group == "" {
-		query += `HAVING COUNT(*) > 0`
-	} else {
-		query += `GROUP BY ` + group
-	}
-	type answer struct {
-		ids []int64
-		Uses
-	}
-	var all []answer
-	err := each(ctx, db, func(scan func(...any) error) error {
-		a := answer{ids: make([]int64, len(by))}
-		var to []any
-		for i := range a.ids {
-			to = append(to, &a.ids[i])
+	return g
+}
+
+// number is the group of a subject.
+func (g *groups) number(id int64, s *subject) int {
+	if g.last == nil || g.at != id/block {
+		if g.at, g.last = id/block, g.numbers[id/block]; g.last == nil {
+			g.last = new([block]int)
+			g.numbers[g.at] = g.last
 		}
-		err := scan(append(to, a.columns()...)...)
-		all = append(all, a)
-		return err
-	}, query)
-	if err != nil {
-		return err
 	}
+	at := &g.last[id%block]
+	if *at == 0 {
+		var some subject
+		for _, i := range g.apart {
+			some[i] = s[i]
+		}
+		if *at = g.of[some]; *at == 0 {
+			g.subjects = append(g.subjects, some)
+			*at = len(g.subjects)
+			g.of[some] = *at
+		}
+	}
+	return *at
+}
+
+func (g *groups) add(since int64, s *subject, r *row) error {
+	k := group{number: g.number(r.subject, s)}
+	if g.hourly {
+		k.hour = since
+	}
+	if g.estate {
+		k.estate = r.estate
+	}
+	sum := g.sums[k]
+	if sum == nil {
+		sum = new(Sum)
+		g.sums[k] = sum
+	}
+	sum.merge(&r.Sum)
+	return nil
+}
+
+// named adds what was added up to sums by key.
+func (g *groups) named(ctx context.Context, x *Index, db querier, sums map[Key]*Uses) error {
 	need := map[int64]bool{}
-	for _, a := range all {
-		for i, c := range by {
-			if c != ByHour {
-				need[a.ids[i]] = true
-			}
+	for k := range g.sums {
+		need[k.estate] = g.estate
+		for _, i := range g.apart {
+			need[g.subjects[k.number-1][i]] = true
 		}
 	}
 	words, err := x.load(ctx, db, need)
 	if err != nil {
 		return err
 	}
-	for _, a := range all {
-		var k Key
-		for i, c := range by {
-			if c == ByHour {
-				k.Hour = a.ids[i]
-			} else {
-				*k.member(c) = words[a.ids[i]]
-			}
+	columns := subjectColumns()
+	for k, sum := range g.sums {
+		key := Key{Hour: k.hour}
+		if g.estate {
+			key.Estate = words[k.estate]
 		}
-		add(sums, k, &a.Uses)
+		for _, i := range g.apart {
+			*key.member(columns[i]) = words[g.subjects[k.number-1][i]]
+		}
+		add(sums, key, sum)
 	}
 	return nil
 }
 
-// columns are where a stored sum is read to.
-func (u *Uses) columns() []any {
-	return []any{&u.Count, &u.FirstSeq, &u.LastSeq, &u.First, &u.Last, &u.Done, &u.Failed, &u.Bytes}
-}
-
-// stored is a sum as it is read, with the words of its subject.
-type stored struct {
-	since, id, estate int64
-	words             subject
-	Uses
-}
-
-// hourly reads all sums of an hour that a condition chooses, with their keys.
-func (x *Index) hourly(ctx context.Context, db querier, since int64, chosen string) (list []Uses, err error) {
-	var all []stored
-	need := map[int64]bool{}
-	err = each(ctx, db, func(scan func(...any) error) error {
-		var s stored
-		to := []any{&s.since, &s.id, &s.estate}
-		for i := range s.words {
-			to = append(to, &s.words[i])
-		}
-		if err := scan(append(to, s.columns()...)...); err != nil {
-			return err
-		}
-		need[s.estate] = true
-		for _, w := range s.words {
-			need[w] = true
-		}
-		all = append(all, s)
-		return nil
-	}, `SELECT since, subject, estate, log, type, tenant, unit, workload, gateway, credential, fingerprint, decision, reason, level, proof,
-		count, first_seq, last_seq, first, last, done, failed, bytes
-		FROM reeve_index_hour JOIN reeve_index_subject ON id = subject WHERE since = $1 AND `+chosen, since)
-	if err != nil {
+// hour reads all sums of an hour that are chosen, with their keys.
+func (x *Index) hour(ctx context.Context, db *sql.Tx, since int64, c choice) ([]Uses, error) {
+	g, sums := newGroups(Columns), map[Key]*Uses{}
+	if err := x.sums(ctx, db, hourly, since, since+1, c, g.add); err != nil {
 		return nil, err
 	}
-	words, err := x.load(ctx, db, need)
-	if err != nil {
+	if err := g.named(ctx, x, db, sums); err != nil {
 		return nil, err
 	}
-	for _, s := range all {
-		s.Hour, s.Estate = s.since, words[s.estate]
-		for i, to := range s.subject() {
-			*to = words[s.words[i]]
-		}
-		list = append(list, s.Uses)
-	}
-	return list, nil
+	return sorted(sums), nil
 }
 
 // eventWhere is the condition that an event may be one that the filter chooses.
@@ -319,7 +300,7 @@ func (x *Index) eventWhere(ctx context.Context, db querier, f *Filter) (string, 
 		if err != nil {
 			return "", err
 		}
-		where += fmt.Sprintf(" AND %s IN (%s)", c.column, ids)
+		where += fmt.Sprintf(" AND %s IN (%s)", c.column, list(ids))
 	}
 	return where, nil
 }
@@ -434,13 +415,12 @@ func (x *Index) State(ctx context.Context) (hash string, all []Log, err error) {
 	}
 	for since := int64(-1); err == nil; {
 		var next sql.NullInt64
-		if err = db.QueryRowContext(ctx, `SELECT MIN(since) FROM reeve_index_hour WHERE since > $1`, since).Scan(&next); err != nil || !next.Valid {
+		if err = db.QueryRowContext(ctx, `SELECT MIN(since) FROM reeve_index_sum WHERE length = $1 AND since > $2`, hourly, since).Scan(&next); err != nil || !next.Valid {
 			break
 		}
 		since = next.Int64
 		var list []Uses
-		if list, err = x.hourly(ctx, db, since, "1 = 1"); err == nil {
-			slices.SortFunc(list, func(a, b Uses) int { return a.Key.compare(b.Key) })
+		if list, err = x.hour(ctx, db, since, choice{}); err == nil {
 			err = encode(to, list)
 		}
 		x.trim()

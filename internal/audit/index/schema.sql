@@ -11,16 +11,11 @@ CREATE INDEX IF NOT EXISTS reeve_index_subject_find ON reeve_index_subject (find
 CREATE INDEX IF NOT EXISTS reeve_index_subject_credential ON reeve_index_subject (credential);
 CREATE INDEX IF NOT EXISTS reeve_index_subject_workload ON reeve_index_subject (workload);
 CREATE INDEX IF NOT EXISTS reeve_index_subject_gateway ON reeve_index_subject (gateway);
--- Sums of hours and, for windows that are long, of days; since is their first instant in Unix seconds, the times are in nanoseconds. There is no
--- index by subject: who asks for a few subjects looks in each hour or day for them.
-CREATE TABLE IF NOT EXISTS reeve_index_hour (
-  since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, count BIGINT NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
-  first BIGINT NOT NULL, last BIGINT NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (since, subject, estate)
-) {rowless};
-CREATE TABLE IF NOT EXISTS reeve_index_day (
-  since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, count BIGINT NOT NULL, first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL,
-  first BIGINT NOT NULL, last BIGINT NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (since, subject, estate)
-) {rowless};
+-- Sums of hours and, for windows that are long, of days: length is 3600 or 86400, since their first instant in Unix seconds. A row has the sums of
+-- those subjects whose ids divided by 256 are block, as block.go packs them.
+CREATE TABLE IF NOT EXISTS reeve_index_sum (
+  length BIGINT NOT NULL, since BIGINT NOT NULL, block BIGINT NOT NULL, sums {bytes} NOT NULL, PRIMARY KEY (length, since, block)
+);
 -- Intents and mints without an outcome, and what they are counted in.
 CREATE TABLE IF NOT EXISTS reeve_index_open (
   log BIGINT NOT NULL, seq BIGINT NOT NULL, since BIGINT NOT NULL, subject BIGINT NOT NULL, estate BIGINT NOT NULL, PRIMARY KEY (log, seq)

@@ -11,13 +11,11 @@ import (
 	"strings"
 )
 
-// subject is what uses are summed by but for hour and policy set, as the ids of words: log, type, tenant, unit, workload, gateway, credential,
-// fingerprint, decision, reason, level, proof.
+// subject is what uses are summed by but for hour and policy set, as the ids of words, in the order of subjectColumns.
 type subject [12]int64
 
-// subject is the words of a subject, in its order.
-func (k *Key) subject() [len(subject{})]*string {
-	return [...]*string{&k.Log, (*string)(&k.Type), &k.Tenant, &k.Unit, &k.Workload, &k.Gateway, &k.Credential, &k.Fingerprint, &k.Decision, &k.Reason, &k.Level, &k.Proof}
+func subjectColumns() [len(subject{})]Column {
+	return [...]Column{ByLog, ByType, ByTenant, ByUnit, ByWorkload, ByGateway, ByCredential, ByFingerprint, ByDecision, ByReason, ByLevel, ByProof}
 }
 
 // remembered is how many words and subjects an index holds in memory before it forgets all and reads them again.
@@ -26,13 +24,13 @@ const remembered = 1 << 19
 func (x *Index) forget() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.ids, x.words, x.found, x.whole = map[string]int64{}, map[int64]string{}, map[subject]int64{}, false
+	x.ids, x.words, x.found, x.parts, x.whole = map[string]int64{}, map[int64]string{}, map[subject]int64{}, map[int64]*topics{}, false
 }
 
 // trim forgets when there is much.
 func (x *Index) trim() {
 	x.mu.Lock()
-	much := len(x.ids)+len(x.words)+len(x.found) > remembered
+	much := len(x.ids)+len(x.words)+len(x.found)+len(x.parts)*block > remembered
 	x.mu.Unlock()
 	if much {
 		x.forget()
@@ -190,9 +188,9 @@ func (d *words) subject(ctx context.Context, k Key) (int64, error) {
 		return id, nil
 	}
 	var s subject
-	for i, w := range k.subject() {
+	for i, c := range subjectColumns() {
 		var err error
-		if s[i], err = d.id(ctx, *w); err != nil {
+		if s[i], err = d.id(ctx, *k.member(c)); err != nil {
 			return 0, err
 		}
 	}

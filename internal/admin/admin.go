@@ -145,7 +145,7 @@ type Ending struct {
 	Record   string    `json:"record"` // hex SHA-256
 	Frozen   time.Time `json:"frozen"` // from then on nothing was used
 	Provider time.Time `json:"provider,omitzero"`
-	Proven   time.Time `json:"proven,omitzero"`   // the second negative probe
+	Proven   time.Time `json:"proven,omitzero"`   // the second negative probe of the last one, or its own end
 	LastUse  time.Time `json:"last_use,omitzero"` // until then one of its versions, or what was derived from it, may work at the provider; zero with Open
 	Open     bool      `json:"open,omitzero"`     // a version without an end of its own is not proven dead
 	Note     string    `json:"note,omitempty"`    // why it is not proven, or what is waited for

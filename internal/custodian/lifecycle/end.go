@@ -60,7 +60,7 @@ func (k *Keeper) End(record string, asked time.Time) {
 		}
 	}
 	for _, v := range k.versions {
-		if v.Over.IsZero() {
+		if v.Over.IsZero() && !v.coming { // what is coming is frozen when it is bound
 			k.freeze(v)
 		}
 	}
@@ -120,10 +120,19 @@ func (k *Keeper) step(e *ending) {
 	if note != nil {
 		e.Note = note.Error()
 	}
-	if e.Proven.IsZero() && !e.Provider.IsZero() && !slices.ContainsFunc(k.versions, func(v *version) bool { return v.Ending == e.Record && v.Proven.IsZero() }) {
-		e.Proven = k.Clock()
-	}
+	k.conclude(k.Clock())
 	k.keepFile()
+}
+
+// conclude notes that every version of the ending is proven dead, or has ended by itself. It needs mu.
+func (k *Keeper) conclude(now time.Time) bool {
+	e := k.ending
+	if e == nil || e.running || e.Provider.IsZero() || !e.Proven.IsZero() ||
+		slices.ContainsFunc(k.versions, func(v *version) bool { return v.Ending == e.Record && v.Proven.IsZero() && v.State != Destroyed }) {
+		return false
+	}
+	e.Proven, e.Note = now, ""
+	return true
 }
 
 // of are the versions of an ending that are in a state.
@@ -178,9 +187,9 @@ func (k *Keeper) prove(ctx context.Context, v *version) error {
 	if v.State == Unproven && !k.provable(v) {
 		defer k.mu.Unlock()
 		if k.Probe().Method == "" {
-			return fmt.Errorf("%s cannot be proven dead: the custody record names no probe", v.Lease)
+			return fmt.Errorf("%s cannot be proven dead: the custody record names no probe%s", v.Lease, until(v))
 		}
-		return fmt.Errorf("%s cannot be proven dead: its bytes are gone with a restart", v.Lease)
+		return fmt.Errorf("%s cannot be proven dead: its bytes are gone with a restart%s", v.Lease, until(v))
 	}
 	held := v.held
 	k.mu.Unlock()
@@ -214,6 +223,14 @@ func (k *Keeper) prove(ctx context.Context, v *version) error {
 		k.become(v, Destroyed, "proven")
 	}
 	return nil
+}
+
+// until says when a version ends by itself.
+func until(v *version) string {
+	if v.Expires.IsZero() {
+		return "; nothing says when it ends: end it at the provider"
+	}
+	return "; it ends by itself at " + v.Expires.UTC().Format(time.RFC3339)
 }
 
 // weigh counts a probe's answer, and reports whether it was the second in a row that was refused.

@@ -84,6 +84,10 @@ func (k *Keeper) get(ctx context.Context, s *slot, how string, call func(ledger.
 		return err
 	}
 	h, err := k.ready(s, got)
+	var v *version
+	if err == nil {
+		v, err = k.expect(h)
+	}
 	if err == nil {
 		e := k.outcome(d, s.workload, how+"ed")
 		e.CredFP, e.Lease, e.State, e.Expires = h.Fingerprint, h.Lease, Active, seconds(h.Expires)
@@ -94,8 +98,11 @@ func (k *Keeper) get(ctx context.Context, s *slot, how string, call func(ledger.
 	} else {
 		k.failed(d, s.workload, err)
 	}
-	if !k.knows(got.Lease) {
-		k.Source.Revoke(ctx, d, got) // nobody will use it; what stays is swept or expires
+	if v != nil || !k.knows(got.Lease) {
+		gone := k.Source.Revoke(ctx, d, got) == nil // nobody will use it; what stays is swept, ended later, or expires
+		if v != nil {
+			k.unbound(v, gone)
+		}
 	}
 	if h == nil {
 		wipe(*got)

@@ -31,6 +31,8 @@ type version struct {
 	Dead        time.Time `json:"dead,omitzero"`     // the first of them
 	Proven      time.Time `json:"proven,omitzero"`   // the second
 	held        *Held     // nil once nothing here can use it
+	coming      bool      // the entry that binds it is being written
+	busy        bool      // one about its state is: until then it does not expire
 }
 
 const (
@@ -98,6 +100,37 @@ func (k *Keeper) keepFile() {
 	}
 }
 
+// expect remembers a version before the entry that binds it, so that no crash leaves one that only the ledger knows. It returns nil when it is known already.
+func (k *Keeper) expect(h *Held) (*version, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.version(h.Lease, h.Workload) != nil {
+		return nil, nil
+	}
+	v := &version{Lease: h.Lease, Workload: h.Workload, Fingerprint: h.Fingerprint, State: Active, Issued: h.Issued, Expires: h.Expires, Origin: k.origin, coming: true}
+	k.versions = slices.Insert(k.versions, 0, v)
+	if err := k.save(); err != nil {
+		k.drop(v)
+		return nil, fmt.Errorf("keeping which versions there are: %w", err)
+	}
+	return v, nil
+}
+
+// unbound is what becomes of a version that was expected and not bound: nothing, when its source has ended it. Otherwise it is ended as one that was rotated.
+func (k *Keeper) unbound(v *version, ended bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v.coming, v.State = false, Overlapping; ended {
+		k.drop(v)
+	}
+	k.keepFile()
+}
+
+// drop needs mu.
+func (k *Keeper) drop(v *version) {
+	k.versions = slices.DeleteFunc(k.versions, func(o *version) bool { return o == v })
+}
+
 // put puts a version that is bound into force; the one before overlaps. One whose call began before an ending is ended with the others.
 func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	k.mu.Lock()
@@ -113,6 +146,7 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 	} else if v.held != nil {
 		k.Uses.count(v.held, k.Clock())
 	}
+	v.coming = false
 	v.Fingerprint, v.State, v.Issued, v.Expires, v.Over, v.held = h.Fingerprint, Active, h.Issued, h.Expires, time.Time{}, h
 	if k.ending != before {
 		k.freeze(v)
@@ -130,7 +164,7 @@ func (k *Keeper) put(s *slot, h *Held, before *ending) error {
 			o.State = Active
 		}
 		if fresh && k.Source == nil { // it comes again; what a source gave is discarded
-			k.versions = slices.DeleteFunc(k.versions, func(o *version) bool { return o == v })
+			k.drop(v)
 		}
 		return fmt.Errorf("keeping which versions there are: %w", err)
 	}
@@ -178,17 +212,22 @@ func (k *Keeper) turn(v *version, state string) {
 // establish is become with the entry on disk before anybody is told. Its caller does not hold mu.
 func (k *Keeper) establish(v *version, state, reason string) error {
 	k.mu.Lock()
+	if !v.Over.IsZero() { // it has expired meanwhile
+		k.mu.Unlock()
+		return nil
+	}
+	v.busy = true
 	e := k.tell(v, reason)
 	k.mu.Unlock()
 	e.State = state
-	if _, err := k.Append(e); err != nil {
-		return fmt.Errorf("writing to the ledger what has become of %s: %w", v.Lease, err)
-	}
+	_, err := k.Append(e)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if v.Over.IsZero() { // it may have expired meanwhile
-		k.turn(v, state)
+	v.busy = false
+	if err != nil {
+		return fmt.Errorf("writing to the ledger what has become of %s: %w", v.Lease, err)
 	}
+	k.turn(v, state)
 	return nil
 }
 
@@ -220,15 +259,20 @@ func (k *Keeper) pass(now time.Time) {
 		if v.held != nil {
 			k.Uses.count(v.held, now)
 		}
-		if !v.Over.IsZero() {
+		expired := !v.Expires.IsZero() && !now.Before(v.Expires)
+		if v.coming || v.busy || !v.Over.IsZero() {
+			if expired && v.State == Unproven && !v.busy { // its source was told when it was rotated
+				changed = true
+				k.become(v, Destroyed, "expired")
+			}
 			continue
 		}
 		if v.State == Active && k.Source != nil && !k.inForce(v) && (v.held != nil || now.After(k.born.Add(cached))) {
 			k.become(v, Overlapping, "unused")
 			changed = true
 		}
-		switch expired := !v.Expires.IsZero() && !now.Before(v.Expires); {
-		case expired && v.State != Frozen:
+		switch {
+		case expired:
 			k.bury(v.held, now)
 			v.held, changed = nil, true
 			k.become(v, Destroyed, "expired")
@@ -242,7 +286,7 @@ func (k *Keeper) pass(now time.Time) {
 		}
 	}
 	k.wipe(now)
-	if changed {
+	if k.conclude(now) || changed {
 		k.keepFile()
 	}
 }

@@ -67,10 +67,8 @@ func TestAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"hour", "day"} {
-		if _, err := db.Exec(`DELETE FROM reeve_index_` + table); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := db.Exec(`DELETE FROM reeve_index_sum`); err != nil {
+		t.Fatal(err)
 	}
 	db.Close()
 	if n, err := intents(where); n != 0 || err != nil {

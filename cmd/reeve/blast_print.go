@@ -19,6 +19,9 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 	for _, c := range blast.Classes {
 		terminal.Printf(out, "%-14s %d\n", c, a.Counts[c])
 	}
+	if n := len(a.Units); n > 0 {
+		terminal.Printf(out, "\nConcerned: %s (--by unit).\n", counted(n, "business unit"))
+	}
 	fmt.Fprintln(out)
 	err := printTasks(out, a)
 	if err == nil {
@@ -36,10 +39,17 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 		return err
 	}
 	if r := a.Residual; r.Credentials > 0 {
-		terminal.Printf(out, "\nStill live of what was read or used: %d credentials, %d of them until they are revoked, the others for %d credential-seconds.\n", r.Credentials, r.Unbounded, r.Seconds)
+		terminal.Printf(out, "\nStill live of what was read or used: %s, %d of them until revoked", counted(r.Credentials, "credential"), r.Unbounded)
+		if r.Credentials > r.Unbounded {
+			terminal.Printf(out, ", the others for %d credential-seconds", r.Seconds)
+		}
+		if a.Counts[blast.Read]+a.Counts[blast.OutOfBand] == 0 {
+			fmt.Fprint(out, "; none of their secrets was in it")
+		}
+		fmt.Fprintln(out, ".")
 	}
 	if n := a.Residual.Keys; n > 0 {
-		terminal.Printf(out, "Still live of what more can be had with: %d keys and logins, until they are rotated.\n", n)
+		terminal.Printf(out, "Still live of what more can be had with: %s, until rotated.\n", counted(n, "key or login"))
 	}
 	fmt.Fprintln(out)
 	for _, l := range a.Logs {
@@ -75,7 +85,7 @@ func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
 			last = r.Last.Format(time.RFC3339)
 		}
 		terminal.Printf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Class, r.Credential, unit, r.Uses, proofs(&r), brief(r.Workloads), last, brief(r.Accountable.Policy),
-			brief(r.Accountable.Operations), nobody(r.Accountable.Lifecycle), brief(r.Accountable.Approvers), lives(&r))
+			brief(r.Accountable.Operations), nobody(r.Accountable.Lifecycle), brief(r.Accountable.Approvers), r.Lives())
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -147,33 +157,27 @@ func nobody(id string) string {
 	return id
 }
 
-// lives says whether a row can still be used.
-func lives(r *blast.Row) string {
-	switch {
-	case !r.Live:
-		return "no (" + r.State + ")"
-	case r.LiveUntil.IsZero():
-		return "until revoked"
-	}
-	return "until " + r.LiveUntil.Format(time.RFC3339)
-}
-
-// printTasks lists who has to do what now.
+// printTasks lists who has to do what now: why and by which command once, then each person.
 func printTasks(out io.Writer, a *blast.Answer) error {
-	if len(a.Tasks) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "WHO\tDOES NOW\tWHAT\tOF UNITS\tBECAUSE\tTYPES")
-	for _, x := range a.Tasks {
-		who := x.Person
-		if who == "" {
-			who = "NOBODY: " + strings.Join(x.Escalated, ", ") + " name somebody"
+	for _, w := range a.Work() {
+		terminal.Printf(out, "%s: %s\n", strings.ToUpper(w.Do), w.Why)
+		t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+		for _, x := range w.Tasks {
+			who := x.Person
+			if who == "" {
+				who = "NOBODY (" + strings.Join(x.Escalated, ", ") + " name somebody)"
+			}
+			terminal.Printf(t, "  %s\t%s\t%s\n", who, some(x.What), some(x.Units))
 		}
-		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", who, x.Do, some(x.What), some(x.Units), x.Why, x.Command)
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		if w.Command != "" {
+			terminal.Printf(out, "  $ %s\n", w.Command)
+		}
+		fmt.Fprintln(out)
 	}
-	fmt.Fprintln(t)
-	return t.Flush()
+	return nil
 }
 
 // some is how many there are, and the first of them.
@@ -184,19 +188,29 @@ func some(list []string) string {
 	return fmt.Sprintf("%d: %s, …", len(list), list[0])
 }
 
-// printKeys lists the keys and logins of a captured custodian.
+// printKeys lists the keys and logins of a captured custodian, and of each kind once what is to be done, by its first.
 func printKeys(out io.Writer, keys []keyring.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tUNIT\tID\tTAKEN\tLIVE\tFETCHES\tFOR\tWHO ROTATES\tCAN GET\tTO DO")
+	fmt.Fprintln(t, "KEY OR LOGIN\tUNIT\tID\tTAKEN\tSTILL LIVE\tFETCHES\tFOR\tWHO ROTATES")
+	var first []*keyring.Key
 	for i := range keys {
 		k := &keys[i]
-		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Unit, k.ID, had(k), worked(k), k.Fetches, some(k.Credentials), rotating(k), k.Mints, k.Do)
+		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", k.Kind, k.Unit, k.ID, had(k), worked(k), k.Fetches, some(k.Credentials), rotating(k))
+		if !slices.ContainsFunc(first, func(f *keyring.Key) bool { return f.Kind == k.Kind }) {
+			first = append(first, k)
+		}
 	}
-	fmt.Fprintln(t)
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, k := range first {
+		terminal.Printf(out, "%s: gets %s. To do: %s.\n", strings.TrimSuffix(string(k.Kind)+" of "+k.Unit, " of "), k.Mints, k.Do)
+	}
+	fmt.Fprintln(out)
+	return nil
 }
 
 // had says whether a key can have been taken along.
@@ -224,4 +238,15 @@ func rotating(k *keyring.Key) string {
 		return "NOBODY: " + strings.Join(k.Escalated, ", ")
 	}
 	return brief(k.Rotate)
+}
+
+// counted is a number with what it counts.
+func counted(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case what == "key or login":
+		return fmt.Sprintf("%d keys and logins", n)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

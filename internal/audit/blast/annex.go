@@ -158,7 +158,7 @@ func (x *Annex) sum(a *Answer) {
 		}
 	}
 	if unknown > 0 {
-		y.Cannot = append(y.Cannot, fmt.Sprintf("What became of %d uses: they have an intent and no outcome, and count as used.", unknown))
+		y.Cannot = append(y.Cannot, unanswered(unknown))
 	}
 	y.Cannot = append(y.Cannot, "Uses that went round every custodian: the providers' own records alone show them (class OUT-OF-BAND).")
 }

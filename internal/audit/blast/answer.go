@@ -86,8 +86,13 @@ func (r *radius) judge(a *Answer) {
 			tail.Format("2006-01-02T15:04:05.000Z"), r.to.Sub(tail).Round(time.Millisecond)))
 	}
 	if unknown > 0 {
-		r.cannot = append(r.cannot, fmt.Sprintf("What became of %d uses: they have an intent and no outcome, and count as used.", unknown))
+		r.cannot = append(r.cannot, unanswered(unknown))
 	}
 	a.Cannot = append(append([]string{}, r.cannot...), r.power.cannot...)
 	a.Cannot = append(a.Cannot, "Uses that went round every custodian: the providers' own records alone show them (class OUT-OF-BAND).")
+}
+
+// unanswered says that uses have no outcome.
+func unanswered(n int64) string {
+	return fmt.Sprintf("What became of %s without an outcome: it has an intent, and counts as used.", plural(int(n), "use"))
 }

@@ -63,6 +63,19 @@ type Row struct {
 	Why          string           `json:"why"`                   // of the class, one sentence
 }
 
+// Lives says whether the row can still be used, in a few words.
+func (r *Row) Lives() string {
+	switch {
+	case r.Live && r.LiveUntil.IsZero():
+		return "until revoked"
+	case r.Live:
+		return "until " + stamp(r.LiveUntil)
+	case r.State == "active" || r.State == "overlapping" || r.State == "pending": // of a version that came after what was exposed
+		return "no (a newer one is " + r.State + ")"
+	}
+	return "no (" + r.State + ")"
+}
+
 // Log is how complete a ledger is for the window.
 type Log struct {
 	Process  string    `json:"process"`

@@ -208,7 +208,7 @@ func TestRow(t *testing.T) {
 		t.Errorf("%+v, %+v", r, a.Residual)
 	}
 	all := strings.Join(a.Cannot, "\n")
-	for _, want := range []string{"What became of 1 uses", "after 2026-11-02T08:29:50.000Z, 10s before", "prompts and answers"} {
+	for _, want := range []string{"What became of 1 use", "after 2026-11-02T08:29:50.000Z, 10s before", "prompts and answers"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not said in\n%s", want, all)
 		}

@@ -27,6 +27,7 @@ type page struct {
 	ByUnit  []unitLine
 	Tables  []table
 	Flags   string
+	Unread  bool // nothing was read, or is out of band
 }
 
 type tile struct {
@@ -109,6 +110,7 @@ func write(w io.Writer, p *page) error {
 func (p *page) fill() {
 	units := map[string]*unitLine{}
 	mean := meanings()
+	p.Unread = p.Counts[Read]+p.Counts[OutOfBand] == 0
 	rows := map[Class][]Row{}
 	for _, r := range p.Rows {
 		rows[r.Class] = append(rows[r.Class], r)

@@ -24,6 +24,26 @@ type Task struct {
 // The tasks, in the order in which they are done.
 var tasks = [...]string{"contain", "rotate", "revoke", "look"}
 
+// Work is the tasks of one kind.
+type Work struct {
+	Do, Why, Command string // PERSON stands in the command for each of them, where they are many
+	Tasks            []Task
+}
+
+// Work is the answer's tasks, kind by kind.
+func (a *Answer) Work() (list []Work) {
+	for _, t := range a.Tasks {
+		if n := len(list); n == 0 || list[n-1].Do != t.Do {
+			list = append(list, Work{Do: t.Do, Why: t.Why, Command: t.Command})
+		}
+		w := &list[len(list)-1]
+		if w.Tasks = append(w.Tasks, t); len(w.Tasks) > 1 && w.Tasks[0].Person != "" {
+			w.Command = strings.ReplaceAll(w.Command, "--as "+w.Tasks[0].Person+" ", "--as PERSON ")
+		}
+	}
+	return list
+}
+
 // tasked makes the tasks of an answer whose rows are sorted.
 func (r *radius) tasked(a *Answer, now *history.Span) {
 	a.Tasks = []Task{}
@@ -41,6 +61,10 @@ func (r *radius) tasked(a *Answer, now *history.Span) {
 			t.What = append(t.What, what)
 		}
 		t.Units = insert(t.Units, unit)
+	}
+	revoke := "reeve credential revoke CREDENTIAL --as PERSON --reason …"
+	if r.component.Kind == register.Custodian {
+		revoke = "reeve contain custodian " + r.component.ID + " --as PERSON --reason …" // all that is his at once
 	}
 	r.contained(add, now)
 	for i := range a.Keys {
@@ -60,7 +84,7 @@ func (r *radius) tasked(a *Answer, now *history.Span) {
 		x := &a.Rows[i]
 		switch {
 		case x.Class == OutOfBand && x.Live, x.Class == Read && x.Live:
-			add(r.revokes(x.Credential, now), "revoke", x.Credential, cmp.Or(x.Owning, x.Unit), "somebody else can have the secret: it ends at its provider, whatever is closed here", "reeve credential revoke CREDENTIAL --as PERSON --reason …")
+			add(r.revokes(x.Credential, now), "revoke", x.Credential, cmp.Or(x.Owning, x.Unit), "somebody else can have the secret: it ends at its provider, whatever is closed here", revoke)
 		case x.Class == UsedAsserted:
 			add(r.revokes(x.Credential, now), "look", x.Credential, cmp.Or(x.Owning, x.Unit), "used in the window without the workload's own signature: are these uses his workloads' own? The secret itself was not exposed", "reeve uses CREDENTIAL --from "+stamp(r.from)+" --to "+stamp(r.to))
 		}

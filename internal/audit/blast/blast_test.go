@@ -1,6 +1,7 @@
 package blast_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -410,3 +411,37 @@ func TestLiveAsOf(t *testing.T) {
 		}
 	}
 }
+
+// What the register lacks stands beside the answer, on the page too, and in no unit's annex.
+func TestLacks(t *testing.T) {
+	w := newWorld(t, newEstate(t))
+	w.use(1, 5*minute, "research-agent", "g1", "research-openai", "bearer")
+	if a := w.ask(component("g1"), blast.Options{}); len(a.Lacks) != 0 {
+		t.Fatalf("%q", a.Lacks)
+	}
+	w.use(1, 6*minute, "support-agent", "g7", "support-openai", "bearer")
+	w.others = []register.Component{{ID: "acme", Kind: register.Vendor}, {ID: "known", Kind: register.Vendor, Anchored: true}}
+	b := w.books()
+	b.Register = cut{b.Register}
+	a, err := blast.Radius(t.Context(), b, component("g1"), start(), start().Add(window), blast.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(a.Lacks, "\n")
+	if len(a.Lacks) != 3 || !strings.Contains(all, "lacks a record") || !strings.Contains(all, "vendor-gateway acme is in no ledger yet") || !strings.Contains(all, "name the gateway g7") {
+		t.Errorf("%q", a.Lacks)
+	}
+	var page bytes.Buffer
+	if err := blast.WritePage(&page, a); err != nil || !strings.Contains(page.String(), "The register lacks: The ledgers name the gateway g7") {
+		t.Errorf("the page does not say it: %v", err)
+	}
+	x, err := blast.AnnexOf(t.Context(), b, a, "research")
+	if err != nil || len(x.Answer.Lacks) != 0 {
+		t.Errorf("%+v, %v", x, err)
+	}
+}
+
+// cut is a register whose journal was cut short.
+type cut struct{ register.Reader }
+
+func (cut) Lacks() error { return register.ErrMissing }

@@ -246,6 +246,19 @@ func TestFaults(t *testing.T) {
 			fault: func(w *world) { w.destroy() }},
 		{name: "a secret that was probed once and destroyed", fails: "RV-14", subject: "credential:support-openai", owner: "cora", says: "whoever has a copy may still use it",
 			fault: func(w *world) { w.probe(40*day-2*time.Minute, "support-openai", "2", "refused"); w.destroy() }},
+		{name: "a secret that was probed twice at once and destroyed", fails: "RV-14", subject: "credential:support-openai", owner: "cora", says: "whoever has a copy may still use it",
+			fault: func(w *world) {
+				w.probe(40*day-2*time.Minute, "support-openai", "2", "refused")
+				w.probe(40*day-2*time.Minute-10*time.Second, "support-openai", "2", "refused")
+				w.destroy()
+			}},
+		{name: "a secret that worked between two probes and was destroyed", fails: "RV-14", subject: "credential:support-openai", owner: "cora", says: "was not refused",
+			fault: func(w *world) {
+				w.probe(40*day-2*time.Minute, "support-openai", "2", "refused")
+				w.probe(40*day-4*time.Minute, "support-openai", "2", "works")
+				w.probe(40*day-6*time.Minute, "support-openai", "2", "refused")
+				w.destroy()
+			}},
 		{name: "a secret that was proven dead and destroyed",
 			fault: func(w *world) {
 				w.probe(40*day-2*time.Minute, "support-openai", "2", "refused")

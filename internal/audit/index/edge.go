@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -26,7 +27,7 @@ func (x *Index) edge(ctx context.Context, db *sql.Tx, since, from, to int64, cho
 		case u.First >= from && u.Last < to || x.tiles[u.Log] == nil:
 			add(sums, u.Only(by...), &u.Sum)
 		default:
-			cut[u.Log] = append(cut[u.Log], u)
+			cut[u.Log] = append(cut[u.Log], *u)
 		}
 	}
 	for log, uses := range cut {
@@ -54,32 +55,32 @@ func (x *Index) within(ctx context.Context, db querier, log string, cut []Uses, 
 	if err != nil {
 		return nil, err
 	}
-	m, needle, outcomeMember := NewMemory(), credentialOf(cut), []byte(`"type":"outcome"`)
+	m, needle := NewMemory(), credentialOf(cut)
 	wait := 0 // intents that have an outcome farther on
 	err = x.follow(ctx, db, log, first, func(in string, seq int64, raw []byte) error {
 		inside := in == log && seq <= last
 		if !inside && wait == 0 {
 			return errEnough
 		}
-		if outcome := bytes.Contains(raw, outcomeMember); outcome && wait == 0 || !outcome && (!inside || !bytes.Contains(raw, needle)) {
+		if bytes.Contains(raw, []byte(`"type":"outcome"`)) {
+			if of, ok := number(raw, `"intent_seq":`); wait == 0 || ok && in == log && m.open[intent{log, of}] == nil {
+				return nil
+			}
+			e, err := entry.Parse(raw)
+			if err != nil || m.open[intent{cmp.Or(e.IntentLog, e.Log), e.IntentSeq}] == nil {
+				return err
+			}
+			wait--
+			return m.outcome(e)
+		}
+		if at, ok := number(raw, `"time_ns":"`); !inside || ok && (at < from || at >= to) || !bytes.Contains(raw, needle) {
 			return nil
 		}
 		e, err := entry.Parse(raw)
 		if err != nil {
 			return err
 		}
-		if e.Type == entry.Outcome {
-			of := e.IntentLog
-			if of == "" {
-				of = e.Log
-			}
-			if m.open[intent{of, e.IntentSeq}] == nil {
-				return nil
-			}
-			wait--
-			return m.outcome(e)
-		}
-		if k := KeyOf(e); inside && e.TimeNS >= from && e.TimeNS < to && keys[k] {
+		if k := KeyOf(e); e.TimeNS >= from && e.TimeNS < to && keys[k] {
 			if m.use(e); m.open[intent{e.Log, e.Seq}] != nil && !without[e.Seq] {
 				wait++
 			}
@@ -87,6 +88,21 @@ func (x *Index) within(ctx context.Context, db querier, log string, cut []Uses, 
 		return nil
 	})
 	return m.uses, err
+}
+
+// number reads a number of an entry without the rest of it. What stands before the number cannot stand within a string, where quotes are escaped.
+func number(raw []byte, before string) (n int64, ok bool) {
+	at := bytes.Index(raw, []byte(before))
+	if at < 0 {
+		return 0, false
+	}
+	for _, c := range raw[at+len(before):] {
+		if c < '0' || c > '9' {
+			break
+		}
+		n, ok = n*10+int64(c-'0'), true
+	}
+	return n, ok
 }
 
 // credentialOf is the member that every entry of some sums has, where they are of one credential: others need not be parsed.

@@ -270,16 +270,13 @@ func (g *groups) named(ctx context.Context, x *Index, db querier, sums map[Key]*
 	return nil
 }
 
-// hour reads all sums of an hour that are chosen, with their keys.
-func (x *Index) hour(ctx context.Context, db *sql.Tx, since int64, c choice) ([]Uses, error) {
+// hour reads all sums of an hour that are chosen, by their keys.
+func (x *Index) hour(ctx context.Context, db *sql.Tx, since int64, c choice) (map[Key]*Uses, error) {
 	g, sums := newGroups(Columns), map[Key]*Uses{}
 	if err := x.sums(ctx, db, hourly, since, since+1, c, g.add); err != nil {
 		return nil, err
 	}
-	if err := g.named(ctx, x, db, sums); err != nil {
-		return nil, err
-	}
-	return sorted(sums), nil
+	return sums, g.named(ctx, x, db, sums)
 }
 
 // eventWhere is the condition that an event may be one that the filter chooses.
@@ -419,9 +416,9 @@ func (x *Index) State(ctx context.Context) (hash string, all []Log, err error) {
 			break
 		}
 		since = next.Int64
-		var list []Uses
-		if list, err = x.hour(ctx, db, since, choice{}); err == nil {
-			err = encode(to, list)
+		var sums map[Key]*Uses
+		if sums, err = x.hour(ctx, db, since, choice{}); err == nil {
+			err = encode(to, sorted(sums))
 		}
 		x.trim()
 	}

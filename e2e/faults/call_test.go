@@ -49,6 +49,9 @@ func (s *site) call(key, method, path, body string) answer {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if path == "/v1/messages" {
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+	}
 	resp, err := s.client.Do(req)
 	if err != nil {
 		a.err = err

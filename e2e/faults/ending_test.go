@@ -2,14 +2,11 @@ package faults
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,7 +17,6 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/need"
-	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -96,79 +92,5 @@ func TestRealProvenDead(t *testing.T) {
 	}
 	if got, want := strings.Join(story, " "), "version:revoked version:cannot_revoke probe probe version:probed_twice version:proven"; got != want {
 		t.Errorf("the ledger says %s, want %s", got, want)
-	}
-}
-
-// TestRealRotationUnderLoad: the key of a credential changes every second, at the provider too, under about 1,000 calls a second through the real
-// processes: no call fails, and no version is begun with after the entry that says it is over.
-func TestRealRotationUnderLoad(t *testing.T) {
-	need.Real(t)
-	s := start(t)
-	path, keys := s.upstreamKeys()
-	const rotations, callers, rate = 8, 32, 1000
-	var calls, failed atomic.Int64
-	var first atomic.Pointer[string]
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	for range callers {
-		group.Go(func() {
-			tick := time.NewTicker(time.Second * callers / rate)
-			defer tick.Stop()
-			for {
-				select {
-				case <-stop:
-					return
-				case <-tick.C:
-				}
-				a := s.chat("rotation")
-				if calls.Add(1); a.status != http.StatusOK {
-					failed.Add(1)
-					text := fmt.Sprint(a)
-					first.CompareAndSwap(nil, &text)
-				}
-			}
-		})
-	}
-	begun := time.Now()
-	for n := range rotations {
-		key := demo.RandomKey("research-openai")
-		keys = append(keys, upstream.HashKey("research-openai", "openai", key.Reveal()))
-		s.accept(path, keys) // the provider knows the new one before it is handed over
-		s.rotate("research-openai", key)
-		time.Sleep(max(0, time.Until(begun.Add(time.Duration(n+1)*time.Second))))
-	}
-	took := time.Since(begun)
-	close(stop)
-	group.Wait()
-	t.Logf("%d calls in %s (%.0f a second), %d rotations", calls.Load(), took.Round(time.Millisecond), float64(calls.Load())/took.Seconds(), rotations)
-	if failed.Load() > 0 || calls.Load() < rate {
-		t.Errorf("%d of %d calls failed, first: %v", failed.Load(), calls.Load(), *first.Load())
-	}
-	s.settled()
-	over, used := map[string]bool{}, map[string]int{}
-	for _, log := range s.gather(nil).logs {
-		for _, e := range log {
-			switch {
-			case e.Credential != "research-openai":
-			case e.Type == entry.Version && e.State != "active":
-				over[e.Lease] = true
-			case e.Type == entry.Intent:
-				if used[e.Lease]++; over[e.Lease] {
-					t.Fatalf("%s is used in entry %d, after the one that says it is over", e.Lease, e.Seq)
-				}
-			}
-		}
-	}
-	if len(used) != rotations+1 {
-		t.Errorf("versions used: %v", used)
-	}
-}
-
-// rotate hands a secret over as its owner does.
-func (s *site) rotate(credential string, value secret.Value) {
-	s.Helper()
-	out, status := s.reeveWith(string(value.Reveal()), "credential", "rotate", credential, "--as", "cora")
-	if status != 0 {
-		s.Fatalf("rotating %s: exit status %d: %s", credential, status, out)
 	}
 }

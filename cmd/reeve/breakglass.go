@@ -184,6 +184,10 @@ func newGlassListCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, st.Glass)
 			}
+			if len(st.Glass) == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "No break-glasses.")
+				return nil
+			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "RECORD\tCREDENTIAL\tFOR\tWHAT\tSIGNED BY\tUNTIL\tSTATE\tREVIEW\tREASON")
 			for _, g := range st.Glass {

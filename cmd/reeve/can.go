@@ -32,7 +32,7 @@ func newCanCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
 				if _, _, ok := set.Workload(args[0]); !ok {
-					return "", "", fmt.Errorf("the estate has no workload %q: charter.yaml lists them", args[0])
+					return "", "", noWorkload(args[0])
 				}
 				return args[0], credential, nil
 			})
@@ -56,7 +56,7 @@ func newWhoCanCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
 				if _, _, ok := set.Credential(args[0]); !ok {
-					return "", "", fmt.Errorf("the estate has no credential %q: units/*/custody.yaml list them", args[0])
+					return "", "", &exitError{exitUsage, fmt.Errorf("the estate has no credential %q: units/*/custody.yaml list them", args[0])}
 				}
 				return "", args[0], nil
 			})

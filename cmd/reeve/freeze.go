@@ -20,9 +20,11 @@ func newFreezeCmd() *cobra.Command {
 		Use:   "freeze credential|workload|agent|person|tenant|unit|gateway|key|token|everything [ID]",
 		Short: "Close something at this host's custodian, at once",
 		Long: "Close something at this host's custodian: its calls are refused and its running streams are cut before this command returns.\n" +
-			"It needs no signature, no network and no authority. Opening again takes two owners: reeve revoke --open.",
-		Example: "  reeve freeze credential research-openai --reason 'seen in a public repository'\n  reeve freeze everything --reason incident",
-		Args:    cobra.RangeArgs(1, 2),
+			"It needs no signature, no network and no authority. Opening again takes two owners: reeve revoke --open.\n" +
+			"Exit status 0: closed; 1: not closed, or closed and known to nobody by that name, as when it is mistyped.",
+		Example:   "  reeve freeze credential research-openai --reason 'seen in a public repository'\n  reeve freeze everything --reason incident",
+		ValidArgs: append(closable(), "everything"),
+		Args:      cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := openDir(cmd)
 			if err != nil {
@@ -37,7 +39,10 @@ func newFreezeCmd() *cobra.Command {
 			}
 			done, err := operator.New(d.Socket(host.Custodian, "admin")).Freeze(cmd.Context(), target, reason)
 			if done != "" {
-				terminal.Printf(cmd.OutOrStdout(), "%v\n", done)
+				terminal.Printf(cmd.OutOrStdout(), "%s: %s\n", strings.Join(args, " "), done)
+			}
+			if err == nil && target.Kind != "key" && target.Kind != "token" {
+				terminal.Printf(cmd.OutOrStdout(), "It is opened again by its owner and one person of another role: reeve revoke %s --open --as OWNER --with OTHER --reason WHY\n", strings.Join(args, " "))
 			}
 			return failed(err)
 		},
@@ -46,9 +51,14 @@ func newFreezeCmd() *cobra.Command {
 	return cmd
 }
 
+// closable are the kinds that have an id.
+func closable() []string {
+	return []string{"credential", "workload", "agent", "person", "tenant", "unit", "gateway", "key", "token"}
+}
+
 // freezeTarget reads a kind and, unless it is everything, an id. A key is named by the beginning of its id or of the key.
 func freezeTarget(d *host.Dir, args []string) (statement.Target, error) {
-	kinds := []string{"credential", "workload", "agent", "person", "tenant", "unit", "gateway", "key", "token"}
+	kinds := closable()
 	t := statement.Target{Kind: args[0]}
 	if len(args) == 2 {
 		t.ID = args[1]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -202,8 +203,11 @@ type shownIncident struct {
 
 func readIncident(cmd *cobra.Command, d *host.Dir, b *books.Books, id string) (*shownIncident, error) {
 	j, err := incident.In(estateDir(d), b.History).Read(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &exitError{exitUsage, fmt.Errorf("there is no incident %q: reeve incident list shows all", id)}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: reeve incident list shows all", err)
+		return nil, err
 	}
 	kept, err := evidence.Read(estateDir(d).Store())
 	if err != nil {
@@ -344,6 +348,10 @@ func newIncidentListCmd() *cobra.Command {
 			}
 			if asJSON {
 				return printJSON(cmd, list)
+			}
+			if len(list) == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "No incidents.")
+				return nil
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "INCIDENT\tSTATE\tSTEPS\tRECORD\tWHAT")

@@ -43,6 +43,9 @@ func (f *ledgerFlags) add(cmd *cobra.Command) {
 
 // heads opens the chosen process's published ledger.
 func (f *ledgerFlags) heads(cmd *cobra.Command) (*host.Dir, []verify.Head, error) {
+	if !slices.Contains([]string{host.Custodian, host.Authority, host.Gateway}, f.process) {
+		return nil, nil, fmt.Errorf("--process: %q keeps no ledger: custodian, authority or gateway", f.process)
+	}
 	trust, err := f.loadTrust(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -132,8 +135,11 @@ func newLedgerShowCmd() *cobra.Command {
 				return err
 			}
 			c := heads[len(heads)-1].Signed
-			if from < 0 {
+			switch {
+			case from < 0:
 				from = c.N - int64(count)
+			case from >= c.N:
+				return failed(fmt.Errorf("the log of the %s has %d entries, numbered from 0", f.process, c.N))
 			}
 			dir, err := f.published(cmd)
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -44,7 +45,10 @@ func newSignCmd() *cobra.Command {
 			}
 			for _, name := range args {
 				waits := approvers(&set.Charter, name, author.Person)
-				if len(waits) == 0 {
+				switch {
+				case len(waits) == 0 && !set.Charter.MayApprove(author.Person, name):
+					return &exitError{exitUsage, fmt.Errorf("the estate has no statement %q: charter, operations, lock, and for each unit policy-UNIT and custody-UNIT", name)}
+				case len(waits) == 0:
 					terminal.Printf(cmd.OutOrStdout(), "%s is left out: only %s approves it, so somebody else must be its author.\n", name, author.Person)
 					continue
 				}

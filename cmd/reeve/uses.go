@@ -104,7 +104,7 @@ func proven(u *blast.Uses) error {
 }
 
 func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
-	terminal.Printf(out, "%s of %s, from %s to %s: %s\n\n", u.Credential, u.Unit, u.From.Format(time.RFC3339), u.To.Format(time.RFC3339Nano), verdictWords(u.Verdict))
+	terminal.Printf(out, "%s of %s, from %s to %s: %s\n\n", u.Credential, u.Unit, u.From.Format(time.RFC3339), u.To.Format("2006-01-02T15:04:05.000Z"), verdictWords(u.Verdict))
 	for _, part := range []struct {
 		head string
 		list []blast.Use
@@ -138,7 +138,7 @@ func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
 			terminal.Printf(out, "ledger of %s: INCOMPLETE: %s\n", w.Process, w.Why)
 			continue
 		}
-		terminal.Printf(out, "ledger of %s: complete, entries 0 to %d of %s verified under the root %s, cosigned up to %s\n", w.Process, w.N-1, w.Origin, w.Root, w.Cosigned.Format(time.RFC3339Nano))
+		terminal.Printf(out, "ledger of %s: complete, entries 0 to %d of %s verified under the root %s, cosigned up to %s\n", w.Process, w.N-1, w.Origin, w.Root, w.Cosigned.Format("2006-01-02T15:04:05.000Z"))
 	}
 	for _, s := range u.Cannot {
 		terminal.Printf(out, "cannot be known: %s\n", s)

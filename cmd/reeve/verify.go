@@ -59,6 +59,9 @@ func newVerifyCmd() *cobra.Command {
 				return f.verifyReceipt(cmd, trust, need, args[0])
 			}
 			raw, err := os.ReadFile(args[0])
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%q is neither a file here nor a receipt, which begins with v1.", args[0])
+			}
 			if err != nil {
 				return &exitError{exitUndecided, err}
 			}

@@ -86,7 +86,7 @@ func TestVerifyCommand(t *testing.T) {
 		{"get", append([]string{"receipt", "get", receipt, "-o", proof}, at...), exitHolds, "written"},
 		{"bundle", []string{"verify", proof, "--trust", trust, "--need", "included"}, exitHolds, "included: entry 0"},
 		{"bad bundle", []string{"verify", filepath.Join(dir, "bad.json"), "--trust", trust}, exitNot, "bundle"},
-		{"no such bundle", []string{"verify", filepath.Join(dir, "none.json"), "--trust", trust}, exitUndecided, "no such file"},
+		{"no such bundle", []string{"verify", filepath.Join(dir, "none.json"), "--trust", trust}, exitUndecided, "neither a file here nor a receipt"},
 		{"json", append([]string{"verify", "--json", "--need", "included", receipt}, at...), exitHolds, `"level": "included"`},
 	} {
 		if status, out := command(t, c.args...); status != c.status || !strings.Contains(out, c.says) {

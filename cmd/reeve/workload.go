@@ -35,6 +35,9 @@ func newKeyIssueCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, _, ok := set.Workload(args[0]); !ok {
+				return noWorkload(args[0])
+			}
 			signer, err := s.open(d)
 			if err != nil {
 				return failed(err)
@@ -52,6 +55,10 @@ func newKeyIssueCmd() *cobra.Command {
 	s.flags(cmd)
 	keyFlags(cmd, &life, &networks)
 	return cmd
+}
+
+func noWorkload(id string) error {
+	return &exitError{exitUsage, fmt.Errorf("the estate has no workload %q: charter.yaml lists them", id)}
 }
 
 func keyFlags(cmd *cobra.Command, life *time.Duration, networks *[]string) {
@@ -74,6 +81,9 @@ func newKeyRotateCmd() *cobra.Command {
 			d, set, err := openSet(cmd)
 			if err != nil {
 				return err
+			}
+			if _, _, ok := set.Workload(args[0]); !ok {
+				return noWorkload(args[0])
 			}
 			signer, err := s.open(d)
 			if err != nil {

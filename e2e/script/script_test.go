@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setup(env, base) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private, "attach": attach,
+			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private, "exits": exits, "attach": attach,
 		},
 	})
 }
@@ -186,6 +186,20 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	ts.Fatalf("never ready: %s", out)
+}
+
+// exits runs a command that ends with a status: exits STATUS COMMAND.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS COMMAND")
+	}
+	err, status := ts.Exec(args[1], args[2:]...), 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		status, err = exit.ExitCode(), nil
+	}
+	if strconv.Itoa(status) != args[0] || err != nil {
+		ts.Fatalf("exit status %d, want %s: %v", status, args[0], err)
+	}
 }
 
 // settings reads a file that `up` wrote for shells: settings FILE. Each variable is set for the script.

@@ -154,7 +154,8 @@ type Ending struct {
 // Custodian is what the socket serves. The strings say what was done, for a person.
 type Custodian interface {
 	Status() *Status
-	// Freeze closes the target at once. An error with a result means that it is closed but not yet written.
+	// Freeze closes the target at once. An error with a result means that it is closed, but not yet written or
+	// known by nobody.
 	Freeze(target statement.Target, reason string) (string, error)
 	// Accept takes the file of a signed record.
 	Accept(record []byte) (string, error)

@@ -192,7 +192,7 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/custodian/glass":     116,
 		"internal/custodian/guard":     858,
 		"internal/custodian/isolation": 93,
-		"internal/custodian/lifecycle": 1454,
+		"internal/custodian/lifecycle": 1461,
 		"internal/custodian/pin":       630,
 		"internal/replay":              92,
 		"internal/custodian/sealed":    482,

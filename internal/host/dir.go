@@ -302,8 +302,9 @@ func (d *Dir) checkOwner() error {
 	if me == 0 {
 		sudo = ""
 	}
-	return fmt.Errorf("%w: %s was made by %s and you are %s; some of its files would be closed to you.\nTake it over: %schown -R %s %s\nor use one of your own: --dir ./demo-%s",
-		ErrForeign, d.Path, who(owner), who(me), sudo, who(me), d.Path, who(me))
+	return fmt.Errorf("%w: %s was made by %s and you are %s; some of its files would be closed to you.\n"+
+		"Run it as %s: sudo -u %s reeve …\nor, when it is a demo that does not run, take it over: %schown -R %s %s\nor use one of your own: --dir ./demo-%s",
+		ErrForeign, d.Path, who(owner), who(me), who(owner), who(owner), sudo, who(me), d.Path, who(me))
 }
 
 func ownerOf(path string) (int, error) {

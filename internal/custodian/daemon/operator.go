@@ -125,20 +125,21 @@ func (o operator) Freeze(target statement.Target, reason string) (string, error)
 	if !changed {
 		done = "it was frozen already"
 	}
-	if !o.known(target) {
-		done += fmt.Sprintf("; but the set in force has no %s %q: check the name", target.Kind, target.ID)
-	}
 	if err != nil {
 		return done, fmt.Errorf("%s, but a restart would open it again: %w", done, err)
+	}
+	if !o.known(target) {
+		return done, fmt.Errorf("the set in force has no %s %q: check the name", target.Kind, target.ID)
 	}
 	return done, nil
 }
 
-// known reports whether the set in force has the target. Keys, tokens and agents are not looked up.
+// known reports whether the set in force has the target. Without a set nobody can tell; keys, tokens and agents are not looked up.
 func (o operator) known(t statement.Target) (ok bool) {
 	set := o.Set()
 	switch {
-	case set == nil:
+	case set == nil, t.Kind == closing.Key, t.Kind == closing.Token, t.Kind == closing.Agent, t.Kind == closing.Everything:
+		ok = true
 	case t.Kind == closing.Workload:
 		_, _, ok = set.Workload(t.ID)
 	case t.Kind == closing.Credential:
@@ -151,8 +152,6 @@ func (o operator) known(t statement.Target) (ok bool) {
 		ok = slices.ContainsFunc(set.Charter.People, func(p statement.Person) bool { return p.ID == t.ID })
 	case t.Kind == closing.Unit:
 		ok = slices.ContainsFunc(set.Charter.Units, func(u statement.Unit) bool { return u.ID == t.ID })
-	default:
-		ok = true
 	}
 	return ok
 }

@@ -26,9 +26,14 @@ func (k *Keeper) run(s *slot, c *call) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		now := k.Clock()
-		if s.call, s.err = nil, c.err; c.err == nil {
+		s.call = nil
+		var not *withheld
+		switch s.err = c.err; {
+		case c.err == nil:
 			s.fails, s.retry = 0, time.Time{}
-		} else {
+		case errors.As(c.err, &not): // the source was not asked: once the use may be, it is at once
+			s.err, s.due = nil, now.Add(10*time.Second)
+		default:
 			s.fails++
 			s.retry, k.unswept = now.Add(pause(s.fails)), true
 		}
@@ -38,6 +43,11 @@ func (k *Keeper) run(s *slot, c *call) {
 		k.Log.Warn("no new secret", "credential", k.Record.ID, "error", c.err)
 	}
 }
+
+// withheld is why nothing may be fetched now. It says nothing of the source.
+type withheld struct{ error }
+
+func (w *withheld) Unwrap() error { return w.error }
 
 // pause is how long a source is left alone after so many failures: a second, then twice as long each time.
 func pause(fails int) time.Duration {
@@ -51,7 +61,7 @@ func (k *Keeper) fetch(ctx context.Context, s *slot) error {
 	k.calls.RLock()
 	defer k.calls.RUnlock()
 	if err := k.May(); err != nil { // once an ending has the lock, this refuses
-		return err
+		return &withheld{err}
 	}
 	old := s.held.Load()
 	if r, ok := k.Source.(source.Renewer); ok && old != nil && !old.last {

@@ -451,6 +451,14 @@ func TestMayNot(t *testing.T) {
 	if b.fetches.Load() != 0 || b.story() != "" {
 		t.Errorf("%d fetches, %s", b.fetches.Load(), b.story())
 	}
+	var a admin.Credential
+	if b.Show(&a, time.Now()); a.Error != "" {
+		t.Errorf("shown as trouble of the source: %s", a.Error)
+	}
+	b.shut.Store(nil)
+	if _, err := b.hold(""); err != nil { // the source was not asked, so it needs no pause
+		t.Errorf("opened again: %v", err)
+	}
 }
 
 // Without its entries nothing is fetched, and what was fetched is not used and does not stay at the provider.

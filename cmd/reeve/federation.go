@@ -38,13 +38,14 @@ func newFederationCmd() *cobra.Command {
 
 func newFederationKeyCmd() *cobra.Command {
 	var custodian, algorithm, issuer, trustDomain, state, public string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "key UNIT",
 		Short: "Make the unit's next key on this host, and print what its owners put into custody.yaml",
 		Long: "Make a key that only this host's custodian can open, and print the federation part of the unit's custody.yaml with it beside the keys\n" +
 			"that still hold. Nothing changes until the owners have signed and published that. Send the custodian SIGHUP: it signs with the new key as\n" +
 			"soon as the statement names it. For a key that a helper has, give its public JWK. See docs/procedures/federation-keys.md.",
-		Example: "  reeve federation key research --issuer https://id.acme.example/research --trust-domain acme.example\n  reeve federation key research",
+		Example: "  reeve federation key research --issuer https://id.acme.example/research --trust-domain acme.example\n  reeve federation key research --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			unit := args[0]
@@ -87,11 +88,19 @@ func newFederationKeyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				var same any // the names are the statement's
+				if err := yaml.Unmarshal(b, &same); err != nil {
+					return err
+				}
+				return printJSON(cmd, same)
+			}
 			_, err = cmd.OutOrStdout().Write(b)
 			return err
 		},
 	}
 	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print the same as JSON")
 	flags.StringVar(&custodian, "custodian", "", "whose key it is; not needed where the unit has one custodian")
 	flags.StringVar(&algorithm, "algorithm", "ES256", "ES256, or RS256 for providers that ask for it")
 	flags.StringVar(&issuer, "issuer", "", "https URL below which the discovery document and the key set are published; for the first key")

@@ -194,12 +194,18 @@ func (p *Page) timebar() Bar {
 		add(c, "contained", "#1b6e3c")
 	}
 	slices.SortStableFunc(b.Marks, func(m, n Mark) int { return cmp.Compare(m.X, n.X) })
-	free := [2]float64{} // from where on a label has room, above and below
+	free := [2]float64{45, 45} // from where on a label has room, above and below
 	for i := range b.Marks {
 		m := &b.Marks[i]
 		m.Row = i % 2
-		m.Text = min(max(m.X, free[m.Row], 45), 955)
+		m.Text = max(m.X, free[m.Row])
 		free[m.Row] = m.Text + 90
+	}
+	free = [2]float64{955, 955} // and up to where: what was pushed over the end goes back
+	for i := range slices.Backward(b.Marks) {
+		m := &b.Marks[i]
+		m.Text = min(m.Text, free[m.Row])
+		free[m.Row] = m.Text - 90
 	}
 	return b
 }

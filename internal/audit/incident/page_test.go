@@ -86,3 +86,24 @@ func TestRealPage(t *testing.T) {
 		t.Errorf("%d pages: %q", n, regexp.MustCompile(`/MediaBox \[[^\]]*\]`).Find(pdf))
 	}
 }
+
+// Labels of what happened at nearly the same time stand beside one another, wherever that is on the bar.
+func TestTimebarLabels(t *testing.T) {
+	from := time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC)
+	for _, at := range []time.Duration{0, time.Hour, 3 * time.Hour} {
+		p := &Page{Report: &Report{From: from, To: from.Add(3 * time.Hour), Opened: from.Add(at)}}
+		p.Misuse.First, p.Misuse.Last = from, from.Add(at-time.Second)
+		p.Containment.Contained = from.Add(at + time.Second)
+		marks := p.timebar().Marks
+		for i, m := range marks {
+			if m.Text < 45 || m.Text > 955 {
+				t.Errorf("%s: %q stands at %.0f, outside", at, m.Label, m.Text)
+			}
+			for _, n := range marks[:i] {
+				if m.Row == n.Row && m.Text-n.Text < 90 {
+					t.Errorf("%s: %q at %.0f is on top of %q at %.0f", at, m.Label, m.Text, n.Label, n.Text)
+				}
+			}
+		}
+	}
+}

@@ -162,26 +162,3 @@ func words(line string) (list []string) {
 	}
 	return list
 }
-
-// parses tells whether a command of that name takes these flags and arguments.
-func parses(t *testing.T, place, line string) {
-	t.Helper()
-	args := words(line)
-	c, rest, err := newRoot().Find(args[1:])
-	if err == nil {
-		err = c.ParseFlags(rest)
-	}
-	if help, _ := c.Flags().GetBool("help"); err == nil && !help {
-		switch rest = c.Flags().Args(); {
-		case !c.Runnable():
-			err = os.ErrInvalid
-		default:
-			if err = c.ValidateArgs(rest); err == nil {
-				err = c.ValidateRequiredFlags()
-			}
-		}
-	}
-	if err != nil {
-		t.Errorf("%s: %s\n\t%v", place, line, err)
-	}
-}

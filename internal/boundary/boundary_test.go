@@ -205,9 +205,9 @@ func TestCoreStaysSmall(t *testing.T) {
 		"internal/durable":             72,
 		"internal/feed":                1324,
 		"internal/garbage":             25,
-		"internal/hop":                 1399,
+		"internal/hop":                 1423, // 0321
 		"internal/lend":                30,
-		"internal/ledger":              2777,
+		"internal/ledger":              2791, // 0321
 		"internal/metrics":             175,
 		"internal/policy":              470,
 		"internal/pop":                 562,

@@ -117,7 +117,7 @@ func (c *custodians) all() []*way {
 // not reached and nothing was sent.
 func (c *custodians) Do(ctx context.Context, o *hop.Open) (*hop.Response, error) {
 	ways := (*c.serving.Load())[o.Credential]
-	err := fmt.Errorf("%w: no custodian that this gateway has a way to serves %s", hop.ErrUnavailable, o.Credential)
+	var err error
 	for _, late := range [...]bool{false, true} { // those that were not reached lately come last
 		for _, w := range ways {
 			if w.down.Load() != late {
@@ -130,6 +130,9 @@ func (c *custodians) Do(ctx context.Context, o *hop.Open) (*hop.Response, error)
 			w.down.Store(true)
 			err = failed
 		}
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: no custodian that this gateway has a way to serves %s", hop.ErrUnavailable, o.Credential)
 	}
 	return nil, err
 }

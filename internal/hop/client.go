@@ -18,6 +18,9 @@ const (
 	lastBackoff  = time.Second
 )
 
+// errClosed is what reading returns after Close.
+var errClosed = fmt.Errorf("%w: closed", ErrBroken)
+
 // ClientConfig is what a Client is made of.
 type ClientConfig struct {
 	// Dial connects to the custodian: Unix(path), or a TLS dialer with ClientTLS for another machine. Required.
@@ -318,7 +321,7 @@ func (s *stream) Read(p []byte) (int, error) {
 func (s *stream) Close() error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.c.abandon(s, fmt.Errorf("%w: closed", ErrBroken))
+	s.c.abandon(s, errClosed)
 	return nil
 }
 

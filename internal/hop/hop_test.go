@@ -10,9 +10,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/reevehq/reeve/internal/workload"
@@ -233,5 +235,37 @@ func TestShutdownFinishesStreams(t *testing.T) {
 	}
 	if err := <-down; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A goroutine that served a stream serves another, also after a panic, and ends with the server.
+func TestHandlersShareGoroutines(t *testing.T) {
+	var mu sync.Mutex
+	ran := map[string]int{} // by goroutine
+	p := newPair(t, func(_ context.Context, _ Peer, o *Open, w *Writer) {
+		id, _, _ := strings.Cut(string(debug.Stack()), " [")
+		mu.Lock()
+		ran[id]++
+		mu.Unlock()
+		panic("in a handler")
+	})
+	most := func() (n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, times := range ran {
+			n = max(n, times)
+		}
+		return n
+	}
+	for i := 0; most() < 3; i++ {
+		if _, err := p.Client.Do(t.Context(), request(nil)); !errors.Is(err, ErrBroken) || i == 10_000 {
+			t.Fatalf("request %d: %v; no goroutine ran more than %d", i, err, most())
+		}
+	}
+	p.server.Shutdown(t.Context())
+	for start := time.Now(); p.server.resting.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("a goroutine outlives its server")
+		}
 	}
 }

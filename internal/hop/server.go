@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,14 +24,17 @@ const acceptPause = 20 * time.Millisecond
 // lendFrom is the length of a body in bytes above which its memory is lent: less is the allocator's own business.
 const lendFrom = 2 << 10
 
+// maxResting is how many goroutines of handlers that returned wait for the next stream.
+const maxResting = 256
+
 // maxStrangers is how many connections of each listener may be at their beginning, for meetTimeout at most.
 const maxStrangers = 256
 
 // errGone is what a Writer's methods return when nobody waits for the answer any more, or when it has been ended.
 var errGone = fmt.Errorf("%w: it was ended, or the gateway cancelled it or is gone", ErrBroken)
 
-// Handler serves one stream on the custodian's side. It runs in a goroutine of its own; ctx ends when the peer cancels or
-// goes away, or when the handler returns. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End
+// Handler serves one stream on the custodian's side. It runs in a goroutine that no other stream has until it returns; ctx ends when the peer
+// cancels or goes away, or when the handler returns. It calls w.Refuse, or w.Head and then w.Write until w.End; returning without End
 // breaks the stream off. o is the handler's own: calling o.Free when it has been sent and before Head, or
 // setting o.Body to nil, frees it while the answer streams, also for Limits.Memory.
 type Handler func(ctx context.Context, peer Peer, o *Open, w *Writer)
@@ -56,6 +60,9 @@ type Server struct {
 	memory  atomic.Int64 // bytes of their request bodies
 	bodies  lend.Pool
 	known   atomic.Int64 // connections of gateways
+	resting atomic.Int64 // goroutines that wait for work, or have begun to
+	work    chan *Writer // whole requests, for them; closed at the end
+	over    sync.Once
 	group   group
 }
 
@@ -65,7 +72,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg}
+	return &Server{cfg: cfg, work: make(chan *Writer)}
 }
 
 // Serve accepts connections until Shutdown or until ln is closed, and returns net.ErrClosed then. It may be called for
@@ -102,7 +109,11 @@ func (l *listener) end()   { l.Close() }
 
 // Shutdown accepts nothing new, tells the gateways with GOAWAY, lets the streams in flight finish until ctx ends, and
 // breaks off the rest. It returns when every connection is closed; handlers that were broken off may still be returning.
-func (s *Server) Shutdown(ctx context.Context) error { return s.group.shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.group.shutdown(ctx)
+	s.over.Do(func() { close(s.work) }) // no connection is left that gives any
+	return err
+}
 
 // Streams returns how many streams are in flight.
 func (s *Server) Streams() int { return int(s.streams.Load()) }
@@ -139,7 +150,8 @@ type Writer struct {
 	c      *serverConn
 	id     uint32
 	open   Open
-	size   int // bytes that the body was announced with
+	size   int             // bytes that the body was announced with
+	ctx    context.Context // the handler's, as cancel is
 	cancel context.CancelFunc
 	headed bool
 
@@ -229,9 +241,12 @@ func (c *serverConn) take(h header, p []byte) error {
 		return nil
 	case h.kind == frameEnd && !w.running && len(w.open.Body) == w.size:
 		w.running = true
-		ctx, cancel := context.WithCancel(context.Background())
-		w.cancel = cancel
-		go w.run(ctx)
+		w.ctx, w.cancel = context.WithCancel(context.Background())
+		select {
+		case c.server.work <- w:
+		default:
+			go c.server.serve(w)
+		}
 		return nil
 	case h.kind == frameCancel:
 		c.abandon(w)
@@ -341,8 +356,20 @@ func (w *Writer) release() {
 	w.c.server.memory.Add(-int64(w.size))
 }
 
+// serve runs one stream after the other: a goroutine that has grown its stack for one need not grow another for the next.
+func (s *Server) serve(w *Writer) {
+	for ok := true; ok; {
+		w.run()
+		w = nil // not kept while there is no other
+		if ok = s.resting.Add(1) <= maxResting; ok {
+			w, ok = <-s.work
+		}
+		s.resting.Add(-1)
+	}
+}
+
 // run calls the handler and breaks off what it did not end.
-func (w *Writer) run(ctx context.Context) {
+func (w *Writer) run() {
 	defer w.release()
 	defer w.cancel()
 	defer func() {
@@ -351,7 +378,7 @@ func (w *Writer) run(ctx context.Context) {
 		}
 		w.Break("the custodian did not finish the answer")
 	}()
-	w.c.server.cfg.Handler(ctx, w.c.peer, &w.open, w)
+	w.c.server.cfg.Handler(w.ctx, w.c.peer, &w.open, w)
 }
 
 // room waits until the stream may queue a frame, of its body or another. Holds c.mu.

@@ -173,7 +173,9 @@ func (l *Log) look() error {
 	if v.ahead != nil {
 		return nil
 	}
+	v.urgent.Store(true)
 	s := <-v.spares
+	v.urgent.Store(false)
 	if s.err != nil {
 		l.cfg.Logger.Error("no next write-ahead log segment", "err", s.err)
 	}
@@ -240,7 +242,7 @@ func (l *Log) prepare() {
 
 // stopPreparing ends prepare and waits for it.
 func (v *volume) stopPreparing() {
-	v.stopping.Do(func() { close(v.stop) })
+	v.stopping.Do(func() { v.urgent.Store(true); close(v.stop) })
 	v.preparing.Wait()
 }
 
@@ -249,7 +251,7 @@ func (v *volume) stopPreparing() {
 func (v *volume) makeSpare(n, size int64) spare {
 	f, err := v.disk.open(segmentName(n))
 	if err != nil {
-		f, err = createSegment(v.disk, segmentName(n), min(size, n<<22))
+		f, err = createSegment(v.disk, segmentName(n), min(size, n<<22), v.urgent.Load)
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("%w: %w", ErrFull, err)

@@ -392,7 +392,7 @@ func TestClearKeepsWhatItKeeps(t *testing.T) {
 	d := newFaultDisk()
 	numbers := []int64{3, 5, 6, 7}
 	for _, n := range numbers {
-		f, err := createSegment(d, segmentName(n), 4096)
+		f, err := createSegment(d, segmentName(n), 4096, atOnce)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -270,13 +270,13 @@ func (k *keyring) grow() error {
 	var err error
 	if k.file == nil {
 		var f file
-		if f, err = createSegment(k.disk, keysFile, slotsStep); err == nil {
+		if f, err = createSegment(k.disk, keysFile, slotsStep, atOnce); err == nil {
 			k.mu.Lock()
 			k.file = f
 			k.mu.Unlock()
 		}
 	} else {
-		err = zero(k.file, k.size, k.size+slotsStep)
+		err = zero(k.file, k.size, k.size+slotsStep, atOnce)
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -308,7 +308,7 @@ func (s *scan) clear() error {
 	if err != nil {
 		return err
 	}
-	return zero(f, s.off, size)
+	return zero(f, s.off, size, atOnce)
 }
 
 // recover brings a volume to the state after its last durable entry.

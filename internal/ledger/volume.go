@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -37,7 +38,8 @@ type volume struct {
 
 	start state // of the oldest segment, as recovery verified it; the publisher's from then on
 
-	spares    chan spare // from prepare to the writer
+	spares    chan spare  // from prepare to the writer
+	urgent    atomic.Bool // the writer waits for one, or prepare is to end
 	stop      chan struct{}
 	starting  sync.Once
 	stopping  sync.Once

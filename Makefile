@@ -32,7 +32,7 @@ bench: build ## measure reeve against a plain proxy and nginx, then revocation, 
 bench-revocation: build ## revoke keys under use over 3 custodians, 10 gateways and 1,000 subscribers; partition; restarts
 	go run ./bench -revocation -subscribers 1000 -trials 100
 
-bench-audit: build ## 5 million entries: appended, published, verified, cosigned, indexed, asked about
+bench-audit: build ## 5 million entries: appended, published, verified, cosigned, indexed, asked about; whole commands
 	go run ./bench -audit -entries 5000000
 
 bench-large: ## 100 million generated entries, hashed and indexed, their leaves not stored

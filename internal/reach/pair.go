@@ -57,14 +57,14 @@ func Pairs(s *statement.Set, t time.Time, ask Ask) (list []Pair, err error) {
 			if ask.Credential != "" && ask.Credential != c.ID || c.Honey != "" {
 				continue
 			}
-			if _, err := custody.Read(*c); err != nil { // what the custodians cannot use opens nothing
-				continue
-			}
 			gateways := p.gateways(c.ID, t)
 			if ask.Gateway != "" {
 				gateways = slices.DeleteFunc(gateways, func(id string) bool { return id != ask.Gateway })
 			}
 			if len(gateways) == 0 {
+				continue
+			}
+			if _, err := custody.Read(*c); err != nil { // what the custodians cannot use opens nothing
 				continue
 			}
 			models := p.models(c.ID)

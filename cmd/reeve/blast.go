@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -107,44 +103,14 @@ func newBlastCmd() *cobra.Command {
 	return cmd
 }
 
-// writeFile writes a file by the function; it ends whole or with an error.
-func writeFile(name string, write func(io.Writer) error) error {
-	var buf bytes.Buffer
-	if err := write(&buf); err != nil {
-		return err
-	}
-	return os.WriteFile(name, buf.Bytes(), 0o600)
-}
-
 // writeAnnex writes what concerns one business unit.
 func (f *blastFlags) writeAnnex(cmd *cobra.Command, b *books.Books, a *blast.Answer) error {
 	x, err := blast.AnnexOf(cmd.Context(), b, a, f.annex)
 	if err != nil {
 		return known(err)
 	}
-	if err := os.MkdirAll(f.out, 0o700); err != nil {
+	if err := writeAnnex(f.out, x); err != nil {
 		return err
-	}
-	err = writeFile(filepath.Join(f.out, "annex.html"), func(w io.Writer) error { return blast.WriteAnnex(w, x) })
-	if err != nil {
-		return err
-	}
-	err = writeFile(filepath.Join(f.out, "annex.json"), func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(x)
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range x.Proofs {
-		err := writeFile(filepath.Join(f.out, p.File), func(w io.Writer) error {
-			_, err := w.Write(p.Bundle.Encode())
-			return err
-		})
-		if err != nil {
-			return err
-		}
 	}
 	terminal.Printf(cmd.OutOrStdout(), "%s: annex.html, annex.json and %d proofs, of %d rows.\n", f.out, len(x.Proofs), len(x.Answer.Rows))
 	if !x.Answer.Complete {

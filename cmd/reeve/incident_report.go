@@ -27,22 +27,24 @@ import (
 
 func newIncidentReportCmd() *cobra.Command {
 	var o stepping
-	var page, document, assessment, of string
+	var page, document, assessment, annexes, of string
 	cmd := &cobra.Command{
 		Use:   "report ID",
 		Short: "Make the report: what was read, used, reachable; who answers; what was done",
 		Long: "Make the report of an incident from the auditor's books, in eleven parts: header; one page of answer; accountability; timeline; credentials; an annex\n" +
 			"for each business unit; what cannot be known; containment; controls before and after; completeness; signatures. --json is the report itself;\n" +
-			"--html one page that holds everything it shows and prints as A4; --oscal a folder of OSCAL documents.\n" +
+			"--html one page that holds everything it shows and prints as A4; --oscal a folder of OSCAL documents; --annexes a folder for each business\n" +
+			"unit with what concerns it alone, as a page, JSON and proofs, to be handed over without the others'.\n" +
 			"With --as and --with, two people sign for the JSON's hash as a step of the incident; with one, the step waits for reeve approve, and then\n" +
 			"--of FILE makes the page again with both signatures.",
 		Example: "  reeve incident report inc-20261123-1 --html report.html --json report.json\n" +
 			"  reeve incident report inc-20261123-1 --html report.html --json report.json --oscal oscal --as bea --with ada\n" +
+			"  reeve incident report inc-20261123-1 --of report.json --annexes annexes\n" +
 			"  reeve incident report inc-20261123-1 --of report.json --html report.html",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if page == "" && document == "" && assessment == "" || o.s.as != "" && document == "" {
-				return &exitError{exitUsage, errors.New("say what to write: --html FILE, --json FILE, --oscal DIR; what is signed is the JSON")}
+			if page == "" && document == "" && assessment == "" && annexes == "" || o.s.as != "" && document == "" {
+				return &exitError{exitUsage, errors.New("say what to write: --html FILE, --json FILE, --oscal DIR, --annexes DIR; what is signed is the JSON")}
 			}
 			m, err := openReport(cmd, args[0])
 			if err != nil {
@@ -82,6 +84,13 @@ func newIncidentReportCmd() *cobra.Command {
 					return failed(err)
 				}
 			}
+			if annexes != "" {
+				n, err := writeAnnexes(cmd.Context(), annexes, m.books, m.made, incident.HashOf(text))
+				if err != nil {
+					return failed(err)
+				}
+				terminal.Printf(cmd.OutOrStdout(), "%s: annexes of %s.\n", annexes, counted(n, "business unit"))
+			}
 			return m.conclude(cmd, waits)
 		},
 	}
@@ -91,6 +100,7 @@ func newIncidentReportCmd() *cobra.Command {
 	cmd.Flags().StringVar(&page, "html", "", "write the page to this `file`")
 	cmd.Flags().StringVar(&document, "json", "", "write the report to this `file`")
 	cmd.Flags().StringVar(&assessment, "oscal", "", "write the controls before and after as OSCAL documents into this `folder`")
+	cmd.Flags().StringVar(&annexes, "annexes", "", "write a folder for each business unit that it concerns into this `folder`: annex.html, annex.json, proofs")
 	cmd.Flags().StringVar(&of, "of", "", "a report's JSON `file` that was made before, instead of a new one")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/reevehq/reeve/internal/audit/sample"
 )
@@ -16,7 +17,7 @@ import (
 var checks = map[string]func(*sample.Answers, []byte) error{
 	"blast": blast, "live": live, "accountable": accountable, "units": units, "plan": plan, "uses": uses, "none": none, "breaks": breaks, "outside": outside,
 	"can": can, "who-can": whoCan, "approved": approved, "conflicts": conflicts, "components": components, "vendor": vendor,
-	"leaving": leaving, "logs": logs, "findings": findings,
+	"leaving": leaving, "logs": logs, "findings": findings, "drilled": drilled,
 	"orphaned": func(a *sample.Answers, b []byte) error { return posture(b, a.Orphaned) },
 	"stale":    func(a *sample.Answers, b []byte) error { return posture(b, a.Idle) },
 	"static":   func(a *sample.Answers, b []byte) error { return posture(b, a.Static) },
@@ -451,4 +452,28 @@ func findings(a *sample.Answers, b []byte) error {
 		got = append(got, f.Rule+" "+f.Subject)
 	}
 	return differ("findings", got, []string{"chaining workload:" + a.Chainer, "first-seen workload:" + a.Chainer, "denials workload:" + a.Prober, "bait workload:" + a.BaitBy})
+}
+
+// drilled: each scenario stands as the newest drill that played it whole found, and somebody signed for that.
+func drilled(a *sample.Answers, b []byte) error {
+	var x []struct {
+		Scenario, State, Anchored string
+		Time                      time.Time
+		Fresh                     bool
+		History                   []any
+	}
+	if err := json.Unmarshal(b, &x); err != nil {
+		return err
+	}
+	got := map[string]sample.Drilled{}
+	for _, s := range x {
+		if !s.Fresh {
+			return fmt.Errorf("%s was played %s: is that too long ago?", s.Scenario, s.Time)
+		}
+		got[s.Scenario] = sample.Drilled{State: s.State, Time: s.Time, Played: len(s.History), Signed: s.Anchored}
+	}
+	if !reflect.DeepEqual(got, a.Drilled) {
+		return fmt.Errorf("answered %+v, planted %+v", got, a.Drilled)
+	}
+	return nil
 }

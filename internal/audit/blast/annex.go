@@ -24,6 +24,7 @@ const Another = "another unit"
 // id on both sides, because the policy of either names it.
 type Annex struct {
 	Unit   string  `json:"unit"`
+	Of     string  `json:"of,omitempty"` // what it belongs to, such as an incident's report
 	Answer *Answer `json:"answer"`
 	Proofs []Proof `json:"proofs"`
 }

@@ -65,6 +65,8 @@ type Answers struct {
 	Conflict string   `json:"conflict"` // who signs policy here and answers for secrets there
 	Vendor   string   `json:"vendor"`
 	Glass    string   `json:"glass"` // credential used by break-glass
+
+	Drilled map[string]Drilled `json:"drilled"` // by scenario
 }
 
 // Used is what happened with one credential for one unit.

@@ -1,7 +1,6 @@
 package sample
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -217,15 +217,8 @@ func (m *month) register() error {
 	if err != nil {
 		return fmt.Errorf("registering the vendor: %w", err)
 	}
-	sum := sha256.Sum256(file)
-	env, err := estate.Seal("evidence", statement.Evidence{Estate: ID, Kind: "component", Subject: m.Vendor, SHA256: hex.EncodeToString(sum[:]), Created: t}, m.signers["olga"])
-	if err != nil {
-		return err
-	}
-	id := env.ID()
-	record := hex.EncodeToString(id[:])
-	m.journals["a1"].add(t.Add(time.Second), entry.Entry{Type: entry.Attest, Reason: "component", Record: record, Actor: []string{"olga"}, Proof: "feed", Estate: m.lockAt(t)}, nil)
-	return m.dir.WriteRecord(record, env)
+	_, err = m.attest(t, evidence.Component, m.Vendor, file, "olga")
+	return err
 }
 
 // bill writes what the provider says of two keys on the day of the compromise, by the hour: of one it saw more than the ledgers have.

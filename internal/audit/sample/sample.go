@@ -96,7 +96,7 @@ func (m *month) live(d *host.Dir, uses int) error {
 	m.ordinary(uses)
 	m.capture()
 	m.Outside, m.Unused = m.unit[18].credentials[8].id, m.unit[18].credentials[len(m.unit[18].credentials)-1].id
-	if err := errors.Join(m.contain(), m.glass(), m.register(), m.bill(d.Path)); err != nil {
+	if err := errors.Join(m.contain(), m.glass(), m.register(), m.bill(d.Path), m.drill(d.Path)); err != nil {
 		return err
 	}
 	m.conclude()

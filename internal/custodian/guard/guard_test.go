@@ -72,7 +72,9 @@ func newOracle(s string) (o oracle) {
 						all = append(all, strings.Repeat(`\`, n)+"u00"+h)
 					}
 				}
-				all = append(all, fmt.Sprintf("&#%d;", c))
+				for zeros := range 6 {
+					all = append(all, fmt.Sprintf("&#%s%d;", strings.Repeat("0", zeros), c), fmt.Sprintf("&#x%s%x;", strings.Repeat("0", zeros), c), fmt.Sprintf("&#X%s%X;", strings.Repeat("0", zeros), c))
+				}
 				if name := map[byte]string{'&': "amp", '<': "lt", '>': "gt", '"': "quot", '\'': "apos"}[c]; name != "" {
 					all = append(all, "&"+name+";")
 				}
@@ -326,7 +328,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-const longestSpell = len(`\\\\u00XX`)
+const longestSpell = len("&#x00000XX;")
 
 // TestLongest holds the bound of what is withheld, and a secret that repeats itself.
 func TestLongest(t *testing.T) {
@@ -335,7 +337,7 @@ func TestLongest(t *testing.T) {
 	s := p.Stream(&out, "")
 	h := hex.EncodeToString([]byte(demo))
 	for _, c := range h[:len(h)-1] {
-		fmt.Fprintf(s, `\\\\u%04x`, c)
+		fmt.Fprintf(s, "&#x%07x;", c)
 	}
 	if s.Withheld() != longestSpell*(len(h)-1) || out.Len() != 0 {
 		t.Errorf("withheld %d", s.Withheld())

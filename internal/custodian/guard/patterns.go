@@ -152,7 +152,7 @@ type thread struct {
 	pos   uint16
 	form  uint8
 	stage uint8
-	digit uint8 // the high half of the byte, or so much of an entity's number
+	digit uint8 // the high half of the byte, or so much of an entity's number, or how many zeros begin that
 }
 
 // Stages inside one character. Up to four backslashes stand before an escape: JSON in JSON in JSON.
@@ -173,6 +173,9 @@ const (
 	ampHex   = 15 // &#x4
 	ampName  = 16 // and what follows: the rest of a name, from its second character on
 )
+
+// maxZeros is how many zeros may begin the number of an entity, which has seven digits at most (&#039; is what PHP writes).
+const maxZeros = 5
 
 // entities are the characters that HTML has names for (WHATWG HTML, section 13.5; those that every encoder uses).
 func entity(c byte) string {
@@ -235,14 +238,22 @@ func (p *Patterns) advance(dst []thread, t thread, b byte) []thread {
 			to(ampName)
 		}
 	case ampNum:
-		if b|0x20 == 'x' {
+		switch {
+		case b|0x20 == 'x' && t.digit == 0:
 			to(ampX)
-		} else if isDigit && d < 10 && f.begins(want, int(d), 10) {
+		case b == '0' && t.digit < maxZeros:
+			t.digit++
+			to(ampNum)
+		case isDigit && d < 10 && f.begins(want, int(d), 10):
 			t.digit = d
 			to(ampDec)
 		}
 	case ampX:
-		if isDigit && f.begins(want, int(d), 16) {
+		switch {
+		case b == '0' && t.digit < maxZeros:
+			t.digit++
+			to(ampX)
+		case isDigit && f.begins(want, int(d), 16):
 			t.digit = d
 			to(ampHex)
 		}

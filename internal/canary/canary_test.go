@@ -146,6 +146,18 @@ func TestSilent(t *testing.T) {
 	if _, err := Run(t.Context(), r.plan, r.up); !errors.Is(err, ErrSilent) {
 		t.Errorf("%v", err)
 	}
+	// Others knock too, and a gateway can send something else: that says nothing of what it does with the probe's requests.
+	var up *Upstream
+	r = newRig(t, Plan{}, func(string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			up.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/robots.txt", nil))
+			w.Write([]byte("{}"))
+		})
+	})
+	up = r.up
+	if v, err := Run(t.Context(), r.plan, r.up); !errors.Is(err, ErrSilent) {
+		t.Errorf("of somebody else's requests: %v, %+v", err, v)
+	}
 	for name, p := range map[string]Plan{
 		"no URL":                    {URL: "ai.example", Sent: "a"},
 		"nothing to send":           {URL: "https://ai.example"},

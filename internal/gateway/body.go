@@ -45,12 +45,15 @@ var (
 	errMemory   = errors.New("request bodies take all the memory that they may")
 )
 
+// atFirst is what is lent at most before anything came: what a client announces costs it nothing.
+const atFirst = 256 << 10
+
 // read reads all of r into a lent buffer. size is what the client announced, or -1; limit is in bytes.
 func (p *buffers) read(r io.Reader, size, limit int64) ([]byte, int, error) {
 	if size > limit {
 		return nil, 0, errTooLarge
 	}
-	b := p.take(max(size, 0))
+	b := p.take(min(max(size, 0), atFirst))
 	if b == nil {
 		return nil, 0, errMemory
 	}

@@ -96,6 +96,12 @@ func mutations() []mutation {
 		{"an orphan is not used", "statement/index.go", `if _, live := s.Owner(credential, t); !live {`, "if false {", "statement.TestOrphans"},
 		{"a gateway serves the units that it names", "statement/index.go", "case !slices.Contains(g.Units, unit.ID):", "case unit == nil:", "statement.TestOrphans"},
 
+		{"a payload's key is on disk before its entry", "ledger/keyring.go", "if err := k.file.Sync(); err != nil {", "if err := error(nil); err != nil {", "ledger.TestNoEntryNamesAKeyThatACrashTook"},
+		{"new actors are bounded", "ledger/keyring.go", "k.met[tenant]+strange > maxActors", "k.met[tenant] > maxActors", "ledger.TestNewActorsAreBounded"},
+		{"an erased key is off the disk", "ledger/keyring.go", "_, err := k.file.WriteAt(make([]byte, slotLen), at)", "var err error", "ledger.TestKeyringAgainstModel"},
+		{"a version is known before it is bound", "custodian/lifecycle/fetch.go", "v, err = k.expect(h)", "err = nil", "custodian/lifecycle.TestKilledBetweenEntryAndFile"},
+		{"what was frozen expires", "custodian/lifecycle/history.go", "\t\tcase expired:\n", "\t\tcase expired && v.State != Frozen:\n", "custodian/lifecycle.TestFrozenUntilItExpires"},
+
 		{"a process asks for the stream in its own name", "feed/ask.go", "key.Process == a.Process && signs(key, env)", "signs(key, env)", "authority.TestStreamIsForTheEstatesProcesses"},
 		{"a request for the stream is used once", stream, "a.unused(ask, a.clock()); err != nil {", "a.unused(ask, a.clock()); err != nil && false {", "authority.TestStreamIsForTheEstatesProcesses"},
 		{"a request for the stream is good at one authority", stream, "case !a.replay.Fresh(ask.Challenge, a.clock()):", "case false:", "authority.TestRequestIsGoodAtOneAuthority"},

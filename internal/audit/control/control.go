@@ -42,6 +42,12 @@ type Finding struct {
 	Exempt  string `json:"exempt,omitempty"`  // until when, by whom and why it need not hold
 }
 
+// saying is the finding with what it says, and the entries that show it.
+func (f Finding) saying(what string, refs ...Ref) Finding {
+	f.What, f.Refs = what, refs
+	return f
+}
+
 // Result is what one control's check found.
 type Result struct {
 	Control  string    `json:"control"`

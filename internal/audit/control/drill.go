@@ -141,7 +141,7 @@ func chaining(_ context.Context, f *facts, t *tally) error {
 			t.pass(w.Unit, 1)
 			continue
 		}
-		t.fail(Finding{Subject: "workload:" + w.ID, Unit: w.Unit, Owner: f.policyOwner(w.Unit), What: "no signed limit bounds how many credentials it may use in a minute"})
+		t.fail(f.ofWorkload(&w).saying("no signed limit bounds how many credentials it may use in a minute"))
 	}
 	return nil
 }

@@ -32,40 +32,38 @@ func lifetimes(ctx context.Context, f *facts, t *tally) error {
 			by[v.Credential] = append(by[v.Credential], v)
 		}
 	}
-	for _, u := range set.Charter.Units {
-		for _, c := range set.Custody[u.ID].Credentials {
-			finding := Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.ownerOf(c.ID)}
-			var longest time.Duration // of what custodians hold; -1 for no end
-			for _, v := range by[c.ID] {
-				life := time.Unix(v.Expires, 0).Sub(time.Unix(0, v.Bound))
-				if v.Expires == 0 {
-					life = -1
-				}
-				if longest == 0 || life < 0 || longest >= 0 && life > longest {
-					longest, finding.Refs = life, []Ref{{v.Log, v.BoundSeq}}
-				}
+	for unit, c := range credentials(set) {
+		finding := f.ofCredential(c.ID)
+		var longest time.Duration // of what custodians hold; -1 for no end
+		for _, v := range by[c.ID] {
+			life := time.Unix(v.Expires, 0).Sub(time.Unix(0, v.Bound))
+			if v.Expires == 0 {
+				life = -1
 			}
-			signed := time.Duration(c.MaxLifetime)
-			switch {
-			case standing(&c) || longest < 0:
-				finding.What = "its secret lives until somebody ends it"
-				if signed > 0 {
-					finding.What += fmt.Sprintf(", and is replaced within %s", span(signed))
-				}
-				if signed > 0 && signed <= f.opts.Life && standing(&c) {
-					t.pass(u.ID, 1)
-					continue
-				}
-				t.fail(finding)
-			case longest > f.opts.Life:
-				finding.What = fmt.Sprintf("its secret lives %s; %s are allowed", span(longest), span(f.opts.Life))
-				t.fail(finding)
-			case longest > 0 || signed > 0 && signed <= f.opts.Life:
-				t.pass(u.ID, 1)
-			default:
-				finding.What = "no custodian has held a secret of it, and its record sets no lifetime within the limit"
-				t.unknown(finding)
+			if longest == 0 || life < 0 || longest >= 0 && life > longest {
+				longest, finding.Refs = life, []Ref{{v.Log, v.BoundSeq}}
 			}
+		}
+		signed := time.Duration(c.MaxLifetime)
+		switch {
+		case standing(c) || longest < 0:
+			finding.What = "its secret lives until somebody ends it"
+			if signed > 0 {
+				finding.What += fmt.Sprintf(", and is replaced within %s", span(signed))
+			}
+			if signed > 0 && signed <= f.opts.Life && standing(c) {
+				t.pass(unit, 1)
+				continue
+			}
+			t.fail(finding)
+		case longest > f.opts.Life:
+			finding.What = fmt.Sprintf("its secret lives %s; %s are allowed", span(longest), span(f.opts.Life))
+			t.fail(finding)
+		case longest > 0 || signed > 0 && signed <= f.opts.Life:
+			t.pass(unit, 1)
+		default:
+			finding.What = "no custodian has held a secret of it, and its record sets no lifetime within the limit"
+			t.unknown(finding)
 		}
 	}
 	t.note = "the limit is " + span(f.opts.Life)
@@ -118,44 +116,43 @@ func dormant(ctx context.Context, f *facts, t *tally) error {
 	for _, w := range set.Charter.Workloads {
 		home[w.Unit] = append(home[w.Unit], w.ID)
 	}
-	for _, u := range set.Charter.Units {
-		lent := map[string][]string{} // units by credential
-		for _, g := range set.Custody[u.ID].Grants {
+	lent := map[string][]string{} // units by credential
+	for _, cu := range set.Custody {
+		for _, g := range cu.Grants {
 			lent[g.Credential] = append(lent[g.Credential], g.Unit)
 		}
-		for i := range set.Custody[u.ID].Credentials {
-			c := &set.Custody[u.ID].Credentials[i]
-			if _, _, old := then.Credential(c.ID); !old || c.Honey != "" { // bait is never used
-				continue
-			}
-			finding := Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.ownerOf(c.ID)}
-			if !last[c.ID] {
-				finding.What = fmt.Sprintf("nobody has used it for %s", span(f.opts.Window))
-				t.fail(finding)
-				continue
-			}
-			var idle []string
-			for _, unit := range append([]string{u.ID}, lent[c.ID]...) {
-				for _, w := range home[unit] {
-					if used[[2]string{w, c.ID}] {
-						continue
-					}
-					both, err := f.granted(then, w, c.ID)
-					if err != nil {
-						return err
-					}
-					if both {
-						idle = append(idle, w)
-					}
+	}
+	for owning, c := range credentials(set) {
+		if _, _, old := then.Credential(c.ID); !old || c.Honey != "" { // bait is never used
+			continue
+		}
+		finding := f.ofCredential(c.ID)
+		if !last[c.ID] {
+			finding.What = fmt.Sprintf("nobody has used it for %s", span(f.opts.Window))
+			t.fail(finding)
+			continue
+		}
+		var idle []string
+		for _, unit := range append([]string{owning}, lent[c.ID]...) {
+			for _, w := range home[unit] {
+				if used[[2]string{w, c.ID}] {
+					continue
+				}
+				both, err := f.granted(then, w, c.ID)
+				if err != nil {
+					return err
+				}
+				if both {
+					idle = append(idle, w)
 				}
 			}
-			if len(idle) == 0 {
-				t.pass(u.ID, 1)
-				continue
-			}
-			finding.What = fmt.Sprintf("%d workloads may use it and have not for %s: %s", len(idle), span(f.opts.Window), some(idle))
-			t.fail(finding)
 		}
+		if len(idle) == 0 {
+			t.pass(owning, 1)
+			continue
+		}
+		finding.What = fmt.Sprintf("%d workloads may use it and have not for %s: %s", len(idle), span(f.opts.Window), some(idle))
+		t.fail(finding)
 	}
 	return nil
 }
@@ -263,8 +260,7 @@ func reuse(ctx context.Context, f *facts, t *tally) error {
 			t.pass(f.home(first), 1)
 			continue
 		}
-		t.fail(Finding{Subject: "credential:" + first, Unit: f.home(first), Owner: f.ownerOf(first), Refs: s.refs,
-			What: "one secret of " + m.process + " serves " + strings.Join(wrong, ", ")})
+		t.fail(f.ofCredential(first).saying("one secret of "+m.process+" serves "+strings.Join(wrong, ", "), s.refs...))
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func outOfBand(ctx context.Context, f *facts, t *tally) error {
 	type why struct{ unit, what string }
 	dark := map[why][]string{}
 	for _, c := range order {
-		finding := Finding{Subject: "credential:" + c, Unit: f.home(c), Owner: f.ownerOf(c)}
+		finding := f.ofCredential(c)
 		for _, r := range by[c] {
 			if r.Strays > 0 {
 				finding.Refs = f.vouched(r.Record)

@@ -18,15 +18,12 @@ func owners(ctx context.Context, f *facts, t *tally) error {
 	if !ok {
 		return nil
 	}
-	for _, u := range set.Charter.Units {
-		for _, c := range set.Custody[u.ID].Credentials {
-			if _, ok := set.Owner(c.ID, f.asOf); ok {
-				t.pass(u.ID, 1)
-				continue
-			}
-			t.fail(Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.escalate(u.ID),
-				What: fmt.Sprintf("nobody answers for it: its owner %s %s, and no deputy of his is live", c.Owner, gone(set, c.Owner, f.asOf))})
+	for unit, c := range credentials(set) {
+		if _, ok := set.Owner(c.ID, f.asOf); ok {
+			t.pass(unit, 1)
+			continue
 		}
+		t.fail(f.ofCredential(c.ID).saying(fmt.Sprintf("nobody answers for it: its owner %s %s, and no deputy of his is live", c.Owner, gone(set, c.Owner, f.asOf))))
 	}
 	versions, err := f.bound(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -19,7 +20,7 @@ import (
 
 const (
 	// Replays is how many uses RV-07 replays, unless Options say otherwise: all where there are no more.
-	Replays = 4096
+	Replays = 2048
 	ends    = 2         // that are replayed of all uses that are alike, however many ways there are
 	stretch = 1024      // entries that are looked through for the next one of a kind
 	most    = 1_000_000 // entries that are looked through for all of a kind
@@ -33,6 +34,7 @@ type alike struct {
 	denied   []Ref            // by the policy then in force
 	blocked  map[string]int64 // that could not be replayed, by why
 	done     map[int64]bool   // numbers of entries that were looked at
+	share    int64            // how many are replayed where not all are
 }
 
 // left is how many were not looked at.
@@ -60,6 +62,7 @@ func (f *facts) replay(ctx context.Context, all []*alike) error {
 	if limit == 0 {
 		limit = Replays
 	}
+	allot(all, limit)
 	glass, err := f.glasses(ctx)
 	if err != nil {
 		return err
@@ -81,7 +84,7 @@ func (f *facts) replay(ctx context.Context, all []*alike) error {
 		if limit < 0 || total <= limit && last-first < most {
 			err = r.whole(ctx, first, last)
 		} else {
-			err = r.spread(ctx, list, limit/int64(len(all)))
+			err = r.spread(ctx, list)
 		}
 		if err != nil {
 			return err
@@ -98,15 +101,24 @@ func (r *replayer) whole(ctx context.Context, first, last int64) error {
 	})
 }
 
-// spread replays so many of each way of use.
-func (r *replayer) spread(ctx context.Context, list []*alike, share int64) error {
+// allot shares a limit out among ways of use: what those have too few uses for, the others get.
+func allot(all []*alike, limit int64) {
+	all = slices.SortedFunc(slices.Values(all), func(a, b *alike) int { return cmp.Compare(a.Count, b.Count) })
+	for i, a := range all {
+		a.share = min(a.Count, max(limit, 0)/int64(len(all)-i))
+		limit -= a.share
+	}
+}
+
+// spread replays a share of each way of use.
+func (r *replayer) spread(ctx context.Context, list []*alike) error {
 	var seed [32]byte
 	copy(seed[:], r.log.Checkpoint.Hash[:])
 	for _, a := range list {
 		places := []int64{a.FirstSeq, a.LastSeq}
 		binary.LittleEndian.PutUint64(seed[24:], uint64(a.FirstSeq))
 		random := rand.New(rand.NewChaCha8(seed))
-		n := min(share, a.Count) - ends
+		n := a.share - ends
 		for i := range max(n, 0) { // one in each of n parts of the way between
 			width := (a.LastSeq - a.FirstSeq) / n
 			places = append(places, a.FirstSeq+i*width+random.Int64N(width+1))

@@ -121,7 +121,7 @@ func revocations(ctx context.Context, f *facts, t *tally) error {
 	}
 	for _, r := range list {
 		v := r.version
-		finding := Finding{Subject: "credential:" + v.Credential, Unit: f.home(v.Credential), Owner: f.ownerOf(v.Credential), Refs: append([]Ref{{r.Log, r.Seq}, {v.Log, v.StateSeq}}, r.worked...)}
+		finding := f.ofCredential(v.Credential).saying("", append([]Ref{{r.Log, r.Seq}, {v.Log, v.StateSeq}}, r.worked...)...)
 		age := f.asOf.UnixNano() - r.Time
 		switch {
 		case !r.dead.IsZero():

@@ -121,30 +121,27 @@ func (f *facts) stores(ctx context.Context, t *tally) error {
 			t.pass(f.home(v.Credential), 1)
 			continue
 		}
-		t.fail(Finding{Subject: "credential:" + v.Credential, Unit: f.home(v.Credential), Owner: f.ownerOf(v.Credential), Refs: []Ref{{v.Log, v.StateSeq}},
-			What: fmt.Sprintf("custodian %s holds version %s of its secret, and the custody statement does not name that custodian for it", custodian, v.Lease)})
+		t.fail(f.ofCredential(v.Credential).saying(fmt.Sprintf("custodian %s holds version %s of its secret, and the custody statement does not name that custodian for it", custodian, v.Lease),
+			Ref{v.Log, v.StateSeq}))
 	}
-	for _, u := range set.Charter.Units {
-		var blind []string
-		for _, c := range set.Custody[u.ID].Credentials {
-			if c.Source != "vault" {
-				continue
-			}
-			newest, wider := f.readers(set, c.ID)
-			switch {
-			case newest == nil || f.asOf.Sub(newest.Time) > fresh || len(wider) == 0 && !f.anchored(newest.Record):
-				blind = append(blind, c.ID)
-			case len(wider) == 0:
-				t.pass(u.ID, 1)
-			default:
-				t.fail(Finding{Subject: "credential:" + c.ID, Unit: u.ID, Owner: f.ownerOf(c.ID), Refs: f.vouched(newest.Record),
-					What: "its store lets " + strings.Join(wider, ", ") + " read it, and the custody statement does not"})
-			}
+	blind := map[string][]string{} // credentials by unit
+	for unit, c := range credentials(set) {
+		if c.Source != "vault" {
+			continue
 		}
-		if len(blind) > 0 {
-			t.unknown(Finding{Subject: "unit:" + u.ID, Unit: u.ID, Owner: f.ownerOf(blind[0]),
-				What: fmt.Sprintf("who may read %d credentials in their store was not looked at in 90 days, or no ledger has that it was: %s", len(blind), some(blind))})
+		newest, wider := f.readers(set, c.ID)
+		switch {
+		case newest == nil || f.asOf.Sub(newest.Time) > fresh || len(wider) == 0 && !f.anchored(newest.Record):
+			blind[unit] = append(blind[unit], c.ID)
+		case len(wider) == 0:
+			t.pass(unit, 1)
+		default:
+			t.fail(f.ofCredential(c.ID).saying("its store lets "+strings.Join(wider, ", ")+" read it, and the custody statement does not", f.vouched(newest.Record)...))
 		}
+	}
+	for unit, list := range blind {
+		t.unknown(Finding{Subject: "unit:" + unit, Unit: unit, Owner: f.ownerOf(list[0]),
+			What: fmt.Sprintf("who may read %d credentials in their store was not looked at in 90 days, or no ledger has that it was: %s", len(list), some(list))})
 	}
 	return nil
 }
@@ -197,7 +194,7 @@ func authentication(ctx context.Context, f *facts, t *tally) error {
 			t.pass(w.Unit, 1)
 			continue
 		}
-		t.fail(Finding{Subject: "workload:" + w.ID, Unit: w.Unit, Owner: f.policyOwner(w.Unit), Refs: at[w.ID], What: "it " + strings.Join(slices.Compact(wrong), ", and ")})
+		t.fail(f.ofWorkload(&w).saying("it "+strings.Join(slices.Compact(wrong), ", and "), at[w.ID]...))
 	}
 	return nil
 }
@@ -246,7 +243,7 @@ func interactive(ctx context.Context, f *facts, t *tally) error {
 		if used == nil {
 			continue
 		}
-		finding := Finding{Subject: "workload:" + w.ID, Unit: w.Unit, Owner: f.policyOwner(w.Unit), Refs: used.refs}
+		finding := f.ofWorkload(&w).saying("", used.refs...)
 		for _, id := range w.Identities {
 			who := people[id.Subject]
 			if who == "" && strings.Contains(id.Subject, "@") {

@@ -86,6 +86,9 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 	done, err := all.Append(s, time.Now(), signers...)
 	var waits *incident.Pending
 	if errors.As(err, &waits) {
+		if err := o.course(cmd, d, b, set, waits.Step, signers); err != nil {
+			return failed(err)
+		}
 		return &exitError{exitUndecided, fmt.Errorf("%s: %w", s.Incident, waits)}
 	}
 	if err != nil {
@@ -94,10 +97,7 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 	if err := anchor(cmd, d, set, done, o.authorities); err != nil {
 		return failed(err)
 	}
-	if s.Kind == incident.KindNote && len(s.Contains) == 0 || s.Kind == incident.KindOpen {
-		return nil
-	}
-	return failed(o.course(cmd, d, b, set, done, signers))
+	return failed(o.course(cmd, d, b, set, &done.Step, signers))
 }
 
 // anchor has a step entered in the ledger, and says so.
@@ -386,5 +386,8 @@ func approveStep(cmd *cobra.Command, name string, by *estate.Signer) error {
 	if err != nil {
 		return err
 	}
-	return anchor(cmd, d, b.History.Newest().Set, s, nil)
+	if err := anchor(cmd, d, b.History.Newest().Set, s, nil); err != nil {
+		return err
+	}
+	return confirm(cmd, d, b.History.Newest().Set, &s.Step, by)
 }

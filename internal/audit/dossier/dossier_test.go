@@ -2,6 +2,7 @@ package dossier_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +107,30 @@ func TestVouchers(t *testing.T) {
 	slices.Sort(want)
 	if d := cmp.Diff(want, counts); d != "" || len(refused) != 5 || !strings.Contains(strings.Join(refused, "\n"), "dan signed for it, and it takes an operations owner") {
 		t.Errorf("%s; refused %q", d, refused)
+	}
+}
+
+// TestTwo: how an incident went takes two people of two roles, on one machine or on two, and a journal.
+func TestTwo(t *testing.T) {
+	e, dir := estatetest.New(t), t.TempDir()
+	now := time.Now().UTC().Truncate(time.Second)
+	x, seq := index.NewMemory(index.Log{ID: "a1", Process: "a1", Origin: "reeve/demo/a1"}), int64(0)
+	course := control.Incident{ID: "inc-1", Opened: now, AsOf: now, Contained: now, Dead: 1}
+	document, err := (&control.Evidence{Incidents: []control.Incident{course}}).Write(dir, "incident-inc-1-2")
+	must(t, err)
+	for _, c := range []struct {
+		by     *estate.Signer
+		counts int
+	}{{e.Bea, 0}, {e.Bea, 0}, {e.Ada, 1}} {
+		a, err := evidence.Anchor(t.Context(), evidence.Place{Dir: e.Dir}, e.Set, "document", fmt.Sprint("incident-inc-1-2 ", seq), document, c.by)
+		must(t, err)
+		must(t, x.Add(&entry.Entry{V: 1, Type: entry.Attest, Log: "a1", Seq: seq, TimeNS: now.UnixNano() + seq, Reason: "document", Record: a.Record, Estate: e.Set.Locked().SHA256}))
+		seq++
+		got, refused, err := dossier.Read(t.Context(), dossier.Where{Dir: dir, State: dir, Estate: e.Dir}, booksOf(now.Add(time.Second), x, e.Set))
+		must(t, err)
+		if len(got.Incidents) != c.counts || len(refused) != 1-c.counts {
+			t.Errorf("after %s: %+v, refused %q", c.by.Person, got.Incidents, refused)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package dossier
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -30,8 +31,14 @@ type vouchers struct {
 	without map[string][]string
 }
 
+// signed is one record, and the statements that it is judged by.
+type signed struct {
+	control.Voucher
+	*history.Span
+}
+
 // readVouchers judges each record by the statements in force when a ledger got it; one that no ledger has, by those of the time that its signers say.
-// Where several hold, that counts which was entered first.
+// What several people sign each on his own machine counts together.
 func readVouchers(ctx context.Context, store statement.Store, b *books.Books) (*vouchers, error) {
 	records, err := estate.ReadRecords(store, "evidence")
 	if err != nil {
@@ -41,7 +48,7 @@ func readVouchers(ctx context.Context, store statement.Store, b *books.Books) (*
 	if err != nil {
 		return nil, fmt.Errorf("reading what ledgers have of evidence: %w", err)
 	}
-	entered, all := books.First(list), &vouchers{map[string]control.Voucher{}, map[string][]string{}}
+	entered, by := books.First(list), map[string][]signed{}
 	for _, env := range records {
 		said, err := statement.ReadEvidence(env)
 		if err != nil {
@@ -50,21 +57,30 @@ func readVouchers(ctx context.Context, store statement.Store, b *books.Books) (*
 		id := env.ID()
 		v := control.Voucher{Record: hex.EncodeToString(id[:]), Made: said.Created}
 		in, anchored := entered[v.Record]
-		if v.Anchored, v.Made = anchored, said.Created; anchored {
+		if v.Anchored = anchored; anchored {
 			v.Made = in.Time
 		} else if in.Span, err = b.History.At(v.Made); err != nil || v.Made.After(b.Now.Add(skew)) {
 			continue // who was entitled then cannot be known
 		}
-		if _, v.By, err = in.Span.OpenEvidence(env, v.Made); err != nil {
-			continue // of nobody who was live then
+		if _, v.By, err = in.Span.OpenEvidence(env, v.Made); err == nil { // else of nobody who was live then
+			by[said.SHA256] = append(by[said.SHA256], signed{v, in.Span})
 		}
-		if !entitled(in.Span, v.By, v.Made) {
-			all.without[said.SHA256] = append(all.without[said.SHA256], v.By...)
+	}
+	all := &vouchers{map[string]control.Voucher{}, map[string][]string{}}
+	for sum, list := range by {
+		slices.SortFunc(list, func(a, b signed) int { return cmp.Or(a.Made.Compare(b.Made), cmp.Compare(a.Record, b.Record)) })
+		v, ok := together(slices.DeleteFunc(slices.Clone(list), func(s signed) bool { return !s.Anchored }))
+		if !ok {
+			if v, ok = together(list); ok {
+				v.Anchored = false
+			}
+		}
+		if ok {
+			all.hold[sum] = v
 			continue
 		}
-		v.Two = in.Span.Charter.Two(v.By, v.Made)
-		if old, ok := all.hold[said.SHA256]; !ok || better(v, old) {
-			all.hold[said.SHA256] = v
+		for _, s := range list {
+			all.without[sum] = append(all.without[sum], s.By...)
 		}
 	}
 	return all, nil
@@ -73,17 +89,29 @@ func readVouchers(ctx context.Context, store statement.Store, b *books.Books) (*
 // skew is by how much a signer's clock may be ahead.
 const skew = 5 * time.Minute
 
-// better reports whether a record vouches sooner than another for the same document.
-func better(a, b control.Voucher) bool {
-	if a.Anchored != b.Anchored {
-		return a.Anchored
+// together is what the records of one document come to, the oldest first: the first that an operations owner or a root holder signed, the rule of the
+// register; or that with which two people of two roles had, that of incidents. False for neither.
+func together(list []signed) (v control.Voucher, ok bool) {
+	var people, owners []string
+	for _, s := range list {
+		people = append(people, s.By...)
+		for _, p := range s.By {
+			if register.Entitled(&s.Charter, p, s.Made) {
+				if owners = append(owners, p); !ok {
+					v, ok = s.Voucher, true
+				}
+			}
+		}
+		if s.Charter.Two(people, s.Made) {
+			if !ok {
+				v, ok = s.Voucher, true
+			}
+			v.Two, owners = true, people
+		}
 	}
-	return a.Made.Before(b.Made) || a.Made.Equal(b.Made) && a.Record < b.Record
-}
-
-// entitled is the rule of the register for what no statement says, and that of incidents.
-func entitled(s *history.Span, by []string, t time.Time) bool {
-	return s.Charter.Two(by, t) || slices.ContainsFunc(by, func(p string) bool { return register.Entitled(&s.Charter, p, t) })
+	slices.Sort(owners)
+	v.By = slices.Compact(slices.Clone(owners))
+	return v, ok
 }
 
 // of is who vouches for a document. The error is ErrUnsigned or ErrRole.

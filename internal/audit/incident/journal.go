@@ -152,6 +152,7 @@ func (all Journals) verify(id string, line []byte, j *Journal) (*Signed, error) 
 type Pending struct {
 	Name string // incident/ID-N, for reeve approve
 	By   []string
+	Step *Step
 }
 
 func (p *Pending) Error() string {
@@ -268,7 +269,7 @@ func (all Journals) take(j *Journal, name string, w *waiting, waited bool) (*Sig
 		if !waited && all.Waits(name) {
 			return nil, fmt.Errorf("another step waits for a signature as %s: have it approved first, or remove %s", name, all.pending(name))
 		}
-		p := &Pending{Name: name}
+		p := &Pending{Name: name, Step: &s.Step}
 		for _, a := range all.History.Newest().Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
 			p.By = append(p.By, a.Person)
 		}

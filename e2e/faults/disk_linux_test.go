@@ -89,6 +89,10 @@ func TestRealFullDisk(t *testing.T) {
 	first := s.mustUse("while there is room")
 	ballast := s.dir.Join(host.Custodian, "ballast")
 	ctx := context.Background()
+	s.await("the segments ahead are made: one that is not takes room and gives it back", 20*time.Second, func() bool {
+		made, err := filepath.Glob(s.dir.Join(host.Custodian, "ledger", "0", "wal", "*"))
+		return err == nil && len(made) == 3 && filepath.Base(made[0]) == "wal-00000001" // and none with another name, before it
+	})
 
 	s.fill(ballast, 0.04)
 	s.await("uses end", 5*time.Second, func() bool { return !s.chat("until it is full").used() })

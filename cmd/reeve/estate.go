@@ -79,6 +79,9 @@ func printEstate(cmd *cobra.Command, r *estate.Report) error {
 		if s.Changed {
 			next = strings.TrimPrefix(next+"; the files were changed since", "; ")
 		}
+		if s.Version.Version == 0 && s.Pending == nil {
+			next = "nobody has drafted it: reeve sign " + s.Statement
+		}
 		terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\n", s.Statement, version, expires, s.By(), next)
 	}
 	if err := t.Flush(); err != nil {

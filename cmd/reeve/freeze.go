@@ -42,7 +42,7 @@ func newFreezeCmd() *cobra.Command {
 				terminal.Printf(cmd.OutOrStdout(), "%s: %s\n", strings.Join(args, " "), done)
 			}
 			if err == nil && target.Kind != "key" && target.Kind != "token" {
-				terminal.Printf(cmd.OutOrStdout(), "It is opened again by its owner and one person of another role: reeve revoke %s --open --as OWNER --with OTHER --reason WHY\n", strings.Join(args, " "))
+				terminal.Printf(cmd.OutOrStdout(), "Two owners of different roles open it again: reeve revoke %s --open --as OWNER --with OTHER --reason WHY\n", strings.Join(args, " "))
 			}
 			return failed(err)
 		},

@@ -226,6 +226,9 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 		}
 	}
 	next("Read the files in " + host.Shown(d.Path+"/estate") + ", put them under version control, change what you like.")
+	if a.Provider == "openai-compatible" {
+		terminal.Printf(w, "   An origin inside your network has networks (such as [10.0.0.0/8]) under destination in units/%s/custody.yaml, and ca when its certificate is your own CA's.\n", a.Unit)
+	}
 	next("Draft every statement by somebody who does not hold its role, the lock last; then each of the three approves:",
 		"sign charter policy-"+a.Unit+" --as "+a.Operations.ID, "sign operations custody-"+a.Unit+" --as "+a.Policy.ID,
 		"sign lock --as "+a.Operations.ID, "approve all --as "+a.Policy.ID, "approve all --as "+a.Operations.ID,
@@ -235,6 +238,8 @@ func printNext(w io.Writer, d *host.Dir, a *founding.Answers) {
 	next("Make the workload's key, as "+a.Policy.ID+"; it is shown once:", "workload key issue "+a.Workload+" --as "+a.Policy.ID)
 	next("Start the processes here, as root for users of their own:", "up")
 	terminal.Printf(w, "   Under an init system, start each with its configuration: reeve-custodian --config %s, and so on.\n", host.Shown(d.Config(host.Custodian)))
+	next("Call it with any OpenAI or Anthropic SDK, the workload's key as its API key; reeve doctor says why a call is refused:")
+	terminal.Printf(w, "     base URL %s/v1 (for Anthropic's SDK without /v1), model %s/MODEL\n", a.URL, a.Name)
 	if made := madeHere(a); len(made) > 0 {
 		next("Give each owner his key file and delete it here: " + strings.Join(made, ", ") + " in " + host.Shown(d.Path+"/people") + ". From then on they sign with --key.")
 	}

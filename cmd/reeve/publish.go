@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,7 @@ func newPublishCmd() *cobra.Command {
 			}
 			set, err := estateDir(d).Publish(d.Pin(), time.Now())
 			if err != nil {
-				return failed(err)
+				return failed(fmt.Errorf("%w\nnothing was published; reeve estate check shows what waits, and who has signed it", err))
 			}
 			if err := d.WriteTrust(&set.Charter); err != nil {
 				return failed(err)

@@ -80,7 +80,7 @@ func TestBothEnds(t *testing.T) {
 	if diff := cmp.Diff([]string{"freeze unit research test", "freeze unit unsaved test", "accept {}"}, c.told); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
-	if _, err := operator.New(socket + "x").Status(ctx); err == nil || !strings.Contains(err.Error(), "is it running") {
+	if _, err := operator.New(socket + "x").Status(ctx); err == nil || !strings.Contains(err.Error(), "no custodian runs at") {
 		t.Errorf("%v", err)
 	}
 }

@@ -4,6 +4,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -230,7 +231,7 @@ func (x *examination) route() bool {
 		x.add("model", Fails, fmt.Sprintf("%s has no credential for the unit %s", provider.Name, x.unit.ID), "the operations owner names one in operations.yaml")
 		return false
 	}
-	x.ok("model", "%s at %s with the credential %s", name, provider.Name, id)
+	x.ok("model", "%s at %s with the credential %s", cmp.Or(name, "any"), provider.Name, id)
 	return true
 }
 

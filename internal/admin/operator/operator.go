@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
@@ -83,7 +86,13 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, into 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("asking the custodian at %s: %w; is it running, and are you its user or root?", c.socket, err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+			return fmt.Errorf("no custodian runs at %s (%w): nothing is used by it now, and nothing can be asked or told; start it with reeve up", c.socket, err)
+		case errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("the custodian at %s answers its own user and root: %w", c.socket, err)
+		}
+		return fmt.Errorf("asking the custodian at %s: %w", c.socket, err)
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {

@@ -188,7 +188,7 @@ func (a *Authority) scimPatch(w http.ResponseWriter, r *http.Request, s *stateme
 		}
 		switch {
 		case err != nil || strings.EqualFold(op.Op, "remove"):
-		case strings.EqualFold(op.Path, "active"):
+		case strings.EqualFold(op.Path, "active"), strings.EqualFold(op.Path, scimSchema+":active"): // RFC 7644, section 3.10
 			one.Active = new(truth)
 			err = json.Unmarshal(op.Value, one.Active)
 		case op.Path == "":

@@ -132,6 +132,7 @@ func TestSCIM(t *testing.T) {
 		{"reads again", "GET", "Users/u-1", token, "", 200, `"active":false`},
 		{"opens", "PATCH", "Users/u-1", token, `{"Operations":[{"op":"replace","value":{"active":true}}]}`, 403, "only closes"},
 		{"puts", "PUT", "Users/u-1", token, `{"active":true}`, 403, ""},
+		{"deactivates by its full name", "PATCH", "Users/u-2", token, `{"Operations":[{"op":"replace","path":"urn:ietf:params:scim:schemas:core:2.0:user:active","value":false}]}`, 200, `"active":false`},
 		{"deletes", "DELETE", "Users/u-2", token, "", 204, ""},
 		{"its features", "GET", "ServiceProviderConfig", token, "", 200, `"patch":{"supported":true}`},
 	} {

@@ -82,11 +82,11 @@ func (d *Document) Write(folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("filing the drill: %w", err)
 	}
 	d.File = d.Ended.UTC().Format("20060102T150405.000Z") + ".json"
-	if err := durable.Replace(filepath.Join(folder, d.File), b, 0o644); err != nil {
+	if err := durable.Replace(filepath.Join(folder, d.File), b, 0o600); err != nil {
 		return fmt.Errorf("filing the drill: %w", err)
 	}
 	d.Record = sum(b)

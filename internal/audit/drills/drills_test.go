@@ -30,6 +30,11 @@ func TestWriteAndLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, later.File): 0o600} { // where an attack got through is for few
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
 	all, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -89,11 +89,11 @@ func Write(dir string, in Input) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	for _, name := range Files {
-		if err := durable.Replace(filepath.Join(dir, name), files[name], 0o644); err != nil {
+		if err := durable.Replace(filepath.Join(dir, name), files[name], 0o600); err != nil {
 			return err
 		}
 	}

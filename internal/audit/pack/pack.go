@@ -90,17 +90,17 @@ func encode(v any) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// Write writes a pack into a folder, which it makes.
+// Write writes a pack into a folder, which it makes, for whoever runs it alone: it names what fails.
 func Write(dir string, files map[string][]byte) error {
 	if there, err := os.ReadDir(dir); err == nil && len(there) > 0 {
 		return fmt.Errorf("%s: %w", dir, ErrNotEmpty)
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		file := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
-		if err := durable.Replace(file, files[name], 0o644); err != nil {
+		if err := durable.Replace(file, files[name], 0o600); err != nil {
 			return err
 		}
 	}

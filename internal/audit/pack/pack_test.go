@@ -47,6 +47,11 @@ func TestPack(t *testing.T) {
 	must(t, err)
 	dir := filepath.Join(t.TempDir(), "out")
 	must(t, pack.Write(dir, files))
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "oscal"): 0o700, filepath.Join(dir, pack.ManifestFile): 0o600} { // what fails is for few
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
 	text, err := os.ReadFile(filepath.Join(dir, pack.ManifestFile))
 	must(t, err)
 	var m pack.Manifest

@@ -70,6 +70,11 @@ func (f *blastFlags) print(out io.Writer, a *blast.Answer) error {
 
 // printRows lists the rows but for those that are excluded, class by class.
 func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
+	if !slices.ContainsFunc(a.Rows, func(r blast.Row) bool { return r.Class != blast.Excluded }) {
+		what := map[bool]string{false: "was read, used or reachable", true: "is still usable"}[f.live]
+		terminal.Printf(out, "Nothing %s, as far as is known.\n", what)
+		return nil
+	}
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "CLASS\tCREDENTIAL\tUNIT\tUSES\tPROOF\tWORKLOADS\tLAST\tPOLICY\tOPERATIONS\tLIFECYCLE\tAPPROVED BY\tLIVE")
 	listed := map[blast.Class]int{}

@@ -138,6 +138,9 @@ func (r *radius) contained(add func(person, do, what, unit, why, command string)
 			if c.Unprobed(r.from) {
 				why += "; no probe's verdict holds, so it counts as able to do everything"
 			}
+			if len(c.Credentials) == 0 {
+				add(live(cmp.Or(c.Owners.Contract, c.Owners.Operations)), "look", id, "", "the register lists no credential that it was given, so none is counted here: find out which it has, and enter them", "reeve component show "+id)
+			}
 		}
 		add(live(r.operates(c, now)), "contain", id, "", why, command)
 	case Workload:

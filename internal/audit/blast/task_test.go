@@ -52,6 +52,10 @@ func TestTasks(t *testing.T) {
 			vendor(register.Transport)(w)
 			w.others[0].Owners = register.Owners{Operations: "bea", Lifecycle: "cora", Contract: "ada"}
 		}, []string{"bea contain v1 of ", "cora revoke outside-key|support-openai of support"}},
+		{"a vendor's gateway of which nothing is listed", stays, component("v1"), blast.Options{}, func(w *world) {
+			vendor(register.Transport)(w)
+			w.others[0].Owners, w.others[0].Credentials = register.Owners{Operations: "bea", Contract: "ada"}, nil
+		}, []string{"bea contain v1 of ", "ada look v1 of "}},
 		{"a custodian", stays, component("c2"), blast.Options{}, nil, []string{
 			"bea contain c2 of ", "cora rotate identity c2|log-key c2 of ", "ada rotate log-key c2 of ", "bea rotate log-key c2 of ", "cora revoke lab-openai of lab"}},
 		{"a workload", stays, blast.Subject{Kind: blast.Workload, ID: "research-agent"}, blast.Options{}, nil, []string{

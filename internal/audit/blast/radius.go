@@ -103,7 +103,11 @@ func (r *radius) open(ctx context.Context, o Options) (err error) {
 	if r.closings, err = closings.Read(ctx, r.b.Index, r.ledgers.process, r.asOf.Add(1)); err != nil {
 		return err
 	}
-	list, err := r.b.Index.Versions(ctx, index.Filter{From: r.from, To: r.asOf.Add(1)})
+	held := index.Filter{From: r.from, To: r.asOf.Add(1)}
+	if r.subject.Kind == Credential {
+		held.Credential = r.subject.ID
+	}
+	list, err := r.b.Index.Versions(ctx, held)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ type sent struct {
 func (p *Plan) Act(ctx context.Context, m *Means) (*Outcome, error) {
 	o := &Outcome{Plan: p, Records: []Record{}, Dead: []Death{}, Unproven: []Death{}, Waiting: []Waiting{}, Closed: []Closing{}}
 	var all []*sent
+	var failed error
 	for _, end := range []bool{false, true} { // what closes most first
 		var wave []*sent
 		for i := range p.Steps {
@@ -57,10 +58,9 @@ func (p *Plan) Act(ctx context.Context, m *Means) (*Outcome, error) {
 				continue
 			}
 			s, err := p.sign(m, &p.Steps[i], o)
-			if err != nil {
-				return nil, err
-			}
-			if s != nil {
+			if err != nil { // the others are closed all the same
+				failed = errors.Join(failed, o.fail(&p.Steps[i], err))
+			} else if s != nil {
 				wave = append(wave, s)
 			}
 		}
@@ -69,13 +69,24 @@ func (p *Plan) Act(ctx context.Context, m *Means) (*Outcome, error) {
 	}
 	for _, s := range all {
 		if s.err != nil {
-			return nil, s.err
+			failed = errors.Join(failed, o.fail(s.Step, s.err))
+			continue
 		}
 		o.Records = append(o.Records, Record{Target: s.Target.String(), End: s.End, By: s.By, Report: s.report})
 	}
+	if len(o.Records) == 0 && failed != nil {
+		return nil, failed
+	}
+	all = slices.DeleteFunc(all, func(s *sent) bool { return s.err != nil })
 	p.prove(ctx, m, all, o)
 	o.judge()
 	return o, nil
+}
+
+// fail notes a record that could not be made.
+func (o *Outcome) fail(s *Step, err error) error {
+	o.Waiting = append(o.Waiting, Waiting{Target: s.Target.String(), End: s.End, Needs: "that this is mended: " + err.Error(), Command: "the same once more"})
+	return fmt.Errorf("closing %s: %w", s.Target, err)
 }
 
 // sign makes the step's record, unless there is one. Nil means that it lacks a signature.
@@ -107,7 +118,7 @@ func (p *Plan) sign(m *Means, s *Step, o *Outcome) (*sent, error) {
 		return nil, p.wait(m, s, o)
 	}
 	if s.env, err = m.Estate.Revoke(m.Set, statement.Revocation{Target: s.Target, End: s.End, Reason: p.Reason}, m.Now(), by...); err != nil {
-		return nil, fmt.Errorf("closing %s: %w", s.Target, err)
+		return nil, err
 	}
 	s.signed(m)
 	return &sent{Step: s, to: to}, nil

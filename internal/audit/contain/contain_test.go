@@ -195,6 +195,25 @@ func TestActGoesOn(t *testing.T) {
 	}
 }
 
+// What cannot be done of one record holds up no other, and is not called done.
+func TestActDoesTheRest(t *testing.T) {
+	b := newBench(t)
+	calls, broken := 0, errors.New("the disk is full")
+	o, err := b.plan(t, "unit research", nil).Act(t.Context(), &Means{Set: b.Set, Estate: b.Dir, Signers: []*estate.Signer{b.Ada, b.Cora}, Index: b.index, Prove: time.Millisecond, Now: func() time.Time { return b.Now }, Say: t.Logf,
+		Dispatch: func() (*dispatch.Dispatch, error) {
+			if calls++; calls == 2 {
+				return nil, broken
+			}
+			return dispatch.New(&dispatch.Order{Custodians: []string{"c1"}, Trust: new(verify.Trust), Wait: time.Millisecond}), nil
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Records) != 2 || len(o.Waiting) != 1 || !strings.Contains(o.Waiting[0].Needs, broken.Error()) || o.Waiting[0].Denied || o.Contained || o.Done() {
+		t.Errorf("%+v", o)
+	}
+}
+
 // What an owner alone may not close waits with one signature, and the second person's run sends it.
 func TestActTakesTwo(t *testing.T) {
 	b := newBench(t)

@@ -53,7 +53,8 @@ func newContainCmd() *cobra.Command {
 			"logins besides that people have to rotate; what it says of itself proves nothing, so it is not contained before it is stopped and gone from\n" +
 			"the statements (exit status 3).\n\n" +
 			"An owner alone closes what is his. What takes somebody else's signature is closed as far as it can be and listed with what the other\n" +
-			"one types. The same command again goes on where it was interrupted; what is done is not done twice.\n" +
+			"one types. The same command again goes on where it was interrupted; what is done is not done twice. Which keys a gateway has seen the plan\n" +
+			"knows up to what the auditor has verified, some seconds ago: give it once more after a minute, for the keys of the last uses.\n" +
 			"Exit status 0: contained, and everything that was to end is proven dead; 3: not known of all.",
 		Example: "  reeve contain gateway g1 --plan\n  reeve contain gateway g1 --as bea --with ada --reason 'malicious dependency'\n" +
 			"  reeve contain unit research --as ada --with cora --reason incident --json\n  reeve contain service api.openai.com --as cora --reason 'provider breach'",
@@ -282,6 +283,9 @@ func printOutcome(w io.Writer, o *contain.Outcome) error {
 		residual += fmt.Sprintf(", and %d keys and logins until they are rotated", o.Residual.Keys)
 	}
 	terminal.Printf(w, "\nContained: %s. Time to contain: %s. Time to proven dead: %s. Residual after the freeze: %s.\n", yes(o.Contained), seconds(o.Seconds), seconds(o.Provenly), residual)
+	if o.Scope.Kind == contain.OfGateway {
+		terminal.Printf(w, "The keys that it has seen are known up to what the auditor has verified: give the same command again in a minute, for those of its last uses.\n")
+	}
 	return nil
 }
 

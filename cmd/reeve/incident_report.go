@@ -213,7 +213,7 @@ func (m *reporting) conclude(cmd *cobra.Command, waits string) error {
 	case waits != "":
 		return &exitError{exitUndecided, fmt.Errorf("the report is signed by one and waits for a second person, of another role: reeve approve %s --as PERSON", waits)}
 	case !m.made.Contained:
-		return &exitError{exitUndecided, fmt.Errorf("%s is not contained", m.made.Incident)}
+		return &exitError{exitUndecided, fmt.Errorf("%s is not contained: reeve contain with its subject and --plan shows what is open", m.made.Incident)}
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func newVerifyCmd() *cobra.Command {
 			}
 			raw, err := os.ReadFile(args[0])
 			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%q is neither a file here nor a receipt, which begins with v1.", args[0])
+				err = fmt.Errorf("%q is neither a file here nor a receipt, which begins with \"v1.\"", args[0])
 			}
 			if err != nil {
 				return &exitError{exitUndecided, err}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -47,8 +49,7 @@ func newKeyIssueCmd() *cobra.Command {
 				return failed(err)
 			}
 			defer key.Wipe()
-			terminal.Printf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
-			terminal.Printf(cmd.OutOrStdout(), "%s\n", key.Reveal())
+			showKey(cmd, key, record)
 			return nil
 		},
 	}
@@ -64,6 +65,12 @@ func noWorkload(id string) error {
 func keyFlags(cmd *cobra.Command, life *time.Duration, networks *[]string) {
 	cmd.Flags().DurationVar(life, "for", 30*24*time.Hour, "how long the key is valid, at most 720h")
 	cmd.Flags().StringSliceVar(networks, "network", nil, "where it may be used from, such as 10.0.0.0/8, by what the gateway says")
+}
+
+// showKey prints a workload's key, once.
+func showKey(cmd *cobra.Command, key secret.Value, record *statement.WorkloadKey) {
+	terminal.Printf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
+	terminal.Printf(cmd.OutOrStdout(), "%s\n", key.Reveal())
 }
 
 func newKeyRotateCmd() *cobra.Command {
@@ -92,8 +99,7 @@ func newKeyRotateCmd() *cobra.Command {
 			key, record, cut, err := estateDir(d).RotateKey(set, args[0], time.Now(), life, overlap, signer, networks...)
 			defer key.Wipe()
 			if record != nil { // it is good whatever became of the others
-				terminal.Printf(cmd.ErrOrStderr(), "The key %s of %s is valid until %s. It is not shown again:\n", record.SHA256[:16], record.Workload, record.NotAfter.Format(time.RFC3339))
-				terminal.Printf(cmd.OutOrStdout(), "%s\n", key.Reveal())
+				showKey(cmd, key, record)
 			}
 			for _, old := range cut {
 				terminal.Printf(cmd.ErrOrStderr(), "The key %s ends at %s.\n", old.SHA256[:16], old.NotAfter.Format(time.RFC3339))

@@ -15,25 +15,15 @@ import (
 // before the window on, the longest that a rule looks back.
 func Find(ctx context.Context, b *books.Books, from, to time.Time) (list []*Finding, err error) {
 	d := New(b.History)
-	since := from.Add(-d.longest())
-	if err := d.learn(ctx, b, since); err != nil {
-		return nil, err
-	}
-	begin, err := seek(b.Logs, since)
-	if err != nil {
-		return nil, err
-	}
-	for e, err := range logs.Merge(b.Logs, begin) {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return nil, err
-		}
+	err = d.replay(ctx, b, from, func(e *entry.Entry) bool {
 		if e.TimeNS >= to.UnixNano() {
-			break
+			return false
 		}
 		d.Add(e)
+		return true
+	})
+	if err != nil {
+		return nil, err
 	}
 	list = []*Finding{}
 	for _, f := range d.Findings() {
@@ -59,26 +49,37 @@ func Resume(ctx context.Context, b *books.Books, next func(log string) int64) (*
 			break
 		}
 	}
-	since = since.Add(-d.longest())
+	return d, d.replay(ctx, b, since, func(e *entry.Entry) bool {
+		if e.Seq < next(e.Log) {
+			d.Add(e)
+		}
+		return true
+	})
+}
+
+// replay reads the books from the time on that the rules need in order to find what goes on at from. What was before, it learns from the index. It ends
+// where take is false.
+func (d *Detector) replay(ctx context.Context, b *books.Books, from time.Time, take func(*entry.Entry) bool) error {
+	since := from.Add(-d.longest())
 	if err := d.learn(ctx, b, since); err != nil {
-		return nil, err
+		return err
 	}
 	begin, err := seek(b.Logs, since)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for e, err := range logs.Merge(b.Logs, begin) {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if e.Seq < next(e.Log) {
-			d.Add(e)
+		if !take(e) {
+			break
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // longest is how far the rules look back.

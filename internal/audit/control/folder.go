@@ -158,11 +158,11 @@ func (e *Evidence) Write(dir, name string) ([]byte, error) {
 		return nil, err
 	}
 	folder := filepath.Join(dir, EvidenceDir)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
 		return nil, err
 	}
 	b = append(b, '\n')
-	return b, os.WriteFile(filepath.Join(folder, name+".json"), b, 0o644)
+	return b, os.WriteFile(filepath.Join(folder, name+".json"), b, 0o640)
 }
 
 // records are the records that vouch for what is there, each once, in the order of their hashes.

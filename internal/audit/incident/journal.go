@@ -275,7 +275,7 @@ func (all Journals) take(j *Journal, name string, w *waiting, waited bool) (*Sig
 		}
 		both, err := json.Marshal(w)
 		if err == nil {
-			err = durable.Replace(all.pending(name), both, 0o644)
+			err = durable.Replace(all.pending(name), both, 0o640)
 		}
 		if err != nil {
 			return nil, err
@@ -292,12 +292,12 @@ func (all Journals) take(j *Journal, name string, w *waiting, waited bool) (*Sig
 	}
 	put := durable.Replace
 	if s.Number == 1 {
-		if err := os.MkdirAll(all.Dir, 0o755); err != nil {
+		if err := os.MkdirAll(all.Dir, 0o750); err != nil {
 			return nil, err
 		}
 		put = durable.Create
 	}
-	err = put(all.file(j.ID), append(append(text, line...), '\n'), 0o644)
+	err = put(all.file(j.ID), append(append(text, line...), '\n'), 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("appending to the journal of %s: %w", j.ID, err)
 	}

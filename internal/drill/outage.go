@@ -189,7 +189,7 @@ func (f *field) noWitness(ctx context.Context, r *Report, c client) error {
 func (f *field) closes(ctx context.Context, place, id string) Line {
 	s := Line{ID: "S8", Place: place}
 	begun := time.Now()
-	target := statement.Target{Kind: "credential", ID: id}
+	target := statement.Target{Kind: "token", ID: id} // nobody uses it
 	if _, err := f.admin().Freeze(ctx, target, "drill"); err != nil {
 		s.hit(err.Error())
 		return s
@@ -277,7 +277,7 @@ func (f *field) killedCustodian(ctx context.Context, r *Report, c client) error 
 		return err
 	}
 	for _, id := range []string{"drill-closed-1", "drill-closed-2"} {
-		if !closedIn(st, statement.Target{Kind: "credential", ID: id}) {
+		if !closedIn(st, statement.Target{Kind: "token", ID: id}) {
 			s.hit(id + " is open again")
 		}
 	}

@@ -7,10 +7,12 @@ package relay
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -74,5 +76,5 @@ func listen(ctx context.Context, url string, config *tls.Config, take func([]byt
 			take(bytes.Clone(lines.Bytes()))
 		}
 	}
-	return fmt.Errorf("the relay %s ended its stream: %w", url, errors.Join(lines.Err(), context.Cause(ctx)))
+	return fmt.Errorf("the relay %s ended its stream: %w", url, cmp.Or(lines.Err(), context.Cause(ctx), io.EOF))
 }

@@ -135,25 +135,9 @@ func (o operator) Freeze(target statement.Target, reason string) (string, error)
 }
 
 // known reports whether the set in force has the target. Without a set nobody can tell; keys, tokens and agents are not looked up.
-func (o operator) known(t statement.Target) (ok bool) {
+func (o operator) known(t statement.Target) bool {
 	set := o.Set()
-	switch {
-	case set == nil, t.Kind == closing.Key, t.Kind == closing.Token, t.Kind == closing.Agent, t.Kind == closing.Everything:
-		ok = true
-	case t.Kind == closing.Workload:
-		_, _, ok = set.Workload(t.ID)
-	case t.Kind == closing.Credential:
-		_, _, ok = set.Credential(t.ID)
-	case t.Kind == closing.Gateway:
-		_, ok = set.Gateway(t.ID)
-	case t.Kind == closing.Tenant:
-		ok = slices.Contains(set.Charter.Tenants, t.ID)
-	case t.Kind == closing.Person:
-		ok = slices.ContainsFunc(set.Charter.People, func(p statement.Person) bool { return p.ID == t.ID })
-	case t.Kind == closing.Unit:
-		ok = slices.ContainsFunc(set.Charter.Units, func(u statement.Unit) bool { return u.ID == t.ID })
-	}
-	return ok
+	return set == nil || slices.Contains([]string{closing.Key, closing.Token, closing.Agent}, t.Kind) || set.Has(t)
 }
 
 // Accept implements admin.Custodian. The follower verifies the record and keeps it. What it closes is in force before the disk is

@@ -35,6 +35,7 @@ type options struct {
 	idle    string
 	out     string
 	only    string
+	call    string
 	starts  int
 }
 
@@ -51,6 +52,7 @@ func main() {
 	flag.StringVar(&o.idle, "idle", "1000,10000", "numbers of idle streams to weigh; empty for none")
 	flag.StringVar(&o.against, "against", "", "compare with the binaries in this `folder` instead, in turns")
 	flag.StringVar(&o.only, "only", "", "measure the target with this `name` alone, for a profiler")
+	flag.StringVar(&o.call, "call", "", "saturate with the kind of request of this `name` alone, and nothing else, such as 'json 64 KiB'")
 	flag.IntVar(&o.starts, "starts", 0, "measure so many first starts instead, in turns with those of -against")
 	flag.StringVar(&o.out, "o", "", "also write the report to this `file`")
 	var d drill
@@ -63,7 +65,7 @@ func main() {
 	generated := flag.Bool("generated", false, "with -audit: generated entries of a month that are stored nowhere")
 	entries := flag.Int64("entries", 5_000_000, "entries, with -audit")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE) // who reads the report may go away
 	defer stop()
 	if *auditor {
 		a := &auditing{bin: o.bin, out: os.Stdout, entries: *entries}

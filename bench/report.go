@@ -32,6 +32,9 @@ func (b *bench) measureAll(ctx context.Context) error {
 	}
 	b.printf("Measured %s on %s/%s, %d CPUs (%s), kernel %s; %d turns of %s.\n\n", time.Now().UTC().Format("2006-01-02"), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), cpuModel(), kernel(), b.rounds, b.each)
+	if b.call != "" {
+		return b.throughput(ctx, targets)
+	}
 	b.atRest()
 	for _, section := range []func(context.Context, []*Target) error{b.throughput, b.levels, b.latency, b.weight} {
 		if err := section(ctx, targets); err != nil {
@@ -59,11 +62,17 @@ func (b *bench) one(targets []*Target) error {
 	t, direct := targets[at], targets[0]
 	b.printf("%s: pids %v\n", t.Name, t.PIDs)
 	for _, c := range calls() {
+		if b.call != "" && c.Name != b.call {
+			continue
+		}
 		r := saturate(t, c, b.conns, b.each)
 		if r.Err != nil {
 			return r.Err
 		}
 		b.printf("saturation, %s: %.0f requests/s, %s µs CPU a request, %d failed\n", c.Name, r.PerSecond(), cpu(t, r), r.Failed)
+	}
+	if b.call != "" {
+		return nil
 	}
 	for _, c := range []Call{calls()[0], calls()[2]} {
 		var base, r Result
@@ -101,6 +110,9 @@ func (b *bench) compare(ctx context.Context, other *demonstration) error {
 	}
 	b.printf("%d turns of %s, medians; CPU in µs a request, gateway and custodian.\n\n| %d in flight | build | requests/s | CPU | gateway | custodian |\n|---|---|--:|--:|--:|--:|\n", b.rounds, b.each, b.conns)
 	for _, call := range calls() {
+		if b.call != "" && call.Name != b.call {
+			continue
+		}
 		progress("%s", call.Name)
 		figures := map[*Target][4][]float64{}
 		for range b.rounds {
@@ -124,6 +136,9 @@ func (b *bench) compare(ctx context.Context, other *demonstration) error {
 			f := figures[t]
 			b.printf("| %s | %s | %.0f | %.0f | %.0f | %.0f |\n", call.Name, t.Name, median(f[0]), median(f[1]), median(f[2]), median(f[3]))
 		}
+	}
+	if b.call != "" {
+		return nil
 	}
 	return b.compareLatency(ctx, old, now)
 }
@@ -180,6 +195,9 @@ func (b *bench) inTurns(ctx context.Context, targets []*Target, measure func(*Ta
 // throughput is at saturation.
 func (b *bench) throughput(ctx context.Context, targets []*Target) error {
 	for _, call := range calls() {
+		if b.call != "" && call.Name != b.call {
+			continue
+		}
 		progress("saturation, %s", call.Name)
 		sums, err := b.inTurns(ctx, targets, func(t *Target) *Result { return saturate(t, call, b.conns, b.each) })
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/reevehq/reeve/internal/demo"
@@ -28,10 +29,13 @@ type bench struct {
 	others []*exec.Cmd
 }
 
+// stop ends what was started in a way that lets nginx end its workers.
 func (b *bench) stop() {
 	for _, c := range b.others {
-		c.Process.Kill()
+		c.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(5*time.Second, func() { c.Process.Kill() })
 		c.Wait()
+		late.Stop()
 	}
 }
 

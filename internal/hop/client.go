@@ -343,7 +343,7 @@ func (s *stream) store(p []byte) {
 // serve runs the connection until it ends and then breaks its streams.
 func (c *clientConn) serve() {
 	go c.write()
-	err := c.read(false, c.take)
+	err := c.read(false, nil, c.take)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fail(err)

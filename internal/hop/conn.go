@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,9 +167,14 @@ func (c *conn) write() {
 	}
 }
 
-// read hands each frame to take, which must not keep the payload, until either fails.
-func (c *conn) read(fromClient bool, take func(header, []byte) error) error {
-	r := bufio.NewReaderSize(c, headerSize+max(c.limits.Header, maxBody))
+// readAhead is how much of what comes is read at once: many short frames, and little of a long body.
+const readAhead = 8 << 10
+
+// read hands each frame to take, which must not keep the payload, until either fails. Payloads of BODY frames for which place
+// returns memory of their size are read straight into it and not handed over; place may be nil.
+func (c *conn) read(fromClient bool, place func(header) []byte, take func(header, []byte) error) error {
+	r := bufio.NewReaderSize(c, readAhead)
+	var long []byte // a payload that is longer than what is read ahead
 	for {
 		b, err := r.Peek(headerSize)
 		if err != nil {
@@ -178,13 +184,32 @@ func (c *conn) read(fromClient bool, take func(header, []byte) error) error {
 		if err := h.check(c.limits, fromClient); err != nil {
 			return err
 		}
-		if b, err = r.Peek(headerSize + h.size); err != nil {
+		if h.kind == frameBody && place != nil {
+			if to := place(h); to != nil {
+				r.Discard(headerSize)
+				if _, err := io.ReadFull(r, to); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		size := headerSize + h.size
+		if size <= readAhead {
+			b, err = r.Peek(size)
+		} else {
+			long = slices.Grow(long[:0], size)[:size]
+			b = long
+			_, err = io.ReadFull(r, b)
+		}
+		if err != nil {
 			return err
 		}
 		if err := take(h, b[headerSize:]); err != nil {
 			return err
 		}
-		r.Discard(headerSize + h.size)
+		if size <= readAhead {
+			r.Discard(size)
+		}
 	}
 }
 

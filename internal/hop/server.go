@@ -148,7 +148,7 @@ func (c *serverConn) serve(l *listener) {
 	}
 	if err == nil {
 		go c.write()
-		err = c.read(true, c.take)
+		err = c.read(true, c.place, c.take)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,6 +195,19 @@ func (c *serverConn) drain() {
 	}
 }
 
+// place is where a part of a request's body goes, or nil for one that is not expected: take judges it.
+func (c *serverConn) place(h header) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.streams[h.stream]
+	if w == nil || w.running || len(w.open.Body)+h.size > w.size {
+		return nil
+	}
+	n := len(w.open.Body)
+	w.open.Body = w.open.Body[:n+h.size]
+	return w.open.Body[n:]
+}
+
 // take handles one frame of the gateway.
 func (c *serverConn) take(h header, p []byte) error {
 	switch h.kind {
@@ -211,9 +224,6 @@ func (c *serverConn) take(h header, p []byte) error {
 	case w == nil && h.stream > c.last && !c.drained.Load():
 		return violation("stream %d was never opened", h.stream)
 	case w == nil: // refused, ended or cancelled, or not taken up; what was on the way is dropped
-		return nil
-	case h.kind == frameBody && !w.running && len(w.open.Body)+len(p) <= w.size:
-		w.open.Body = append(w.open.Body, p...)
 		return nil
 	case h.kind == frameEnd && !w.running && len(w.open.Body) == w.size:
 		w.running = true

@@ -488,7 +488,7 @@ func FuzzServer(f *testing.F) {
 		go io.Copy(io.Discard, far)
 		go c.write()
 		go func() { far.Write(b); far.Close() }()
-		c.read(true, c.take)
+		c.read(true, c.place, c.take)
 		c.mu.Lock()
 		c.fail(io.EOF)
 		for _, w := range c.streams {

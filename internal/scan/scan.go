@@ -293,26 +293,29 @@ const (
 	highs = 0x8080808080808080
 )
 
-// stops is 0 when no byte of w is a quote, a backslash or below 0x20. Its lowest bit that is set is the high bit of the first
-// such byte. The exclusive or with 2 puts the quote (0x22) right behind the control characters.
-func stops(w uint64) uint64 {
-	return ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones)) & ^w & highs
-}
+// stops has, in the high bits of its bytes, none set when no byte of w is a quote, a backslash or below 0x20. Its lowest high bit
+// that is set is that of the first such byte. The exclusive or with 2 puts the quote (0x22) right behind the control characters.
+// The other bits mean nothing.
+func stops(w uint64) uint64 { return ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones)) & ^w }
 
 // plain returns the offset of the first byte from i on that is a quote, a backslash or below 0x20, or, if there is none, one of the
 // last seven.
 func (s *scanner) plain(i int) int {
 	b := s.body[i:]
-	for len(b) >= 16 && stops(binary.LittleEndian.Uint64(b))|stops(binary.LittleEndian.Uint64(b[8:])) == 0 {
-		b = b[16:]
+	for ; len(b) >= 32; b = b[32:] { // most text is plain
+		if (stops(word(b))|stops(word(b[8:]))|stops(word(b[16:]))|stops(word(b[24:])))&highs != 0 {
+			break
+		}
 	}
 	for ; len(b) >= 8; b = b[8:] {
-		if m := stops(binary.LittleEndian.Uint64(b)); m != 0 {
+		if m := stops(word(b)) & highs; m != 0 {
 			return len(s.body) - len(b) + bits.TrailingZeros64(m)/8
 		}
 	}
 	return len(s.body) - len(b)
 }
+
+func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // str reads the string whose opening quote is at i.
 func (s *scanner) str(i int) int {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -77,14 +78,16 @@ func federation() Kind {
 	return k
 }
 
-// FindKind returns the kind of that name.
+var kinds = sync.OnceValue(Kinds)
+
+// FindKind returns the kind of that name. All who ask share it: it is not to be changed.
 func FindKind(name string) (*Kind, bool) {
-	kinds := Kinds()
-	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+	list := kinds()
+	i := slices.IndexFunc(list, func(k Kind) bool { return k.Name == name })
 	if i < 0 {
 		return nil, false
 	}
-	return &kinds[i], true
+	return &list[i], true
 }
 
 // Read is Fill and Check.

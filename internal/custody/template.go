@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/reevehq/reeve/internal/statement"
 )
@@ -47,9 +48,11 @@ func (t *Template) Way(source string) (w Way, ok bool) {
 	return t.Ways[i], true
 }
 
-// Find returns the template of that name.
+var templates = sync.OnceValue(Templates)
+
+// Find returns the template of that name. All who ask share it: it is not to be changed.
 func Find(name string) (*Template, bool) {
-	list := Templates()
+	list := templates()
 	i := slices.IndexFunc(list, func(t Template) bool { return t.Name == name })
 	if i < 0 {
 		return nil, false
@@ -77,6 +80,7 @@ func Fill(c statement.Credential) (statement.Credential, error) {
 		if c.Inject.As == "" {
 			region := c.Inject.Region
 			c.Inject = way.Inject
+			c.Inject.With = slices.Clone(way.Inject.With)
 			c.Inject.Region = ""
 			fill(&c.Inject.Region, region)
 			fill(&c.Inject.Region, way.Inject.Region)
@@ -133,7 +137,7 @@ func (t *Template) paths(prefix string, wanted []string) (methods, paths []strin
 }
 
 func names() (list []string) {
-	for _, t := range Templates() {
+	for _, t := range templates() {
 		list = append(list, t.Name)
 	}
 	return list

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -21,14 +20,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	demo "github.com/reevehq/reeve/internal/demo/upstream"
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/estate"
-	"github.com/reevehq/reeve/internal/feed"
-	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -138,91 +134,6 @@ func revocation(ctx context.Context, o drill) error {
 		}
 	}
 	return nil
-}
-
-// subscribers follow the feed, each with a connection, a verified set and records of its own.
-type subscribers struct {
-	cancel context.CancelFunc
-	all    []*feed.Follower
-	dir    string
-	mu     sync.Mutex
-	heard  map[string][]time.Time // by record
-}
-
-func subscribe(ctx context.Context, f *fleet, n int) (*subscribers, error) {
-	dir := ""
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		dir = "/dev/shm" // their own copies, which each syncs, must not slow the ledgers' disk down
-	}
-	dir, err := os.MkdirTemp(dir, "reeve-subscribers-")
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	s := &subscribers{cancel: cancel, dir: dir, heard: map[string][]time.Time{}}
-	for i := range n {
-		as := fmt.Sprintf("g%d", i%len(f.gateways)+1) // each says that it is one of the gateways
-		key, err := ledger.LoadKey(f.at(as, "log.key"))
-		if err != nil {
-			s.stop()
-			return nil, err
-		}
-		one, err := feed.Follow(ctx, feed.Config{URLs: []string{f.authority}, Dir: filepath.Join(dir, fmt.Sprint(i)), Pin: f.pin, Process: as, Sign: key.Endorse, OnRecord: s.hear, Skew: 30 * time.Second})
-		if err != nil {
-			s.stop()
-			return nil, err
-		}
-		s.all = append(s.all, one)
-	}
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		following := 0
-		for _, one := range s.all {
-			if age := one.Age(); age >= 0 && age < time.Second {
-				following++
-			}
-		}
-		if following == n {
-			return s, nil
-		}
-		if time.Now().After(end) {
-			s.stop()
-			return nil, fmt.Errorf("only %d of %d subscribers follow", following, n)
-		}
-	}
-}
-
-func (s *subscribers) hear(r *statement.Record) error {
-	if r.Kind == "revocation" {
-		at := time.Now()
-		s.mu.Lock()
-		s.heard[r.SHA256] = append(s.heard[r.SHA256], at)
-		s.mu.Unlock()
-	}
-	return nil
-}
-
-func (s *subscribers) of(record string) []time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.heard[record])
-}
-
-// trouble is what the first subscriber says that does not follow.
-func (s *subscribers) trouble() string {
-	for i, one := range s.all {
-		if age := one.Age(); age < 0 || age > time.Second {
-			return fmt.Sprintf("subscriber %d, without news since %s, says: %s", i, age, one.Status().Err)
-		}
-	}
-	return "all of them follow"
-}
-
-func (s *subscribers) stop() {
-	s.cancel()
-	for _, one := range s.all {
-		one.Wait()
-	}
-	os.RemoveAll(s.dir)
 }
 
 // revoker makes the trials.
@@ -432,117 +343,3 @@ func post(ctx context.Context, url string, key []byte, user string, began func()
 
 // caller is every caller's.
 var caller = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext}}
-
-// partition stops authority and auditor in the middle of use: nothing tells the custodians anything any more.
-func (r *revoker) partition(ctx context.Context) error {
-	const bound = 2 * time.Second
-	progress("partition")
-	key := r.fleet.keys[r.trials]
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	var callers sync.WaitGroup
-	for _, g := range r.fleet.gateways {
-		callers.Go(func() {
-			for loading.Err() == nil {
-				if status, _ := post(loading, g, key, "partition use", nil); status != http.StatusOK {
-					time.Sleep(5 * time.Millisecond)
-				}
-			}
-		})
-	}
-	time.Sleep(500 * time.Millisecond)
-	start := time.Now()
-	for _, id := range []string{"a1", "w1"} {
-		r.fleet.processes[id].signal(syscall.SIGSTOP)
-	}
-	time.Sleep(bound + 3*time.Second)
-	last := r.uses.of("partition").Sub(start)
-	for _, id := range []string{"w1", "a1"} {
-		r.fleet.processes[id].signal(syscall.SIGCONT)
-	}
-	back := time.Now()
-	for time.Since(back) < 30*time.Second && !r.uses.of("partition").After(back) {
-		time.Sleep(5 * time.Millisecond)
-	}
-	again := r.uses.of("partition").Sub(back)
-	stop()
-	callers.Wait()
-	fmt.Fprintf(r.out, "### Partition\n\nAuthority and auditor stopped under use (the charter's bound is %s): the last use came %.0f ms after that; use came back %.0f ms after they did.\n\n",
-		bound, float64(last.Milliseconds()), float64(again.Milliseconds()))
-	if last > bound+100*time.Millisecond {
-		return fmt.Errorf("use went on for %s under partition, the bound is %s", last, bound)
-	}
-	return r.fleet.ready(ctx)
-}
-
-// restarts ends each kind of process under load, and starts it again.
-func (r *revoker) restarts(ctx context.Context) error {
-	fmt.Fprintf(r.out, "### Restarts under load\n\nSIGTERM and a new start, one process in turn; %d callers over all gateways, who go to the next gateway when one is not there.\n\n", r.gateways)
-	fmt.Fprintf(r.out, "| process | away | requests | failed | what failed |\n|---|---|---|---|---|\n")
-	key := r.fleet.keys[r.trials+1]
-	for _, id := range []string{"g1", "c1", "a1", "w1"} {
-		progress("restart of %s under load", id)
-		row, err := r.restart(ctx, id, key)
-		if err != nil {
-			return err
-		}
-		fmt.Fprint(r.out, row)
-	}
-	fmt.Fprintln(r.out)
-	return nil
-}
-
-func (r *revoker) restart(ctx context.Context, id string, key []byte) (string, error) {
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	var callers sync.WaitGroup
-	var made, moved atomic.Int64
-	var mu sync.Mutex
-	kinds := map[string]int{}
-	for i := range r.fleet.gateways {
-		callers.Go(func() {
-			for loading.Err() == nil {
-				status, err := post(context.Background(), r.fleet.gateways[i], key, "restart use", nil)
-				made.Add(1)
-				switch {
-				case errors.Is(err, syscall.ECONNREFUSED): // nobody took it: as a load balancer would
-					moved.Add(1)
-					i = (i + 1) % len(r.fleet.gateways)
-				case err != nil:
-					mu.Lock()
-					kinds["broken connection"]++
-					mu.Unlock()
-				case status != http.StatusOK:
-					mu.Lock()
-					kinds[fmt.Sprintf("status %d", status)]++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	time.Sleep(500 * time.Millisecond)
-	p, start := r.fleet.processes[id], time.Now()
-	p.signal(syscall.SIGTERM)
-	p.wait()
-	if err := p.start(r.fleet.at(id, "log")); err != nil {
-		return "", err
-	}
-	if err := r.fleet.await(ctx, id); err != nil {
-		return "", err
-	}
-	away := time.Since(start)
-	time.Sleep(time.Second)
-	stop()
-	callers.Wait()
-	failed := 0
-	var what bytes.Buffer
-	for kind, n := range kinds {
-		failed += n
-		fmt.Fprintf(&what, "%d %s; ", n, kind)
-	}
-	if n := moved.Load(); n > 0 {
-		fmt.Fprintf(&what, "%d refused connections, made again elsewhere", n)
-	}
-	names := map[byte]string{'g': "a gateway", 'c': "a custodian", 'a': "the authority", 'w': "the auditor"}
-	return fmt.Sprintf("| %s | %d ms | %d | %d | %s |\n", names[id[0]], away.Milliseconds(), made.Load(), failed, strings.TrimSuffix(what.String(), "; ")), nil
-}

@@ -33,6 +33,7 @@ import (
 	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/testlog"
 )
 
 const demoKey = "demo-upstream-key-of-research-0001"
@@ -44,7 +45,7 @@ type world struct {
 	estate  *estatetest.Estate
 	ledger  *watched
 	wire    *wire
-	logs    *syncBuffer
+	logs    *testlog.Log
 	events  *events
 	now     atomic.Int64 // nanoseconds that the clock is ahead
 	age     atomic.Int64 // of the news
@@ -256,23 +257,6 @@ func (a *answer) refused() bool {
 	return a.refusal != nil
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // newWorld makes a custodian c1 that holds research-openai and research-anthropic and nothing of support.
 func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 	t.Helper()
@@ -282,7 +266,7 @@ func newWorld(t testing.TB, opts ...estatetest.Option) *world {
 // newWorldWith changes the parts before the first set.
 func newWorldWith(t testing.TB, change func(*Parts), opts ...estatetest.Option) *world {
 	t.Helper()
-	w := &world{t: t, estate: estatetest.New(t, opts...), logs: &syncBuffer{}, events: &events{}}
+	w := &world{t: t, estate: estatetest.New(t, opts...), logs: &testlog.Log{}, events: &events{}}
 	w.wire = &wire{w: w}
 	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
 	must(t, err)

@@ -25,6 +25,7 @@ import (
 	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/testlog"
 	"github.com/reevehq/reeve/internal/workload"
 )
 
@@ -58,24 +59,6 @@ func (j *journal) Enqueue(e *entry.Entry, _ bool) error {
 	return nil
 }
 
-// shared is a buffer that log and test share.
-type shared struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *shared) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // rig is a gateway on a listener, with a scripted custodian at the other end of a real hop.
 type rig struct {
 	t       testing.TB
@@ -87,7 +70,7 @@ type rig struct {
 	server  *httptest.Server
 	url     string
 	ledger  journal
-	logs    shared
+	logs    testlog.Log
 
 	mu    sync.Mutex
 	opens []hop.Open

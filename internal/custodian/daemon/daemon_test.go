@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -34,6 +33,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/testlog"
 	"github.com/reevehq/reeve/internal/witness"
 )
 
@@ -83,28 +83,11 @@ type site struct {
 	upstream atomic.Int64 // requests that came with the right key
 	witness  atomic.Bool  // answers
 	cmd      *exec.Cmd
-	log      *buffer
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log      *testlog.Log
 }
 
 func newSite(t *testing.T, binary string, opts ...estatetest.Option) *site {
-	s := &site{t: t, binary: binary, dir: t.TempDir(), log: &buffer{}}
+	s := &site{t: t, binary: binary, dir: t.TempDir(), log: &testlog.Log{}}
 	s.witness.Store(true)
 	up := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+demoKey {

@@ -22,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/testlog"
 )
 
 // Harness is what a source's test brings.
@@ -98,7 +99,7 @@ type world struct {
 	record statement.Credential
 	root   []byte
 	state  *memory
-	logs   *syncBuffer
+	logs   *testlog.Log
 
 	mu      sync.Mutex
 	said    []string // errors: neither a secret nor anything of an answer
@@ -110,7 +111,7 @@ type world struct {
 }
 
 func newWorld(h *Harness, d ledger.Durable) *world {
-	w := &world{h: h, durable: d, root: []byte(h.Root), state: &memory{}, logs: &syncBuffer{}}
+	w := &world{h: h, durable: d, root: []byte(h.Root), state: &memory{}, logs: &testlog.Log{}}
 	w.provider = newProvider(h)
 	w.record = h.Record(w.origin)
 	w.record.From.CA, w.record.From.Networks = w.ca, []string{"127.0.0.1/32"}
@@ -315,21 +316,4 @@ func (m *memory) Save(v secret.Value) error {
 	defer m.mu.Unlock()
 	m.b = bytes.Clone(v.Reveal())
 	return nil
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/terminal"
@@ -33,16 +35,9 @@ func newKeyIssueCmd() *cobra.Command {
 		Example: "  reeve workload key issue research-agent --as ada > research-agent.key\n  reeve workload key issue research-agent --as ada --for 24h",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, set, err := openSet(cmd)
+			d, set, signer, err := s.forWorkload(cmd, args[0])
 			if err != nil {
 				return err
-			}
-			if _, _, ok := set.Workload(args[0]); !ok {
-				return noWorkload(args[0])
-			}
-			signer, err := s.open(d)
-			if err != nil {
-				return failed(err)
 			}
 			key, record, err := estateDir(d).IssueKey(set, args[0], time.Now(), life, signer, networks...)
 			if err != nil {
@@ -56,6 +51,19 @@ func newKeyIssueCmd() *cobra.Command {
 	s.flags(cmd)
 	keyFlags(cmd, &life, &networks)
 	return cmd
+}
+
+// forWorkload opens what signing for a workload of the estate needs.
+func (s *signing) forWorkload(cmd *cobra.Command, id string) (*host.Dir, *statement.Set, *estate.Signer, error) {
+	d, set, err := openSet(cmd)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if _, _, ok := set.Workload(id); !ok {
+		return nil, nil, nil, noWorkload(id)
+	}
+	signer, err := s.open(d)
+	return d, set, signer, failed(err)
 }
 
 func noWorkload(id string) error {
@@ -85,16 +93,9 @@ func newKeyRotateCmd() *cobra.Command {
 		Example: "  reeve workload key rotate research-agent --as ada --overlap 1h > research-agent.key",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, set, err := openSet(cmd)
+			d, set, signer, err := s.forWorkload(cmd, args[0])
 			if err != nil {
 				return err
-			}
-			if _, _, ok := set.Workload(args[0]); !ok {
-				return noWorkload(args[0])
-			}
-			signer, err := s.open(d)
-			if err != nil {
-				return failed(err)
 			}
 			key, record, cut, err := estateDir(d).RotateKey(set, args[0], time.Now(), life, overlap, signer, networks...)
 			defer key.Wipe()

@@ -3,13 +3,11 @@ package verify
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -204,24 +202,6 @@ func (a *audit) cosigned(d published, c, k *Checkpoint, err error, r *LogReport)
 	return nil
 }
 
-// extends checks that the tree of c begins with the tree of old.
-func (d published) extends(c, old *Checkpoint) error {
-	if old.N > c.N {
-		return fails("%s: an earlier checkpoint has %d entries, the published log only %d: it was rolled back", c.Log.Origin, old.N, c.N)
-	}
-	if old.N == 0 {
-		if empty, _ := tlog.TreeHash(0, nil); old.Hash != empty {
-			return fails("%s: the empty tree has another root", c.Log.Origin)
-		}
-		return nil
-	}
-	h, err := tlog.TreeHash(old.N, d.hashes(c.Tree))
-	if err != nil || h != old.Hash {
-		return fails("%s: the first %d entries are not those of the earlier checkpoint: its history was rewritten (%v)", c.Log.Origin, old.N, err)
-	}
-	return nil
-}
-
 // entries reads every entry in order.
 func (a *audit) entries(d published, c *Checkpoint, r *LogReport) error {
 	for n := int64(0); n*tileWidth < c.N; n++ {
@@ -361,83 +341,6 @@ func (a *audit) file(d published, c *Checkpoint, p string) error {
 	return nil
 }
 
-// link checks that a log begins with a leaf that names the log before it.
-func (a *audit) link(before published, prev *Checkpoint, d published, c *Checkpoint) {
-	if c.N == 0 {
-		return
-	}
-	raw, err := d.entry(0, c.N)
-	if err != nil {
-		a.finding("%s: %v", c.Log.Origin, err)
-		return
-	}
-	e, err := entry.Parse(raw)
-	if err != nil || e.Type != entry.Retire || e.PrevLog != prev.Log.Origin {
-		a.finding("%s: its first entry does not name %s", c.Log.Origin, prev.Log.Origin)
-		return
-	}
-	if now, err := before.checkpoint(a.trust, signedFile); err == nil && e.PrevSize > prev.N && now.N >= e.PrevSize {
-		a.finding("%s was rotated while it was read: run this again", prev.Log.Origin)
-		return
-	}
-	root, _ := base64.StdEncoding.DecodeString(e.PrevRoot) // Parse has checked it
-	old := &Checkpoint{Tree: tlog.Tree{N: e.PrevSize, Hash: tlog.Hash(root)}}
-	err = before.extends(prev, old)
-	if e.Reason != rotated {
-		a.rep.Incomplete = append(a.rep.Incomplete, fmt.Sprintf("%s was retired as damaged at %d entries, of which %d are here (%s): what happened from there to the start of %s is not known",
-			prev.Log.Origin, e.PrevSize, prev.N, e.Reason, c.Log.Origin))
-		if e.PrevSize > prev.N {
-			return // the very loss for which it was retired
-		}
-	}
-	if err != nil {
-		a.finding("%s: the log that its first entry names: %s", c.Log.Origin, bare(err))
-	} else if e.Reason == rotated && e.PrevSize < prev.N {
-		a.finding("%s was rotated at %d entries, but has %d", prev.Log.Origin, e.PrevSize, prev.N)
-	}
-}
-
-// strays reports directories and files that no log of the chain accounts for.
-func (a *audit) strays(dir fs.FS, volumes int) {
-	names, _ := fs.ReadDir(dir, ".")
-	for _, f := range names {
-		if n, err := strconv.Atoi(f.Name()); err == nil && f.IsDir() && n >= volumes {
-			a.finding("directory %d holds a successor, but number %d is missing", n, volumes)
-		}
-	}
-}
-
-// since holds the log against an earlier checkpoint.
-func (a *audit) since(dir fs.FS) error {
-	if a.opts.Since == nil {
-		a.unknown("whether the log was restored to an earlier state: give an earlier checkpoint (--since) to see it")
-		return nil
-	}
-	old, err := a.trust.Checkpoint(a.opts.Since)
-	if err != nil {
-		return fmt.Errorf("the earlier checkpoint: %w", err)
-	}
-	d, err := published{dir}.volume(old.Log.n)
-	if errors.Is(err, fs.ErrNotExist) {
-		a.finding("the earlier checkpoint is of %s, which is missing here: it was rolled back", old.Log.Origin)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	c, err := d.checkpoint(a.trust, signedFile)
-	if err != nil {
-		return err
-	}
-	if c.Log.Origin != old.Log.Origin {
-		return undecided("the earlier checkpoint is of %s, this is %s", old.Log.Origin, c.Log.Origin)
-	}
-	if err := d.extends(c, old); err != nil {
-		a.finding("%s", bare(err))
-	}
-	return nil
-}
-
 // bare is an error's text without the sentinel before it: a finding stands in a list of what does not hold.
 func bare(err error) string {
 	return strings.ReplaceAll(err.Error(), ErrDoesNotHold.Error()+": ", "")
@@ -455,69 +358,3 @@ func (a *audit) receipt(dir fs.FS) error {
 	}
 	return nil
 }
-
-// Published verifies that a published log has kept one promise, without reading the rest of it.
-func (t *Trust) Published(dir fs.FS, receipt string) (*Result, error) {
-	r, l, err := t.Receipt(receipt)
-	if err != nil {
-		return nil, err
-	}
-	d, err := published{dir}.volume(l.n)
-	if err != nil {
-		return nil, undecided("%s is not in this directory: %w", l.Origin, err)
-	}
-	var newest *Checkpoint
-	for _, name := range []string{cosignedFile, signedFile} {
-		c, err := d.checkpoint(t, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if c.Log.Origin != l.Origin {
-			return nil, undecided("the directory holds %s, the receipt is of %s", c.Log.Origin, l.Origin)
-		}
-		newest = c
-		if r.Seq >= c.N {
-			continue
-		}
-		p := new(Proven)
-		e, err := d.prove(c, c, r.Seq, p)
-		if err != nil {
-			return nil, err
-		}
-		if err := matches(r, []byte(p.Entry), e); err != nil {
-			return nil, err
-		}
-		res := t.result(c, e, p.Entry)
-		if e.Type == entry.Intent {
-			if seq, err := d.outcome(e, c.N); err != nil {
-				return nil, err
-			} else if seq < 0 {
-				res.Unknown = append(res.Unknown, "used, outcome unknown: no outcome entry below the checkpoint")
-			} else if raw, err := d.entry(seq, c.N); err == nil {
-				res.Outcome = string(raw)
-			}
-		}
-		return res, nil
-	}
-	if newest == nil {
-		return nil, undecided("%s has published no checkpoint yet", l.Origin)
-	}
-	return nil, &MissingError{Receipt: r, Size: newest.N}
-}
-
-// MissingError says that the published log does not reach the promised entry yet. After the lag bound of the log, about a
-// second, it is a broken promise.
-type MissingError struct {
-	Receipt *entry.Receipt
-	Size    int64
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("entry %d was promised at %d ns, the newest signed checkpoint has %d entries", e.Receipt.Seq, e.Receipt.TimeNS, e.Size)
-}
-
-// Unwrap makes it undecided.
-func (e *MissingError) Unwrap() error { return ErrUndecided }

@@ -118,9 +118,9 @@ func mutations() []mutation {
 		{"a signed request ends", "pop/pop.go", "|| !now.Before(p.Expires.Add(Skew))", "", "pop.TestTimes"},
 		{"a signed request is signed by its key", "pop/pop.go", "if !verify(p.Key, []byte(p.base), p.signature) {", "if p.base == \"\" {", "pop.TestAlterations"},
 
-		{"a token is for this estate", "workload/token.go", "if a.Audience != AccessAudience(t.set.Charter.Estate) {", "if a.Audience == \"\" {", "workload.TestAccessTokens"},
-		{"an embedded subject is the token's", "workload/token.go", "case subject.Workload != v.Workload:", "case subject.Workload == \"\":", "workload.TestAccessTokens"},
-		{"who only reeve vouches for is named so by the charter", "workload/token.go", "if !w.VouchedBy(statement.IssuerAuthority) {", "if w == nil {", "workload.TestAccessTokens"},
+		{"a token is for this estate", "workload/access.go", "if a.Audience != AccessAudience(t.set.Charter.Estate) {", "if a.Audience == \"\" {", "workload.TestAccessTokens"},
+		{"an embedded subject is the token's", "workload/access.go", "case subject.Workload != v.Workload:", "case subject.Workload == \"\":", "workload.TestAccessTokens"},
+		{"who only reeve vouches for is named so by the charter", "workload/access.go", "if !w.VouchedBy(statement.IssuerAuthority) {", "if w == nil {", "workload.TestAccessTokens"},
 		{"an issuer signs with its own algorithms", "workload/token.go", "if !slices.Contains(s.Algorithms, header.Algorithm) {", "if false {", "workload.TestForgedTokens"},
 		{"a bound token is exchanged with its key", "authority/token/token.go", "who.bound != r.proof.key {", "who.bound == \"\" {", "authority/token.TestBinding"},
 		{"exchange binds no new key", "authority/token/token.go", `if r.proof.key != "" && s.bound == ""`, `if r.proof.key == "-" && s.bound == ""`, "authority/token.TestBinding"},
@@ -134,9 +134,9 @@ func mutations() []mutation {
 
 		{"who has no keys signals nothing", "statement/signal.go", `from == nil || from.JWKS == "" || r.Estate`, "from == nil || r.Estate", "statement.TestSignals"},
 
-		{"an authority's token is by its token key", "workload/token.go", `t.set.ServiceKeys("token", now)`, "t.set.Charter.ServiceKeys", "captured.TestAuthority"},
-		{"an access token is short-lived", "workload/token.go", "|| a.Expiry-a.IssuedAt > AccessLife", "", "captured.TestAuthority"},
-		{"the authority's own word is marked", "workload/token.go", "v.AuthorityAsserted = true", "v.AuthorityAsserted = false", "captured.TestAuthority"},
+		{"an authority's token is by its token key", "workload/access.go", `t.set.ServiceKeys("token", now)`, "t.set.Charter.ServiceKeys", "captured.TestAuthority"},
+		{"an access token is short-lived", "workload/access.go", "|| a.Expiry-a.IssuedAt > AccessLife", "", "captured.TestAuthority"},
+		{"the authority's own word is marked", "workload/access.go", "v.AuthorityAsserted = true", "v.AuthorityAsserted = false", "captured.TestAuthority"},
 		{"an authority closes tokens alone", record, `if r.Target.Kind != "token" || r.Open`, "if r.Open", "captured.TestServiceKeys"},
 		{"a lifecycle owner breaks the glass", "statement/glass.go", `!s.Charter.anyHolds(by, role{"lifecycle", unit.ID}, b.Created) || `, "", "captured.TestBreakGlass"},
 		{"a handover is its custodian's", record, "case h.Custodian != custodian || ", "case ", "captured.TestCustodian"},
@@ -146,7 +146,7 @@ func mutations() []mutation {
 		{"a signed request goes where it was signed for", "pop/pop.go", `line(b, "@target-uri", r.URL)`, `line(b, "@target-uri", "")`, "captured.TestSignedRequests"},
 		{"a signed request is taken once", "replay/replay.go", "case one || other:", "case one && other:", "captured.TestSignedRequests"},
 		{"a signal closes by the events of the charter", "statement/signal.go", "|| !slices.Contains(s.Events, name)", "", "captured.TestSignals"},
-		{"a log's past stays what it was", "../verify/log.go", "err != nil || h != old.Hash {", "err != nil || h == (tlog.Hash{}) {", "captured.TestPast"},
+		{"a log's past stays what it was", "../verify/link.go", "err != nil || h != old.Hash {", "err != nil || h == (tlog.Hash{}) {", "captured.TestPast"},
 
 		{"an SSH signature is for statements", "statement/sshsig.go", "case namespace != Namespace:", "case namespace == \"\":", "statement.TestSSHSignatureRefused"},
 		{"an SSH signature is by the person's key", "statement/sshsig.go", "if !bytes.Equal(s.key, k.blob) || s.format", "if s.format", "statement.TestSSHSignatureRefused"},

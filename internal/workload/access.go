@@ -1,9 +1,21 @@
 package workload
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/workload/jwks"
 )
 
 // AccessType is the typ of reeve's access tokens (RFC 9068).
@@ -85,4 +97,152 @@ func Allows(grants []Grant, credential string, is func(model string) bool) bool 
 	return slices.ContainsFunc(grants, func(g Grant) bool {
 		return (len(g.Credentials) == 0 || slices.Contains(g.Credentials, credential)) && (len(g.Models) == 0 || slices.ContainsFunc(g.Models, is))
 	})
+}
+
+// vouched holds an access token against whoever else must vouch for the workload: a captured authority has only its own word.
+func (t *Tokens) vouched(v *verified, a *Access, now time.Time) error {
+	if a.SubjectToken == "" {
+		w, _, _ := t.set.Workload(v.Workload)
+		if !w.VouchedBy(statement.IssuerAuthority) {
+			return fmt.Errorf("%w: the charter does not let the authority alone vouch for %s", ErrUnknown, v.Workload)
+		}
+		v.AuthorityAsserted = true
+		return nil
+	}
+	if t.open == nil {
+		return nil
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(a.SubjectToken)
+	if err != nil {
+		return fmt.Errorf("%w: the subject token is not base64url", ErrProof)
+	}
+	token, err := t.open(sealed)
+	if err != nil {
+		return fmt.Errorf("%w: the subject token cannot be opened here", ErrProof)
+	}
+	subject, err := t.subject(token, now)
+	clear(token)
+	if err != nil { // its particulars stay here: what was sealed may be anything
+		for _, known := range []error{ErrUnknown, ErrExpired, ErrSignature, ErrBound, ErrKeys} {
+			if errors.Is(err, known) {
+				return fmt.Errorf("%w: the subject token", known)
+			}
+		}
+		return fmt.Errorf("%w: the subject token", ErrProof)
+	}
+	switch {
+	case subject.Workload != v.Workload:
+		return fmt.Errorf("%w: the subject token is %s's", ErrUnknown, subject.Workload)
+	case subject.Bound != v.Bound:
+		return fmt.Errorf("%w: the subject token is bound to another key, or to none", ErrBound)
+	}
+	v.Issuer, v.Subject, v.by = subject.Issuer, subject.Token, subject.by
+	v.NotAfter = earlier(v.NotAfter, subject.NotAfter)
+	return nil
+}
+
+// subject verifies a token that was made for the authority's token endpoint.
+func (t *Tokens) subject(token []byte, now time.Time) (*verified, error) {
+	jws, kind, err := parse(string(token), jwks.Algorithms())
+	if err != nil {
+		return nil, err
+	}
+	var c claims
+	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &c); err != nil {
+		return nil, fmt.Errorf("%w: its claims: %v", ErrProof, err)
+	}
+	endpoint := t.set.Charter.Authority.Issuer
+	if !slices.Equal(c.Audience, audience{endpoint}) {
+		return nil, fmt.Errorf("%w: it is not for the token endpoint alone", ErrProof)
+	}
+	v, err := t.external(jws, kind, &c, now)
+	if err == nil {
+		v.Token[0] = signedPart(token)
+	}
+	return v, err
+}
+
+// Exchangeable verifies a token of an issuer of the charter that was made for the authority's token endpoint, as the endpoint
+// does before it exchanges it: the identity says whom it vouches for, and to which key it is bound.
+func (t *Tokens) Exchangeable(token []byte, now time.Time) (Identity, error) {
+	if len(token) > maxToken {
+		return Identity{}, fmt.Errorf("%w: a token of more than %d bytes", ErrProof, maxToken)
+	}
+	if t.set.Charter.Authority.Issuer == "" {
+		return Identity{}, errors.New("the charter names no token endpoint")
+	}
+	v, err := t.subject(token, now)
+	if err != nil {
+		return Identity{}, err
+	}
+	v.SHA256 = v.Token[0]
+	v.KeyID = v.SHA256[:16]
+	return v.Identity, nil
+}
+
+// access verifies the authority's own token, and the one that it was exchanged for.
+func (t *Tokens) access(token string, now time.Time) (*verified, error) {
+	jws, _, err := parse(token, []string{"EdDSA"})
+	if err != nil {
+		return nil, err
+	}
+	payload, err := t.authority(jws, now)
+	if err != nil {
+		return nil, err
+	}
+	var a Access
+	if err := json.Unmarshal(payload, &a); err != nil {
+		return nil, fmt.Errorf("%w: its claims: %v", ErrProof, err)
+	}
+	if again, err := json.Marshal(a); err != nil || !bytes.Equal(again, payload) {
+		return nil, fmt.Errorf("%w: an access token with members that it has not, or in another spelling", ErrProof)
+	}
+	if a.Audience != AccessAudience(t.set.Charter.Estate) {
+		return nil, fmt.Errorf("%w: it is for %.100q", ErrUnknown, a.Audience)
+	}
+	if a.ID == "" || a.IssuedAt <= 0 || a.Expiry <= a.IssuedAt || a.Expiry-a.IssuedAt > AccessLife {
+		return nil, fmt.Errorf("%w: an access token without jti, or that lives longer than %d seconds", ErrProof, AccessLife)
+	}
+	v := &verified{notBefore: time.Unix(a.IssuedAt, 0)}
+	if v.Identity, err = t.identity(a.Subject); err != nil {
+		return nil, err
+	}
+	v.NotAfter, v.Issuer, v.Token[1], v.Grants = time.Unix(a.Expiry, 0), statement.IssuerAuthority, a.ID, a.Grants
+	if v.Actor, err = a.Actor.chain(); err != nil {
+		return nil, err
+	}
+	if v.Parents = a.Parents; len(v.Parents) > MaxParents || slices.ContainsFunc(v.Parents, func(s string) bool { return !Name(s) }) {
+		return nil, fmt.Errorf("%w: more than %d names of parents, or one that is no name", ErrProof, MaxParents)
+	}
+	if a.Confirmation != nil {
+		v.Bound = a.Confirmation.JKT
+	}
+	if slices.ContainsFunc(a.Grants, func(g Grant) bool { return g.Type != GrantType }) || a.Confirmation != nil && v.Bound == "" {
+		return nil, fmt.Errorf("%w: authorization details of another type, or a confirmation without jkt", ErrProof)
+	}
+	if a.Key != "" {
+		if raw, err := hex.DecodeString(a.Key); err != nil || len(raw) != sha256.Size || a.SubjectToken != "" || v.Bound != "" {
+			return nil, fmt.Errorf("%w: a key's token with another hash, subject or binding", ErrProof)
+		}
+		v.Level, v.SHA256 = 0, a.Key // an exchange raises no level
+	}
+	return v, t.vouched(v, &a, now)
+}
+
+// authority verifies an access token's signature by the token keys of the charter that hold now, and returns its payload.
+func (t *Tokens) authority(jws *jose.JSONWebSignature, now time.Time) ([]byte, error) {
+	for _, k := range t.set.ServiceKeys("token", now) {
+		_, _, public, err := statement.ParseNoteKey(k.Key)
+		if err != nil {
+			continue
+		}
+		if id, err := AccessKeyID(public); err == nil && id == jws.Signatures[0].Protected.KeyID {
+			payload, err := jws.Verify(public)
+			if err != nil {
+				return nil, fmt.Errorf("%w: the authority's", ErrSignature)
+			}
+			return payload, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the charter has no token key with its kid", ErrSignature)
 }

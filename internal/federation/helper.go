@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reevehq/reeve/internal/durable"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // Helper speaks docs/formats/helper.md with keys in a store: a TPM, from which they cannot be taken, or files, for tests and as an example.
@@ -47,6 +50,9 @@ func NewHelper(dir, device string) (*Helper, error) {
 
 // NewKey makes a key for a unit and returns its public JWK.
 func (h *Helper) NewKey(unit, algorithm string) (jwk string, err error) {
+	if !statement.ValidID(unit) {
+		return "", fmt.Errorf("%w: %q", errUnit, unit)
+	}
 	opaque, public, err := h.store.create(algorithm)
 	if err != nil {
 		return "", err
@@ -56,26 +62,46 @@ func (h *Helper) NewKey(unit, algorithm string) (jwk string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(filepath.Join(h.dir, unit), 0o700); err != nil {
+	path := h.path(unit, kid)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("making the folder of the key: %w", err)
 	}
-	return jwk, durable.Create(filepath.Join(h.dir, unit, kid+h.store.suffix()), opaque, 0o600)
+	return jwk, durable.Create(path, opaque, 0o600)
 }
 
-// Serve answers until ctx ends: one line with a question on each connection, one line with the answer.
+// most is how many clients are served at once, and patience how long each may take.
+const (
+	most     = 16
+	patience = 5 * time.Second
+)
+
+// Serve answers until ctx ends: one line with a question on each connection, one line with the answer. Several clients are served at once, so
+// that a slow one keeps nobody else waiting; the seventeenth waits. It returns when the last one was served.
 func (h *Helper) Serve(ctx context.Context, l net.Listener) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	free := make(chan struct{}, most)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return context.Cause(ctx)
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		line, err := bufio.NewReaderSize(io.LimitReader(c, 64<<10), 64<<10).ReadBytes('\n')
-		if err == nil {
-			json.NewEncoder(c).Encode(h.answer(line)) // who hung up hears nothing
-		}
-		c.Close()
+		free <- struct{}{} // for patience at most
+		clients.Go(func() {
+			defer func() { <-free }()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			h.serve(c)
+		})
+	}
+}
+
+func (h *Helper) serve(c net.Conn) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	line, err := bufio.NewReaderSize(io.LimitReader(c, 64<<10), 64<<10).ReadBytes('\n')
+	if err == nil {
+		json.NewEncoder(c).Encode(h.answer(line)) // who hung up hears nothing
 	}
 }
 
@@ -113,7 +139,10 @@ func (h *Helper) answer(line []byte) (a helperAnswer) {
 }
 
 func (h *Helper) list(unit string) (all []publicKey, err error) {
-	paths, err := filepath.Glob(filepath.Join(h.dir, filepath.Base(unit), "*"+h.store.suffix()))
+	if !statement.ValidID(unit) {
+		return nil, errUnit
+	}
+	paths, err := filepath.Glob(h.path(unit, "*"))
 	for _, path := range paths {
 		opaque, err := os.ReadFile(path)
 		if err != nil {
@@ -128,22 +157,30 @@ func (h *Helper) list(unit string) (all []publicKey, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, publicKey{filepath.Base(unit) + "/" + kid, json.RawMessage(jwk)})
+		all = append(all, publicKey{unit + "/" + kid, json.RawMessage(jwk)})
 	}
 	return all, err
 }
 
-var errNoKey = errors.New("there is no such key")
+var (
+	errNoKey = errors.New("there is no such key")
+	errUnit  = errors.New("not a unit: lower-case letters, digits and dashes, at most 63")
+)
 
 func (h *Helper) sign(id string, digest []byte) ([]byte, error) {
-	unit, kid, ok := strings.Cut(id, "/")
-	if !ok || filepath.Base(unit) != unit || filepath.Base(kid) != kid {
+	unit, kid, _ := strings.Cut(id, "/")
+	if sum, err := base64.RawURLEncoding.DecodeString(kid); !statement.ValidID(unit) || err != nil || len(sum) != sha256.Size {
 		return nil, errNoKey
 	}
-	opaque, err := os.ReadFile(filepath.Join(h.dir, unit, kid+h.store.suffix()))
+	opaque, err := os.ReadFile(h.path(unit, kid))
 	if err != nil {
 		return nil, errNoKey
 	}
 	defer clear(opaque)
 	return h.store.sign(opaque, digest)
+}
+
+// path is where a unit's key is. Both names were checked.
+func (h *Helper) path(unit, kid string) string {
+	return filepath.Join(h.dir, unit, kid+h.store.suffix())
 }

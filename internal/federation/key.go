@@ -17,13 +17,17 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/reevehq/reeve/internal/durable"
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/internal/seal"
+	"github.com/reevehq/reeve/internal/statement"
 )
 
 // NewKey makes a key for a unit in dir, the custodian's folder of federation keys, encrypted to the custodian's recipient, and returns
 // its public JWK (RFC 7517) on one line. algorithm is ES256 or RS256. A custodian that runs takes the key up on SIGHUP.
 func NewKey(dir, unit, algorithm, recipient string) (jwk string, err error) {
+	if !statement.ValidID(unit) {
+		return "", fmt.Errorf("%w: %q", errUnit, unit)
+	}
 	private, err := generate(algorithm)
 	if err != nil {
 		return "", err
@@ -41,15 +45,25 @@ func NewKey(dir, unit, algorithm, recipient string) (jwk string, err error) {
 	if err != nil {
 		return "", err
 	}
-	folder := filepath.Join(dir, unit)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	state, err := os.OpenRoot(filepath.Dir(dir))
+	if err != nil {
+		return "", fmt.Errorf("the custodian's state: %w", err)
+	}
+	defer state.Close()
+	keys, err := plain.FolderIn(state, filepath.Base(dir), 0o700)
+	if err != nil {
+		return "", fmt.Errorf("making the folder of the keys: %w", err)
+	}
+	defer keys.Close()
+	folder, err := plain.FolderIn(keys, unit, 0o700)
+	if err != nil {
 		return "", fmt.Errorf("making the folder of the key: %w", err)
 	}
-	path := filepath.Join(folder, kid+".age")
-	if err := durable.Create(path, text, 0o600); err != nil {
+	defer folder.Close()
+	if err := plain.Create(folder, kid+".age", text, 0o600); err != nil {
 		return "", fmt.Errorf("writing the key: %w", err)
 	}
-	return jwk, give(filepath.Dir(dir), dir, folder, path)
+	return jwk, nil
 }
 
 func generate(algorithm string) (crypto.Signer, error) {

@@ -31,7 +31,7 @@ func parseCharter(file string, data []byte) (*Charter, *document, error) {
 
 // checkCharter holds a charter against itself.
 func checkCharter(c *Charter, d *document) error {
-	d.want(validID(c.Estate), "id", "$.estate", "%q is not an estate id", c.Estate)
+	d.want(ValidID(c.Estate), "id", "$.estate", "%q is not an estate id", c.Estate)
 	tenants, units, people, keyIDs, keys := set{}, set{}, set{}, set{}, set{}
 	for i, t := range c.Tenants {
 		d.id(tenants, t, at("$.tenants", i))
@@ -113,7 +113,7 @@ func checkCharter(c *Charter, d *document) error {
 	for i, k := range c.ServiceKeys {
 		p := at("$.service_keys", i)
 		d.oneOf(k.Use, p+".use", "log", "feed", "token", "witness")
-		d.want(validID(k.Process), "id", p+".process", "%q is not a process id", k.Process)
+		d.want(ValidID(k.Process), "id", p+".process", "%q is not a process id", k.Process)
 		d.want(k.NotBefore.Before(k.NotAfter), "value", p, "the key of %s begins when it has ended", k.Process)
 		name, alg, pub, err := ParseNoteKey(k.Key)
 		d.want(err == nil, "key", p+".key", "%v", err)
@@ -231,7 +231,7 @@ func checkCustody(cu *CustodyStatement, unit string, c *Charter, d *document) er
 		d.id(credentials, cr.ID, path+".id")
 		d.want(slices.Contains(c.Roles.Units[unit].Lifecycle, cr.Owner), "owner", path+".owner", "%q, the owner of %s, does not hold the lifecycle role of %s", cr.Owner, cr.ID, unit)
 		d.oneOf(cr.Class, path+".class", "normal", "high")
-		d.want(cr.Template == "" || validID(cr.Template), "id", path+".template", "%q is not a template's name", cr.Template)
+		d.want(cr.Template == "" || ValidID(cr.Template), "id", path+".template", "%q is not a template's name", cr.Template)
 		d.oneOf(cr.Dialect, path+".dialect", "", "openai", "anthropic")
 		d.oneOf(cr.Source, path+".source", "sealed", "federation", "vault", "oauth", "github-app", "openai-key")
 		checkFrom(cr, cu, path+".from", d)

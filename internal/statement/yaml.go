@@ -224,7 +224,7 @@ func (d *document) done() error {
 
 // id wants a well-formed id that is not in seen yet, and adds it.
 func (d *document) id(seen map[string]bool, id, path string) {
-	d.want(validID(id), "id", path, "%q is not an id: lower-case letters, digits and dashes, at most 63", id)
+	d.want(ValidID(id), "id", path, "%q is not an id: lower-case letters, digits and dashes, at most 63", id)
 	d.want(!seen[id], "id", path, "the id %q is used twice", id)
 	seen[id] = true
 }
@@ -251,8 +251,8 @@ func (d *document) oneOf(s, path string, words ...string) {
 	d.want(slices.Contains(words, s), "value", path, "%q is not one of %q", s, words)
 }
 
-// validID reports whether s is [a-z0-9][a-z0-9-]{0,62}.
-func validID(s string) bool {
+// ValidID reports whether s is an id of an estate, a unit, a process or another thing of statements: [a-z0-9][a-z0-9-]{0,62}.
+func ValidID(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' && i > 0) {

@@ -28,13 +28,12 @@ func lock(path string) (unlock func(), err error) {
 // of its own.
 func private(path string) (*os.File, error) {
 	f, err := plain.Open(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil || os.Geteuid() != 0 {
-		return f, err
+	if err != nil {
+		return nil, err
 	}
-	folder, err := os.Stat(filepath.Dir(path))
+	folder, err := os.OpenRoot(filepath.Dir(path))
 	if err == nil {
-		owner := folder.Sys().(*syscall.Stat_t)
-		err = f.Chown(int(owner.Uid), int(owner.Gid))
+		err = errors.Join(plain.Owned(folder, f), folder.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/plain"
 )
 
 // Folders in a backup.
@@ -30,7 +30,7 @@ const (
 func Write(dir, tiles string, w io.Writer) error {
 	var trees []tree
 	for _, at := range [...]struct{ prefix, dir string }{{stateFolder, dir}, {tilesFolder, tiles}} {
-		root, err := openTree(at.dir)
+		root, err := plain.Folder(at.dir) // whoever has taken its user over leads root nowhere else
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // nothing was written there yet
 		}
@@ -56,16 +56,6 @@ func Write(dir, tiles string, w io.Writer) error {
 		return fmt.Errorf("backing up: %w", err)
 	}
 	return nil
-}
-
-// openTree opens a folder out of which no link leads, the folder itself among them: its user may have been taken over, and who backs up is root.
-func openTree(dir string) (*os.Root, error) {
-	parent, err := os.OpenRoot(filepath.Dir(dir))
-	if err != nil {
-		return nil, err
-	}
-	defer parent.Close()
-	return parent.OpenRoot(filepath.Base(dir))
 }
 
 // isCheckpoint reports whether a path below a ledger's state or published tree names a checkpoint.

@@ -14,11 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/reevehq/reeve/entry"
-	"github.com/reevehq/reeve/internal/durable"
 	"github.com/reevehq/reeve/internal/ledger"
+	"github.com/reevehq/reeve/internal/plain"
 )
 
 // Checked is what Check found in one write-ahead log.
@@ -126,15 +124,12 @@ func ErasureWaits(dir string) bool {
 	return err == nil
 }
 
-// request leaves a file for the user who owns dir: root may ask a process of another user.
+// request leaves a file for the user who owns dir: root may ask a process of another user, who may have been taken over.
 func request(dir, name string, content []byte) error {
-	var s unix.Stat_t
-	if err := unix.Stat(dir, &s); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+	root, err := plain.Folder(dir)
+	if err != nil {
+		return fmt.Errorf("leaving a request in %s: %w", dir, err)
 	}
-	own := func(f *os.File) error { return f.Chown(int(s.Uid), int(s.Gid)) }
-	if err := durable.Put(filepath.Join(dir, name), content, 0o600, own, (*os.File).Sync); err != nil {
-		return err
-	}
-	return durable.Sync(dir)
+	defer root.Close()
+	return plain.Replace(root, name, content, 0o600)
 }

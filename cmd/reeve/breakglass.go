@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -70,6 +71,9 @@ func (o *glassOrder) record(d *host.Dir, set *statement.Set, b *statement.BreakG
 func (o *glassOrder) deliver(cmd *cobra.Command, b *statement.BreakGlass) (env *statement.Envelope, err error) {
 	d, set, err := openSet(cmd)
 	if err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(named(set, "credential", b.Credential), named(set, "workload", b.Workload), named(set, "person", b.Recipient)); err != nil {
 		return nil, err
 	}
 	if env, err = o.record(d, set, b); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,10 +32,7 @@ func newCanCmd() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
-				if _, _, ok := set.Workload(args[0]); !ok {
-					return "", "", noWorkload(args[0])
-				}
-				return args[0], credential, nil
+				return args[0], credential, cmp.Or(named(set, "workload", args[0]), named(set, "credential", credential))
 			})
 		},
 	}
@@ -55,10 +53,7 @@ func newWhoCanCmd() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
-				if _, _, ok := set.Credential(args[0]); !ok {
-					return "", "", &exitError{exitUsage, fmt.Errorf("the estate has no credential %q: units/*/custody.yaml list them", args[0])}
-				}
-				return "", args[0], nil
+				return "", args[0], named(set, "credential", args[0])
 			})
 		},
 	}

@@ -24,7 +24,7 @@ func newComponentRetireCmd() *cobra.Command {
 			}
 			last := a.journal.Last(args[0])
 			if last == nil || last.Said.Kind.Own() {
-				return failed(fmt.Errorf("no record of the register says that there is a %q; a component of this estate goes when the statements do not name it any more", args[0]))
+				return noSuch("no record of the register says that there is a %q; a component of this estate goes when the statements do not name it any more", args[0])
 			}
 			next := last.Said
 			next.Valid = a.now

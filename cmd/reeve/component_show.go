@@ -45,7 +45,7 @@ func newComponentShowCmd() *cobra.Command {
 }
 
 func noComponent(id string, v *register.View) error {
-	return &exitError{exitUsage, fmt.Errorf("the register had no component %q at %s: see reeve component list", id, v.At.Format(time.RFC3339))}
+	return noSuch("the register had no component %q at %s: see reeve component list", id, v.At.Format(time.RFC3339))
 }
 
 func printComponent(out io.Writer, v *register.View, c *register.Judged, duties []register.Duty) error {

@@ -91,6 +91,11 @@ func (c *containment) run(cmd *cobra.Command, scope contain.Scope) error {
 	if err != nil {
 		return err
 	}
+	for _, person := range append([]string{c.s.as}, c.with...) {
+		if err := named(set, "person", person); err != nil {
+			return err
+		}
+	}
 	_, b, err := openBooks(cmd)
 	if err != nil {
 		return err

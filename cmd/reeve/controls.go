@@ -98,10 +98,8 @@ func newControlsCmd() *cobra.Command {
 				o.Controls = []string{strings.ToUpper(args[0])}
 			}
 			r, err := control.Make(cmd.Context(), b, o)
-			if errors.Is(err, control.ErrControl) || errors.Is(err, control.ErrFramework) || errors.Is(err, control.ErrUnit) {
-				return err // of usage
-			} else if err != nil {
-				return &exitError{exitUndecided, err}
+			if err != nil {
+				return undecided(err)
 			}
 			r.Refused = refused
 			if failing {

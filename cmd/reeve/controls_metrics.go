@@ -23,7 +23,7 @@ func (p *posture) metrics(cmd *cobra.Command, b *books.Books, o control.Options)
 		at.AsOf = o.AsOf.Add(-time.Duration(i) * 7 * 24 * time.Hour)
 		m, err := control.Measure(cmd.Context(), b, at)
 		if err != nil {
-			return &exitError{exitUndecided, err}
+			return undecided(err)
 		}
 		all = append(all, m)
 	}

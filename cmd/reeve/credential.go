@@ -44,8 +44,8 @@ func newCredentialPutCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, _, known := set.Credential(args[0]); !known {
-				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
+			if err := named(set, "credential", args[0]); err != nil {
+				return err
 			}
 			done, err := signer.handOver(cmd, d, set, args[0])
 			if err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/dispatch"
-	"github.com/reevehq/reeve/internal/handover"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/terminal"
@@ -41,10 +40,10 @@ func newCredentialRevokeCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			record, _, known := set.Credential(args[0])
-			if !known {
-				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
+			if err := named(set, "credential", args[0]); err != nil {
+				return err
 			}
+			record, _, _ := set.Credential(args[0])
 			if owner, live := set.Owner(args[0], time.Now()); live && s.as == "" {
 				s.as = owner.ID
 			}

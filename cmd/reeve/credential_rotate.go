@@ -31,10 +31,10 @@ func newCredentialRotateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, _, known := set.Credential(args[0])
-			if !known {
-				return failed(fmt.Errorf("%w: %q; `reeve credential list` shows all", handover.ErrCredential, args[0]))
+			if err := named(set, "credential", args[0]); err != nil {
+				return err
 			}
+			c, _, _ := set.Credential(args[0])
 			posture := func() (*credential.Posture, error) {
 				asked, _ := statuses(cmd, d, nil)
 				r, err := credential.List(estateDir(d), set, asked, time.Now())

@@ -82,7 +82,7 @@ func (a *dutiesAnswer) of(name string, v *register.View) error {
 	}
 	p, ok := v.Set.Person(name)
 	if !ok {
-		return &exitError{exitUsage, fmt.Errorf("%q was neither a person of the charter nor a component of the register at %s: see reeve component list", name, v.At.Format(time.RFC3339))}
+		return noSuch("%q was neither a person of the charter nor a component of the register at %s: see reeve component list", name, v.At.Format(time.RFC3339))
 	}
 	a.Person, a.Live, a.Until, a.Deputies = name, p.Live(v.At), p.Until(), p.Deputies
 	a.Duties, a.Escalated = register.Of(v.Duties, name), register.Escalated(v.Duties, name)

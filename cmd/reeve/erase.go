@@ -64,6 +64,11 @@ func newEraseCmd() *cobra.Command {
 			case len(waits) > 0:
 				return &exitError{exitUndecided, fmt.Errorf("not erased yet by %s: it does so when it runs ('reeve status' shows it)", strings.Join(waits, " and "))}
 			case !did:
+				if _, set, err := openSet(cmd); err == nil {
+					if err := named(set, "tenant", args[0]); err != nil {
+						return err
+					}
+				}
 				return failed(errors.New("nothing of it was sealed here, or it was erased already; check the name"))
 			}
 			return nil

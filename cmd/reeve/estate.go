@@ -113,7 +113,7 @@ func newEstateLogCmd() *cobra.Command {
 				return failed(err)
 			}
 			if len(list) == 0 {
-				return failed(fmt.Errorf("no version of %s is published", args[0]))
+				return noSuch("no version of %s is published", args[0])
 			}
 			if asJSON {
 				return printJSON(cmd, list)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func publicKey(path string) (string, error) {
 func federating(set *statement.Set, unit, id string) (*statement.Custodian, error) {
 	cu := set.Custody[unit]
 	if cu == nil {
-		return nil, fmt.Errorf("the estate has no unit %q", unit)
+		return nil, cmp.Or(named(set, "unit", unit), fmt.Errorf("the unit %q has no custody statement", unit))
 	}
 	for i := range cu.Custodians {
 		if k := &cu.Custodians[i]; k.ID == id || id == "" && len(cu.Custodians) == 1 {
@@ -167,6 +168,9 @@ type trustShown struct {
 
 // showFederation puts together what is shown of a unit.
 func showFederation(set *statement.Set, unit string) (*federated, *statement.Federation, error) {
+	if err := named(set, "unit", unit); err != nil {
+		return nil, nil, err
+	}
 	cu := set.Custody[unit]
 	if cu == nil || cu.Federation == nil {
 		return nil, nil, fmt.Errorf("the published custody statement of %q has no federation; `reeve federation key` begins one", unit)

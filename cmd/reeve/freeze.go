@@ -44,6 +44,9 @@ func newFreezeCmd() *cobra.Command {
 			if err == nil && target.Kind != "key" && target.Kind != "token" {
 				terminal.Printf(cmd.OutOrStdout(), "Two owners of different roles open it again: reeve revoke %s --open --as OWNER --with OTHER --reason WHY\n", strings.Join(args, " "))
 			}
+			if _, set, bad := openSet(cmd); err != nil && bad == nil && target.Kind != "agent" && named(set, target.Kind, target.ID) != nil {
+				return &exitError{exitUsage, err} // the custodian says that it has no such name, and what it did all the same
+			}
 			return failed(err)
 		},
 	}

@@ -70,6 +70,9 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 		}
 		s.Contains = append(s.Contains, scope)
 	}
+	if err := o.known(cmd, d, b, &s); err != nil {
+		return failed(err)
+	}
 	signers, err := o.s.both(d, o.with)
 	if err != nil {
 		return failed(err)
@@ -98,6 +101,23 @@ func (o *stepping) record(cmd *cobra.Command, s incident.Step) error {
 		return failed(err)
 	}
 	return failed(o.course(cmd, d, b, set, &done.Step, signers))
+}
+
+// known checks that something has each of the names that a step is about.
+func (o *stepping) known(cmd *cobra.Command, d *host.Dir, b *books.Books, s *incident.Step) error {
+	if s.Kind == incident.KindOpen {
+		if err := s.Known(cmd.Context(), b); err != nil {
+			return err
+		}
+	} else if _, err := readIncident(cmd, d, b, s.Incident); err != nil {
+		return err
+	}
+	for _, c := range s.Contains {
+		if _, err := (&reporting{dir: d, books: b}).plan(cmd.Context(), c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // anchor has a step entered in the ledger, and says so.
@@ -204,7 +224,7 @@ type shownIncident struct {
 func readIncident(cmd *cobra.Command, d *host.Dir, b *books.Books, id string) (*shownIncident, error) {
 	j, err := incident.In(estateDir(d), b.History).Read(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &exitError{exitUsage, fmt.Errorf("there is no incident %q: reeve incident list shows all", id)}
+		return nil, noSuch("there is no incident %q: reeve incident list shows all", id)
 	}
 	if err != nil {
 		return nil, err

@@ -32,11 +32,15 @@ func (e *exitError) Error() string {
 }
 func (e *exitError) Unwrap() error { return e.err }
 
-// failed marks an error of the command's work, not of its usage: exit status 1, unless it carries one. It passes nil through.
+// failed marks an error of the command's work, not of its usage: exit status 1, unless it carries one or is of a name that nothing has. It passes
+// nil through.
 func failed(err error) error {
 	var e *exitError
-	if err == nil || errors.As(err, &e) {
+	switch {
+	case err == nil || errors.As(err, &e):
 		return err
+	case unknown(err):
+		return &exitError{exitUsage, err}
 	}
 	return &exitError{exitNot, err}
 }

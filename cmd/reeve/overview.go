@@ -31,7 +31,7 @@ func newRoot() *cobra.Command {
 		Use:   "reeve",
 		Short: "An AI gateway that answers for every credential it uses",
 		Long: "reeve is an AI gateway that answers for every credential it uses.\n\n" +
-			"Exit status of every command: 0 it holds or is done, 1 it does not, 2 wrong usage, 3 it cannot be decided.",
+			"Exit status of every command: 0 it holds or is done, 1 it does not, 2 wrong usage or a name that nothing has, 3 it cannot be decided.",
 		Example:       "  reeve up                                     # a demo in ./demo, to try everything on\n  reeve doctor                                 # why a call is refused, and who mends it\n  reeve freeze everything --reason incident    # nothing is used any more, at once\n  reeve blast g1 --from 3h                     # what it meant that a gateway was captured",
 		SilenceErrors: true,
 		SilenceUsage:  true,

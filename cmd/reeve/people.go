@@ -64,6 +64,11 @@ func newPeopleLeaveCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, person := range []string{s.as, with} {
+				if err := named(set, "person", person); err != nil {
+					return err
+				}
+			}
 			l, err := estateDir(d).Leave(set, args[0], time.Now())
 			if err != nil {
 				return failed(err)

@@ -62,7 +62,7 @@ func newProbeCmd() *cobra.Command {
 			}
 			last := a.journal.Last(args[0])
 			if last == nil || !last.Said.Until.IsZero() || last.Said.Kind.Own() {
-				return failed(fmt.Errorf("the register has no component %q of others: reeve component add %s --kind vendor-gateway", args[0], args[0]))
+				return noSuch("the register has no component %q of others: reeve component add %s --kind vendor-gateway", args[0], args[0])
 			}
 			v, err := p.run(cmd)
 			if errors.Is(err, canary.ErrSilent) {

@@ -38,7 +38,12 @@ func newRevokeCmd() *cobra.Command {
 			}
 			if target.Kind == "key" {
 				if target.ID, err = estateDir(d).FindKey(target.ID); err != nil {
-					return failed(err)
+					return &exitError{exitUsage, err}
+				}
+			}
+			if target.Kind != "agent" { // its names are its issuer's
+				if err := named(set, target.Kind, target.ID); err != nil {
+					return err
 				}
 			}
 			signers, err := s.both(d, with)

@@ -84,9 +84,9 @@ func newUsesCmd() *cobra.Command {
 	return cmd
 }
 
-// known makes what nothing can be said about undecided.
+// known makes a window that nothing is known of undecided.
 func known(err error) error {
-	if errors.Is(err, blast.ErrUnknown) || errors.Is(err, blast.ErrWindow) {
+	if errors.Is(err, blast.ErrWindow) {
 		return &exitError{exitUndecided, err}
 	}
 	return failed(err)

@@ -59,15 +59,11 @@ func (s *signing) forWorkload(cmd *cobra.Command, id string) (*host.Dir, *statem
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if _, _, ok := set.Workload(id); !ok {
-		return nil, nil, nil, noWorkload(id)
+	if err := named(set, "workload", id); err != nil {
+		return nil, nil, nil, err
 	}
 	signer, err := s.open(d)
 	return d, set, signer, failed(err)
-}
-
-func noWorkload(id string) error {
-	return &exitError{exitUsage, fmt.Errorf("the estate has no workload %q: charter.yaml lists them", id)}
 }
 
 func keyFlags(cmd *cobra.Command, life *time.Duration, networks *[]string) {

@@ -76,7 +76,7 @@ func (d Dir) KeysOf(person string) ([]statement.Key, error) {
 		}
 	}
 	if len(keys) == 0 && err == nil {
-		err = fmt.Errorf("the charter has no person %q", person)
+		err = fmt.Errorf("%w %q", ErrPerson, person)
 	}
 	if len(keys) > 0 {
 		err = nil // a draft that cannot be read hinders nobody from signing with what is published

@@ -3,6 +3,7 @@ package estate
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,6 +102,9 @@ func listed(c *statement.Charter, id string) []string {
 	return roles
 }
 
+// ErrPerson means that the charter does not have a person.
+var ErrPerson = errors.New("the charter has no person")
+
 // Leaving is what a person's leaving asks of those who stay.
 type Leaving struct {
 	Person   PersonState `json:"person"`
@@ -114,7 +118,7 @@ func (d Dir) Leave(s *statement.Set, person string, t time.Time) (*Leaving, erro
 	people := People(s, t)
 	i := slices.IndexFunc(people, func(p PersonState) bool { return p.ID == person })
 	if i < 0 {
-		return nil, fmt.Errorf("the charter has no person %q: see reeve people", person)
+		return nil, fmt.Errorf("%w %q: see reeve people", ErrPerson, person)
 	}
 	l := &Leaving{Person: people[i], Transfer: []string{}, Rotate: []string{}}
 	for _, r := range l.Person.Roles {
@@ -166,7 +170,7 @@ func (d Dir) Attest(person, by string, until time.Time) error {
 	}
 	i := slices.IndexFunc(charter.People, func(p statement.Person) bool { return p.ID == person })
 	if i < 0 {
-		return fmt.Errorf("the charter has no person %q: see reeve people", person)
+		return fmt.Errorf("%w %q: see reeve people", ErrPerson, person)
 	}
 	file, err := parser.ParseBytes(text, parser.ParseComments)
 	if err != nil {

@@ -1,6 +1,7 @@
 package blast
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +37,16 @@ func (s Subject) String() string { return string(s.Kind) + ":" + s.ID }
 
 // ErrUnknown means that nothing has the subject's name.
 var ErrUnknown = errors.New("not known")
+
+// Known is nil when something had the subject's name in the window. Else the error wraps ErrUnknown.
+func Known(ctx context.Context, b *books.Books, s Subject, from, to time.Time) error {
+	r := newRadius(b, s, from, to, time.Time{})
+	spans, err := r.inForce(ctx)
+	if err == nil {
+		_, err = find(b, s, spans, r.from, r.to, r.asOf)
+	}
+	return err
+}
 
 // find says what the subject is; the component is empty for one that is none.
 func find(b *books.Books, s Subject, spans []*history.Span, from, to, asOf time.Time) (c register.Component, err error) {

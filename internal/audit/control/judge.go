@@ -68,6 +68,15 @@ func Judge(ctx context.Context, b *books.Books, o Options) ([]Result, error) {
 	return f.judge(ctx)
 }
 
+// ofUnit checks that there is the business unit that is asked about.
+func (f *facts) ofUnit() error {
+	id := f.opts.Unit
+	if f.span != nil && id != "" && !slices.ContainsFunc(f.span.Charter.Units, func(u statement.Unit) bool { return u.ID == id }) {
+		return fmt.Errorf("%w %q: the charter then in force has no such one", ErrUnit, id)
+	}
+	return nil
+}
+
 func (f *facts) judge(ctx context.Context) ([]Result, error) {
 	o := &f.opts
 	c, err := Catalog()
@@ -77,8 +86,8 @@ func (f *facts) judge(ctx context.Context) ([]Result, error) {
 	if _, ok := c.Framework(o.Framework); o.Framework != "" && !ok {
 		return nil, fmt.Errorf("%w %q: %s are known", ErrFramework, o.Framework, strings.Join(c.names(), ", "))
 	}
-	if f.span != nil && o.Unit != "" && !slices.ContainsFunc(f.span.Charter.Units, func(u statement.Unit) bool { return u.ID == o.Unit }) {
-		return nil, fmt.Errorf("%w %q: the charter then in force has no such one", ErrUnit, o.Unit)
+	if err := f.ofUnit(); err != nil {
+		return nil, err
 	}
 	if len(o.Controls) > 0 {
 		for _, id := range o.Controls {

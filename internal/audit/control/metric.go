@@ -34,6 +34,9 @@ func Measure(ctx context.Context, b *books.Books, o Options) (*Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.ofUnit(); err != nil {
+		return nil, err
+	}
 	m := &Metrics{AsOf: f.asOf.UTC(), Window: f.opts.Window}
 	for _, step := range []func(context.Context, *facts) error{m.incidents, m.endings, m.contained, m.resolved, m.static, m.judged, m.unledgered} {
 		if err := step(ctx, f); err != nil {

@@ -117,6 +117,20 @@ func subject(s string) blast.Subject {
 	return blast.Subject{Kind: blast.Component, ID: id}
 }
 
+// Known is nil when something has each of the names that an opening is about. Else the error wraps blast.ErrUnknown.
+func (s *Step) Known(ctx context.Context, b *books.Books) error {
+	to := s.To
+	if to.IsZero() {
+		to = b.Now
+	}
+	for _, of := range s.Subjects {
+		if err := blast.Known(ctx, b, subject(of), s.From, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // radius asks for the blast radius of each subject.
 func (m *maker) radius(ctx context.Context) error {
 	for _, s := range m.in.Journal.Opened().Subjects {

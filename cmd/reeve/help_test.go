@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/reevehq/reeve/internal/process"
 )
 
 // eachCommand calls f with each command that a person sees, the overview first.
@@ -54,6 +56,20 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The command line says its version as the processes do.
+func TestVersion(t *testing.T) {
+	root := newRoot()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetArgs([]string{"--version"})
+	if err := root.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "reeve " + process.Version + "\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
 }
 
 // TestDocs parses every command line of the pages that people paste from: a command or flag that is not there any more is found here.

@@ -5,6 +5,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/reevehq/reeve/internal/process"
 )
 
 // group is a heading of the overview and its commands, so that a person finds the one that he needs.
@@ -33,9 +35,11 @@ func newRoot() *cobra.Command {
 		Long: "reeve is an AI gateway that answers for every credential it uses.\n\n" +
 			"Exit status of every command: 0 it holds or is done, 1 it does not, 2 wrong usage or a name that nothing has, 3 it cannot be decided.",
 		Example:       "  reeve up                                     # a demo in ./demo, to try everything on\n  reeve doctor                                 # why a call is refused, and who mends it\n  reeve freeze everything --reason incident    # nothing is used any more, at once\n  reeve blast g1 --from 3h                     # what it meant that a gateway was captured",
+		Version:       process.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n") // as the processes print theirs
 	root.PersistentFlags().String("dir", defaultDir(), "the estate's directory ($REEVE_DIR)")
 	root.PersistentFlags().String("books", "", "answer from `DIR`, your own copy of the auditor's state: its ledgers are verified first, no index is believed")
 	for _, g := range groups() {

@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/reevehq/reeve/internal/durable"
+	"github.com/reevehq/reeve/internal/plain"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/verify"
 )
@@ -73,6 +74,24 @@ func (d *Dir) WriteConfigs(e Estate) error {
 		}
 	}
 	return d.WriteTrust(e.Charter)
+}
+
+// PassphraseFD is the descriptor that the passphrase of the custodian's identity comes by, as the custodian's configuration says; 0 for none.
+func (d *Dir) PassphraseFD() (int, error) {
+	f, err := plain.Open(d.Config(Custodian), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, fmt.Errorf("reading the custodian's configuration: %w", err)
+	}
+	defer f.Close()
+	var c struct {
+		Identity struct {
+			PassphraseFD int `yaml:"passphrase_fd"`
+		} `yaml:"identity"`
+	}
+	if yaml.NewDecoder(f).Decode(&c) != nil {
+		return 0, nil // the custodian refuses it, and names the line
+	}
+	return c.Identity.PassphraseFD, nil
 }
 
 // WriteTrust writes trust.json, the keys of the charter that receipts and logs are checked with, and the auditor's copy of it.

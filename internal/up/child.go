@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ type Spec struct {
 	Args []string
 	UID  int    // user and group to run as; -1 for one's own
 	Log  string // file that gets its output
+
+	Descriptor int // of this process, which the child gets under the same number, and nobody else; 0 for none
 }
 
 // Child is a started process.
@@ -47,8 +50,10 @@ type request struct {
 	done chan<- error
 }
 
-// NewSpawner starts the spawner's goroutine, which lives as long as the process: its thread's end would stop the children.
+// NewSpawner starts the spawner's goroutine, which lives as long as the process: its thread's end would stop the children. From then on no child gets a
+// descriptor that this process was started with, but for the one that is for it: a passphrase may come by one.
 func NewSpawner() *Spawner {
+	keepDescriptors()
 	s := &Spawner{requests: make(chan request)}
 	go func() {
 		runtime.LockOSThread()
@@ -73,6 +78,12 @@ func (s *Spawner) Start(spec Spec) (*Child, error) {
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = attributes(spec.UID)
+	if spec.Descriptor > 0 {
+		if cmd.ExtraFiles, err = handed(spec.Descriptor); err != nil {
+			return nil, fmt.Errorf("starting the %s: %w", spec.Name, err)
+		}
+		defer cmd.ExtraFiles[len(cmd.ExtraFiles)-1].Close()
+	}
 	done := make(chan error, 1)
 	s.requests <- request{cmd, done}
 	if err := <-done; err != nil {
@@ -84,6 +95,33 @@ func (s *Spawner) Start(spec Spec) (*Child, error) {
 		close(c.done)
 	}()
 	return c, nil
+}
+
+// keepDescriptors marks what this process was started with as not for children. What Go opens is marked already.
+func keepDescriptors() {
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return // no such folder: Go's own descriptors are marked, and a shell opens none by itself
+	}
+	for _, d := range open {
+		if n, err := strconv.Atoi(d.Name()); err == nil && n > 2 {
+			syscall.CloseOnExec(n)
+		}
+	}
+}
+
+// handed are the files that give a child the descriptor n as its own n, and none between that and standard error.
+func handed(n int) ([]*os.File, error) {
+	if n <= 2 || n > 255 {
+		return nil, fmt.Errorf("descriptor %d cannot be handed over; take one from 3 to 255", n)
+	}
+	f := os.NewFile(uintptr(n), "descriptor "+strconv.Itoa(n))
+	if _, err := f.Stat(); err != nil {
+		return nil, fmt.Errorf("descriptor %d, which it is to get, is not open: %w; in a shell: %d< FILE", n, err, n)
+	}
+	files := make([]*os.File, n-2)
+	files[n-3] = f
+	return files, nil
 }
 
 // maxLog is the size from which a log is set aside at the next start, in bytes.

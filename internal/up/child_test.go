@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,11 @@ func TestMain(m *testing.M) {
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), "\n"))
 		fmt.Println("group", syscall.Getpgrp() == os.Getpid())
+	case "reads": // what comes by a descriptor
+		var n int
+		fmt.Sscan(os.Args[3], &n)
+		b, err := io.ReadAll(os.NewFile(uintptr(n), "descriptor"))
+		fmt.Printf("%s %v\n", b, err)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("deaf")
@@ -81,6 +87,49 @@ func TestChildHasACleanEnvironmentAndItsOwnGroup(t *testing.T) {
 	}
 	if info, err := os.Stat(c.Log); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("log: %v, %v", info, err)
+	}
+}
+
+// A descriptor that this process was started with is for one child: it has the number that the child's configuration names.
+func TestDescriptorIsForOneChild(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "passphrase")
+	if err := os.WriteFile(path, []byte("demo-passphrase"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	inherited, err := syscall.Dup(int(f.Fd())) // one that an exec keeps
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSpawner()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string, descriptor int) (string, error) {
+		c, err := s.Start(Spec{Name: name, Path: self, Args: []string{"child", "reads", strconv.Itoa(inherited)}, UID: -1, Log: filepath.Join(dir, name), Descriptor: descriptor})
+		if err != nil {
+			return "", err
+		}
+		<-c.Done()
+		b, err := os.ReadFile(c.Log)
+		return string(b), err
+	}
+	if got, err := read("other", 0); err != nil || strings.Contains(got, "demo-passphrase") {
+		t.Errorf("a child that it is not for read %q, %v", got, err)
+	}
+	if got, err := read("its", inherited); err != nil || got != "demo-passphrase <nil>\n" {
+		t.Errorf("the child that it is for read %q, %v", got, err)
+	}
+	for _, n := range []int{inherited, 2, 256} { // used up, not one to hand over
+		if _, err := read("none", n); err == nil {
+			t.Errorf("descriptor %d was handed over", n)
+		}
 	}
 }
 

@@ -165,7 +165,10 @@ type supervisor struct {
 // start starts every process; they wait for one another themselves.
 func (s *supervisor) start() error {
 	for _, name := range host.Start(s.dir.Run.Demo) {
-		spec := s.spec(name)
+		spec, err := s.spec(name)
+		if err != nil {
+			return err
+		}
 		if s.Command != nil {
 			spec = s.Command(spec)
 		}
@@ -186,18 +189,21 @@ func (s *supervisor) pids() map[string]int {
 	return pids
 }
 
-func (s *supervisor) spec(name string) Spec {
-	spec := Spec{Name: name, UID: host.UID(name), Log: s.dir.Log(name), Path: filepath.Join(s.dir.Bin, "reeve-"+name)}
+func (s *supervisor) spec(name string) (spec Spec, err error) {
+	spec = Spec{Name: name, UID: host.UID(name), Log: s.dir.Log(name), Path: filepath.Join(s.dir.Bin, "reeve-"+name)}
 	if name == host.Upstream {
 		spec.Path = filepath.Join(s.dir.Bin, "reeve")
 		spec.Args = []string{"demo", "upstream", "--listen", host.Local(s.dir.Run.Ports.Upstream), "--state", s.dir.Join(name)}
-		return spec
+		return spec, nil
 	}
 	spec.Args = []string{"--config", s.dir.Config(name)}
 	if s.dir.Run.Demo {
 		spec.Args = append(spec.Args, "--demo")
 	}
-	return spec
+	if name == host.Custodian {
+		spec.Descriptor, err = s.dir.PassphraseFD()
+	}
+	return spec, err
 }
 
 // waitReady returns when every process is ready, one has ended, or the time is over. It tells what is waited for.

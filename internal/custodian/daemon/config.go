@@ -109,7 +109,7 @@ func (c *Config) folder() (string, bool) {
 // confine is what the custodian may still do once it runs.
 func (c *Config) confine() confine.Profile {
 	p := confine.Profile{
-		ReadOnly:   []string{"/proc"}, // a peer's confinement is read from /proc/PID/status
+		ReadOnly:   append(confine.Folders(c.Identity.Path()), "/proc"), // a peer's confinement is read from /proc/PID/status
 		ReadWrite:  []string{c.StateDir, c.TilesDir, filepath.Dir(c.Admin)},
 		ConnectAny: true, // destinations come with the estate
 		Datagrams:  true, // and their names have to be resolved

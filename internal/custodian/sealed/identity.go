@@ -48,7 +48,10 @@ func (i Identity) Read() (*Key, error) {
 }
 
 func (i Identity) read() (*Key, error) {
-	text, err := i.text()
+	text, err := os.ReadFile(i.Path())
+	if err == nil && i.File != "" { // systemd mounts a credential's folder for the service alone; its modes are systemd's affair
+		err = state.Private(i.File)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,15 +75,12 @@ func (i Identity) read() (*Key, error) {
 	return &Key{Identity: x, Recipient: x.Recipient(), Public: x.Recipient().String(), Older: ids[:len(ids)-1]}, nil
 }
 
-func (i Identity) text() ([]byte, error) {
+// Path is the file that the identity is read from, again whenever the configuration is.
+func (i Identity) Path() string {
 	if i.Credential != "" {
-		// systemd mounts this directory for the service alone; its modes are systemd's affair.
-		return os.ReadFile(filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), filepath.Base(i.Credential)))
+		return filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), filepath.Base(i.Credential))
 	}
-	if err := state.Private(i.File); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(i.File)
+	return i.File
 }
 
 func decrypt(text []byte, fd int) ([]byte, error) {

@@ -68,7 +68,7 @@ func proofFault(err error) *dialect.Fault {
 	return f
 }
 
-// unread is how long a client may take to send the rest of a request that is refused already.
+// unread is how long a client may take to send the rest of a request that is answered already.
 const unread = 2 * time.Second
 
 // refuse answers with a fault in the client's dialect.
@@ -79,9 +79,6 @@ func (c *call) refuse(f *dialect.Fault) {
 	if f.Code == gone {
 		c.status = f.Status
 		return
-	}
-	if c.r.Body != http.NoBody && !c.read {
-		c.readBy(time.Now().Add(unread)) // net/http reads on for a while, so that the connection can be used again
 	}
 	h := c.w.Header()
 	h.Set("Content-Type", "application/json")
@@ -112,6 +109,9 @@ func (c *call) refuse(f *dialect.Fault) {
 // answerWith sends a whole answer of the gateway's own.
 func (c *call) answerWith(status int, body []byte) {
 	c.deadline()
+	if c.r.Body != http.NoBody && !c.read {
+		c.readBy(time.Now().Add(unread)) // net/http reads on for a while, so that the connection can be used again
+	}
 	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.status = status
 	c.w.WriteHeader(status)

@@ -140,6 +140,7 @@ type call struct {
 	force   *force
 	who     workload.Identity
 	proof   workload.Proof
+	tally   *tally          // of who
 	use     closing.Use     // what the request stands or falls with
 	ctx     context.Context // of the request at the custodian: it ends with the client's, and when something of use is closed
 	left    func()          // takes use out of the gate
@@ -194,10 +195,12 @@ func (c *call) serve() *dialect.Fault {
 	if f := c.authenticate(); f != nil {
 		return f
 	}
-	if f := c.g.limiter.enter(c.who.Workload, &c.force.limits, c.start); f != nil {
+	tally, f := c.g.limiter.enter(c.who.Workload, &c.force.limits, c.start)
+	if f != nil {
 		return f
 	}
-	defer c.g.limiter.leave(c.who.Workload)
+	defer c.g.limiter.leave(tally)
+	c.tally = tally
 	switch c.route.Serve {
 	case dialect.List:
 		return c.list()
@@ -352,7 +355,7 @@ func (c *call) forward() *dialect.Fault {
 	defer c.leave()
 	resp, f := c.send(open)
 	if body != nil {
-		c.g.bodies.give(body) // Do has copied what it still needs
+		c.g.bodies.give(body, &c.tally.bodies) // Do has copied what it still needs
 	}
 	if f != nil {
 		return f

@@ -580,6 +580,21 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// A stranger that announces a body and sends none of it is answered and let go, whatever it asks for: net/http would read on.
+func TestUnreadBodiesEnd(t *testing.T) {
+	r := newRig(t, answerJSON)
+	for _, request := range []string{"HEAD /", "GET /v1/nothing", "POST /v1/chat/completions", "GET /v1/models"} {
+		t.Run(request, func(t *testing.T) {
+			t.Parallel()
+			proof := ""
+			if strings.HasSuffix(request, "models") {
+				proof = "api-key: rv_research\r\n"
+			}
+			raw(t, r, request+" HTTP/1.1\r\nHost: x\r\n"+proof+"Content-Length: 1000\r\n\r\n")
+		})
+	}
+}
+
 func TestMinuteEnds(t *testing.T) {
 	l := limiter{tally: map[string]*tally{}}
 	lim := &statement.GatewayLimits{PerMinuteEach: 1}
@@ -588,7 +603,7 @@ func TestMinuteEnds(t *testing.T) {
 		after time.Duration
 		retry int
 	}{{0, -1}, {1 * time.Second, 59}, {59500 * time.Millisecond, 1}, {60 * time.Second, -1}, {61 * time.Second, 59}} {
-		f := l.enter("w", lim, now.Add(test.after))
+		_, f := l.enter("w", lim, now.Add(test.after))
 		got := -1
 		if f != nil {
 			got = f.RetryAfter

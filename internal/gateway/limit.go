@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/reevehq/reeve/internal/gateway/dialect"
@@ -19,10 +20,12 @@ type tally struct {
 	flight int64     // requests in flight
 	window time.Time // start of the running minute
 	count  int64     // requests in it
+
+	bodies atomic.Int64 // bytes lent for bodies; not under the limiter's mu
 }
 
 // enter counts a request in, or refuses it. Whoever entered must leave.
-func (l *limiter) enter(workload string, lim *statement.GatewayLimits, now time.Time) *dialect.Fault {
+func (l *limiter) enter(workload string, lim *statement.GatewayLimits, now time.Time) (*tally, *dialect.Fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tally[workload]
@@ -34,22 +37,22 @@ func (l *limiter) enter(workload string, lim *statement.GatewayLimits, now time.
 		t.window, t.count = now, 0
 	}
 	if lim.ConcurrentEach > 0 && t.flight >= lim.ConcurrentEach {
-		return &dialect.Fault{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: 1,
+		return nil, &dialect.Fault{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: 1,
 			Message: "This workload has as many requests in flight as this gateway allows it. Wait for one to end, or ask the operations owners to raise concurrent_each."}
 	}
 	if lim.PerMinuteEach > 0 && t.count >= lim.PerMinuteEach {
-		return &dialect.Fault{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: seconds(t.window.Add(time.Minute).Sub(now)),
+		return nil, &dialect.Fault{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: seconds(t.window.Add(time.Minute).Sub(now)),
 			Message: "This workload has made as many requests in this minute as this gateway allows it. Wait, or ask the operations owners to raise per_minute_each."}
 	}
 	t.flight++
 	t.count++
-	return nil
+	return t, nil
 }
 
-func (l *limiter) leave(workload string) {
+func (l *limiter) leave(t *tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tally[workload].flight--
+	t.flight--
 }
 
 // seconds rounds up, and is at least 1.

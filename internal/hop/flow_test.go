@@ -192,7 +192,7 @@ func TestLimits(t *testing.T) {
 	var admit atomic.Bool
 	admit.Store(true)
 	p := newPair(t, blocked(release), func(s *ServerConfig, c *ClientConfig) {
-		s.Limits = Limits{Streams: 3, Memory: 1000, Body: 600}
+		s.Limits = Limits{Streams: 3, Memory: 32 << 10, Body: 20 << 10}
 		s.Admit = admit.Load
 	})
 	refused := func(name string, o *Open, code string, status int) {
@@ -210,7 +210,7 @@ func TestLimits(t *testing.T) {
 		}
 		return r
 	}
-	refused("body", request(make([]byte, 601)), "too_large", 413)
+	refused("body", request(make([]byte, 20<<10+1)), "too_large", 413)
 	long := request(nil)
 	long.Path = strings.Repeat("a", 128<<10)
 	refused("header bytes", long, "too_large", 431)
@@ -220,14 +220,14 @@ func TestLimits(t *testing.T) {
 	admit.Store(false)
 	refused("descriptors", request(nil), "overloaded", 503)
 	admit.Store(true)
-	a := taken(request(make([]byte, 600)))
-	refused("memory", request(make([]byte, 401)), "overloaded", 503)
-	taken(request(make([]byte, 400)))
+	a := taken(request(make([]byte, 6<<10)))
+	refused("memory", request(make([]byte, 20<<10)), "overloaded", 503)
+	taken(request(make([]byte, 4<<10)))
 	taken(request(nil))
 	refused("streams", request(nil), "overloaded", 503)
 	a.Body.Close()
 	waitFor(t, "the cancelled stream's place is free", func() bool { return p.server.Streams() == 2 })
-	taken(request(make([]byte, 600)))
+	taken(request(make([]byte, 6<<10)))
 	close(release)
 	waitFor(t, "all places are free", func() bool { return p.server.Streams() == 0 && p.server.memory.Load() == 0 })
 
@@ -245,9 +245,9 @@ func TestBodyLetGo(t *testing.T) {
 	p := newPair(t, func(ctx context.Context, peer Peer, o *Open, w *Writer) {
 		o.Body = nil
 		blocked(release)(ctx, peer, o, w)
-	}, func(s *ServerConfig, _ *ClientConfig) { s.Limits.Memory = 1000 })
+	}, func(s *ServerConfig, _ *ClientConfig) { s.Limits.Memory = 100 << 10 })
 	for range 3 {
-		if _, err := p.Do(context.Background(), request(make([]byte, 900))); err != nil {
+		if _, err := p.Do(context.Background(), request(make([]byte, 40<<10))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -83,7 +83,8 @@ func (h header) check(l *Limits, fromClient bool) error {
 	known := h.kind >= frameOpen && h.kind <= frameRecord
 	direction := h.kind == frameBody || h.kind == frameEnd || (h.kind <= frameWindow || h.kind == frameRecord) == fromClient
 	stream := h.stream <= maxNumber && (h.stream == 0) == (h.kind == frameGoaway || h.kind == frameRecord)
-	if !known || !direction || !stream || h.size > l.limit(h.kind) {
+	empty := h.kind == frameBody && h.size == 0
+	if !known || !direction || !stream || empty || h.size > l.limit(h.kind) {
 		return violation("frame of type %d with %d bytes on stream %d may not be sent", h.kind, h.size, h.stream)
 	}
 	return nil

@@ -63,11 +63,12 @@ var (
 )
 
 // Limits bound what one end sends and accepts; both ends must have the same Header and Fields. Zero values take the default given.
+// Of Streams, Conns and Memory each gateway has its share of a server's, as of lend.Fair: three quarters while it is alone.
 type Limits struct {
 	Streams int // streams in flight, over all connections: 16384. Above it: overloaded, 503
 	Conns   int // connections that a server keeps: 256
 	Body    int // bytes of one request body: 32 MiB, at most 256 MiB. Above it: too_large, 413
-	Memory  int // bytes of all request bodies in flight at a server: 512 MiB. Above it: overloaded, 503
+	Memory  int // bytes of all requests in flight at a server, with their headers: 512 MiB. Above it: overloaded, 503
 	Header  int // bytes of one OPEN, HEAD, TRAILER, ERROR or GOAWAY payload: 128 KiB, at most 16 MiB
 	Fields  int // header fields in one list: 256
 	Window  int // bytes of one answer that a client holds unread: 256 KiB, at most 256 MiB

@@ -49,14 +49,44 @@ type ServerConfig struct {
 // Server is a custodian's end.
 type Server struct {
 	cfg     ServerConfig
-	streams atomic.Int64 // whose handler has not returned
-	memory  atomic.Int64 // bytes of their request bodies
+	tally   // of all gateways
 	bodies  lend.Pool
-	known   atomic.Int64 // connections of gateways
 	resting atomic.Int64 // goroutines that wait for work, or have begun to
 	work    chan *Writer // whole requests, for them; closed at the end
 	over    sync.Once
 	group   group
+
+	mu    sync.Mutex
+	peers map[string]*tally // by gateway; under mu
+}
+
+// tally is what gateways have of the server.
+type tally struct {
+	conns   atomic.Int64
+	streams atomic.Int64 // whose handler has not returned
+	memory  atomic.Int64 // bytes of their requests
+}
+
+// of returns what one gateway has. Only those that Peers names get one.
+func (s *Server) of(gateway string) *tally {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.peers[gateway]
+	if t == nil {
+		t = &tally{}
+		s.peers[gateway] = t
+	}
+	return t
+}
+
+// take counts n for one gateway and for all, and reports whether that is within its share. give counts it down, whatever take said.
+func take(own, all *atomic.Int64, n int64, most int) bool {
+	return lend.Fair(own.Add(n), all.Add(n), n, int64(most))
+}
+
+func give(own, all *atomic.Int64, n int64) {
+	own.Add(-n)
+	all.Add(-n)
 }
 
 // NewServer returns a server; Serve starts it.
@@ -65,7 +95,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, work: make(chan *Writer)}
+	return &Server{cfg: cfg, work: make(chan *Writer), peers: map[string]*tally{}}
 }
 
 // Serve accepts connections until Shutdown or until ln is closed, and returns net.ErrClosed then. It may be called for
@@ -130,7 +160,7 @@ type serverConn struct {
 	server *Server
 	peer   Peer
 	window int       // what the client lets each stream send before WINDOW
-	known  bool      // counted in server.known
+	own    *tally    // of the peer; nil until the connection is counted in it
 	record time.Time // until when the records that came are paid for; the reader's
 
 	// Under mu.
@@ -143,8 +173,8 @@ func (c *serverConn) serve(l *listener) {
 	defer c.server.group.remove(c)
 	err := c.meet()
 	l.strangers.Add(-1)
-	if c.known {
-		defer c.server.known.Add(-1)
+	if c.own != nil {
+		defer give(&c.own.conns, &c.server.conns, 1)
 	}
 	if err == nil {
 		go c.write()
@@ -179,9 +209,9 @@ func (c *serverConn) meet() (err error) {
 		c.greet(statusVersion, 0)
 		return violation("the gateway speaks version %d", version)
 	}
-	c.window, c.known = window, true
-	if most := c.server.cfg.Limits.Conns; c.server.known.Add(1) > int64(most) {
-		return fmt.Errorf("refused: %d connections of gateways are open already", most)
+	c.window, c.own = window, c.server.of(c.peer.Name)
+	if most := c.limits.Conns; !take(&c.own.conns, &c.server.conns, 1, most) {
+		return fmt.Errorf("refused: of %d connections %d are open, %d of them this gateway's", most, c.server.conns.Load()-1, c.own.conns.Load()-1)
 	}
 	return cmp.Or(c.greet(statusReady, 0), c.SetDeadline(time.Time{}))
 }
@@ -268,7 +298,7 @@ func (c *serverConn) pass(file []byte) {
 
 // open takes a new stream up or refuses it.
 func (c *serverConn) open(id uint32, p []byte) (err error) {
-	w := &Writer{c: c, id: id, window: c.window}
+	w := &Writer{c: c, id: id, window: c.window, opened: int64(len(p))}
 	if w.size, err = decodeOpen(p, &w.open, c.limits); err != nil {
 		return err
 	}
@@ -283,17 +313,22 @@ func (c *serverConn) open(id uint32, p []byte) (err error) {
 	c.last = id
 	c.streams[id] = w
 	s := c.server
-	streams, memory := s.streams.Add(1), s.memory.Add(int64(w.size))
+	w.lent = int64(w.size)
+	if w.size > lendFrom {
+		w.lent = int64(lend.Size(w.size))
+	}
+	streams := take(&c.own.streams, &s.streams, 1, c.limits.Streams)
+	memory := take(&c.own.memory, &s.memory, w.opened+w.lent, c.limits.Memory)
 	var refusal *Refusal
 	switch {
 	case w.size > c.limits.Body:
 		refusal = tooLarge("The request body", w.size, c.limits.Body)
 	case s.cfg.Admit != nil && !s.cfg.Admit():
 		refusal = overloaded("The custodian has too many files open")
-	case streams > int64(c.limits.Streams):
-		refusal = overloaded("The custodian has too many requests in flight")
-	case memory > int64(c.limits.Memory):
-		refusal = overloaded("The custodian holds too many request bodies")
+	case !streams:
+		refusal = overloaded("The custodian has too many requests in flight, or too many of this gateway")
+	case !memory:
+		refusal = overloaded("The custodian holds too many request bodies, or too many of this gateway")
 	case w.size > lendFrom:
 		w.lend()
 	case w.size > 0:

@@ -205,6 +205,7 @@ func TestServerRefusesViolations(t *testing.T) {
 		"more body than announced":  append(valid(1), frame(frameBody, 1, []byte("ab"))...),
 		"less body than announced":  append(append(valid(2), frame(frameBody, 1, []byte("a"))...), frame(frameEnd, 1, nil)...),
 		"BODY frame too large":      append(valid(maxBody+1), frame(frameBody, 1, make([]byte, maxBody+1))...),
+		"empty BODY":                append(valid(1), frame(frameBody, 1, nil)...),
 		"END with payload":          append(valid(0), frame(frameEnd, 1, []byte("a"))...),
 		"CANCEL with payload":       append(valid(0), frame(frameCancel, 1, []byte("a"))...),
 		"window of nothing":         append(valid(0), frame(frameWindow, 1, window(0))...),
@@ -328,6 +329,7 @@ func TestClientRefusesViolations(t *testing.T) {
 		"client's type":              frame(frameOpen, 1, nil),
 		"forged stream":              frame(frameHead, 9, appendHead(nil, 200, nil)),
 		"body before head":           frame(frameBody, 1, []byte("a")),
+		"empty body":                 append(bytes.Clone(head), frame(frameBody, 1, nil)...),
 		"end before head":            frame(frameEnd, 1, nil),
 		"trailer before head":        frame(frameTrailer, 1, []byte{0}),
 		"two heads":                  append(bytes.Clone(head), head...),
@@ -475,14 +477,29 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// FuzzServer feeds a server whatever a captured gateway could send after the preface.
+// FuzzServer feeds a server whatever a captured gateway could send after the preface. Each body that reaches the handler is what was
+// sent for its stream, though its memory carried others before.
 func FuzzServer(f *testing.F) {
 	f.Add(append(frame(frameOpen, 1, openPayload(2)), append(frame(frameBody, 1, []byte("{}")), frame(frameEnd, 1, nil)...)...))
 	f.Add(frame(frameOpen, 1, openPayload(0)))
 	f.Add(append(append(frame(frameOpen, 1, openPayload(0)), frame(frameWindow, 1, []byte{1})...), frame(frameCancel, 1, nil)...))
-	s := NewServer(ServerConfig{Handler: echo, Peers: anyone, Limits: Limits{Body: 1 << 16, Memory: 1 << 18, Header: 1 << 12}})
+	half := bytes.Repeat([]byte("ab"), 5<<10) // longer than what is read ahead
+	long := bytes.Join([][]byte{frame(frameOpen, 1, openPayload(20<<10)), frame(frameBody, 1, half), frame(frameOpen, 2, openPayload(20<<10)),
+		frame(frameBody, 2, half), frame(frameCancel, 1, nil), frame(frameBody, 1, half), frame(frameBody, 2, half), frame(frameEnd, 2, nil)}, nil)
+	f.Add(long)
+	f.Add(long[:len(long)-2*headerSize])
+	f.Add(append(append(frame(frameOpen, 1, openPayload(10<<10)), frame(frameBody, 1, half)...), frame(frameBody, 1, half)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &serverConn{server: s, streams: map[uint32]*Writer{}, window: 1 << 16}
+		s := NewServer(ServerConfig{Peers: anyone, Limits: Limits{Body: 1 << 16, Memory: 1 << 18, Header: 1 << 12}, Handler: func(ctx context.Context, peer Peer, o *Open, w *Writer) {
+			if want := sentTo(b, w.id); !bytes.Equal(o.Body, want) {
+				t.Errorf("stream %d has a body of %d bytes that were not sent so; %d were", w.id, len(o.Body), len(want))
+			}
+			if o.Free != nil {
+				o.Free()
+			}
+			echo(ctx, peer, o, w)
+		}})
+		c := &serverConn{server: s, streams: map[uint32]*Writer{}, window: 1 << 16, own: s.of("g1")}
 		near, far := net.Pipe()
 		c.init(near, &s.cfg.Limits)
 		go io.Copy(io.Discard, far)
@@ -495,8 +512,23 @@ func FuzzServer(f *testing.F) {
 			c.abandon(w)
 		}
 		c.mu.Unlock()
-		waitFor(t, "every stream is freed", func() bool { return s.Streams() == 0 && s.memory.Load() == 0 })
+		waitFor(t, "every stream is freed", func() bool { return s.Streams() == 0 && s.memory.Load() == 0 && c.own.memory.Load() == 0 })
+		s.Shutdown(context.Background())
 	})
+}
+
+// sentTo is what the BODY frames in b hold for a stream, up to its END.
+func sentTo(b []byte, stream uint32) (body []byte) {
+	for len(b) >= headerSize {
+		h := parseHeader(b)
+		if b = b[headerSize:]; h.stream == stream && h.kind == frameBody {
+			body = append(body, b[:min(h.size, len(b))]...)
+		} else if h.stream == stream && h.kind == frameEnd {
+			break
+		}
+		b = b[min(h.size, len(b)):]
+	}
+	return body
 }
 
 // FuzzClient feeds a client whatever a custodian could send; the stream never ends cleanly without END after HEAD.

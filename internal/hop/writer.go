@@ -18,6 +18,8 @@ type Writer struct {
 	id     uint32
 	open   Open
 	size   int             // bytes that the body was announced with
+	opened int64           // bytes of the OPEN, counted until the handler returns
+	lent   int64           // bytes that the body takes, counted until the handler lets it go
 	ctx    context.Context // the handler's, as cancel is
 	cancel context.CancelFunc
 	headed bool
@@ -42,8 +44,9 @@ func (w *Writer) lend() {
 
 // release counts w down.
 func (w *Writer) release() {
-	w.c.server.streams.Add(-1)
-	w.c.server.memory.Add(-int64(w.size))
+	own, all := w.c.own, &w.c.server.tally
+	give(&own.streams, &all.streams, 1)
+	give(&own.memory, &all.memory, w.opened+w.lent)
 }
 
 // run calls the handler and breaks off what it did not end.
@@ -96,8 +99,8 @@ func (w *Writer) Head(status int, header []Field) error {
 	}
 	w.headed = true
 	if w.open.Body == nil {
-		w.c.server.memory.Add(-int64(w.size))
-		w.size = 0
+		give(&w.c.own.memory, &w.c.server.memory, w.lent)
+		w.lent = 0
 	}
 	return w.frame(frameHead, len(header), func(b []byte) []byte { return appendHead(b, status, header) })
 }

@@ -100,6 +100,8 @@ func flagsShown(c *register.Judged) string {
 		case slices.Contains(c.Declared, f):
 		case slices.Contains(c.Observed, f):
 			how = " (observed)"
+		case !slices.Contains(c.Discovered, f):
+			how = " (not seen either way)"
 		default:
 			how = " (discovered)"
 		}

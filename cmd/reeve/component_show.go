@@ -107,6 +107,8 @@ func canShown(c *register.Judged, f register.Flag, at time.Time) string {
 		return "yes, " + strings.Join(how, "; ")
 	case c.Unprobed:
 		return "has to be assumed: no verdict of a probe holds (reeve probe " + c.ID + ")"
+	case slices.Contains(c.Effective, f):
+		return "has to be assumed: the probe could not see it either way"
 	case c.Probing(at):
 		return "not seen by the probe"
 	}

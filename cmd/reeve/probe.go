@@ -43,7 +43,8 @@ func newProbeCmd() *cobra.Command {
 			"it again. What arrives at the upstream is the verdict: a credential that was sent: forward; again, without being sent: cache; one that was never sent:\n" +
 			"retrieve; a different one for each call, with an end of its own: mint. Canary credentials open nothing: they are made for the probe, or put by you where\n" +
 			"the gateway reads (--canary-stored). The verdict ends after --for, and says what cannot be told. It is signed into the register and its hash entered in\n" +
-			"the authority's ledger; until then, and after it has ended, a vendor's gateway counts as able to do everything.\n" +
+			"the authority's ledger; until then, and after it has ended, a vendor's gateway counts as able to do everything. It also counts as able to what the probe\n" +
+			"could not have seen: retrieve, where no credential was stored for it; cache, where nothing arrived after the one that was sent.\n" +
 			"Exit status 3: nothing arrived, so nothing can be said.",
 		Example: "  reeve probe acme --url https://ai.acme.example --canary-listen :8443 --canary-cert canary.pem --canary-cert-key canary.key \\\n" +
 			"      --canary-stored planted.txt --login acme-login.txt --as bea\n" +
@@ -186,6 +187,9 @@ func printVerdict(out io.Writer, s *register.Said) {
 	terminal.Printf(out, "%s at %s, until %s:\n", s.ID, s.Verdict.URL, s.Probed.Format(time.RFC3339))
 	for _, f := range s.Verdict.Found {
 		terminal.Printf(out, "  %-10s %s\n", f.Flag, f.Why)
+	}
+	for _, f := range s.Verdict.Unseen {
+		terminal.Printf(out, "  %-10s not seen either way: a vendor's gateway counts as able to\n", f)
 	}
 	for _, c := range s.Verdict.Cannot {
 		terminal.Printf(out, "  cannot be told: %s\n", c)

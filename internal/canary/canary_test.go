@@ -64,6 +64,18 @@ func turning(keys ...string) func(string) http.Handler {
 	}
 }
 
+// first is a gateway that sends on so many requests, and answers the others itself.
+func first(n int) func(string) http.Handler {
+	return func(to string) http.Handler {
+		g, came := habit("forward", "")(to), 0
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if came++; came <= n {
+				g.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
 func jwt(claims string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 }
@@ -76,22 +88,23 @@ func TestHabits(t *testing.T) {
 		plan    Plan
 		gateway func(string) http.Handler
 		want    []register.Flag
+		unseen  []register.Flag
 		cannot  string // beside what is said of all
 	}{
-		{"transport", Plan{Stored: []string{stored}}, habit("transport", ""), []register.Flag{register.Transport}, ""},
-		{"forward", Plan{Stored: []string{stored}}, habit("forward", ""), []register.Flag{register.Transport, register.Forward}, ""},
-		{"cache", Plan{Stored: []string{stored}}, habit("cache", ""), []register.Flag{register.Transport, register.Forward, register.Cache}, ""},
-		{"retrieve", Plan{Stored: []string{stored}}, habit("retrieve", stored), []register.Flag{register.Transport, register.Retrieve}, ""},
-		{"retrieve, what nobody stored for it", Plan{}, habit("retrieve", "of-its-own"), []register.Flag{register.Transport, register.Retrieve}, "made once and kept"},
-		{"mint", Plan{Stored: []string{stored}}, habit("mint", ""), []register.Flag{register.Transport, register.Mint}, ""},
-		{"one with an end", Plan{}, turning(jwt(`{"exp":1900000000}`)), []register.Flag{register.Transport, register.Retrieve, register.Mint}, "made a while ago, or read"},
-		{"several without an end", Plan{}, turning("a", "b", jwt(`{"sub":"x"}`)), []register.Flag{register.Transport, register.Retrieve, register.Mint}, "taken in turn"},
+		{"transport", Plan{Stored: []string{stored}}, habit("transport", ""), []register.Flag{register.Transport}, nil, ""},
+		{"forward", Plan{Stored: []string{stored}}, habit("forward", ""), []register.Flag{register.Transport, register.Forward}, nil, ""},
+		{"cache", Plan{Stored: []string{stored}}, habit("cache", ""), []register.Flag{register.Transport, register.Forward, register.Cache}, nil, ""},
+		{"retrieve", Plan{Stored: []string{stored}}, habit("retrieve", stored), []register.Flag{register.Transport, register.Retrieve}, nil, ""},
+		{"retrieve, what nobody stored for it", Plan{}, habit("retrieve", "of-its-own"), []register.Flag{register.Transport, register.Retrieve}, nil, "made once and kept"},
+		{"mint", Plan{Stored: []string{stored}}, habit("mint", ""), []register.Flag{register.Transport, register.Mint}, nil, ""},
+		{"one with an end", Plan{}, turning(jwt(`{"exp":1900000000}`)), []register.Flag{register.Transport, register.Retrieve, register.Mint}, nil, "made a while ago, or read"},
+		{"several without an end", Plan{}, turning("a", "b", jwt(`{"sub":"x"}`)), []register.Flag{register.Transport, register.Retrieve, register.Mint}, nil, "taken in turn"},
 		{"a login that is passed on", Plan{Login: secret.New([]byte("login"))}, func(to string) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				turning(r.Header.Get("X-Gateway-Key"))(to).ServeHTTP(w, r)
 			})
-		}, []register.Flag{register.Transport, register.Forward}, "No canary credential was stored"},
-		{"what an earlier probe sent", Plan{Stored: []string{stored}}, turning(NewCanary()), []register.Flag{register.Transport, register.Cache}, ""},
+		}, []register.Flag{register.Transport, register.Forward}, []register.Flag{register.Retrieve}, "No canary credential was stored"},
+		{"what an earlier probe sent", Plan{Stored: []string{stored}}, turning(NewCanary()), []register.Flag{register.Transport, register.Cache}, nil, ""},
 		{"only with a credential", Plan{Stored: []string{stored}}, func(to string) http.Handler {
 			g := habit("cache", "")(to)
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +114,7 @@ func TestHabits(t *testing.T) {
 				}
 				g.ServeHTTP(w, r)
 			})
-		}, []register.Flag{register.Transport, register.Forward}, "None of its requests without the canary credential arrived (401"},
+		}, []register.Flag{register.Transport, register.Forward}, []register.Flag{register.Cache, register.Retrieve, register.Mint}, "None of its requests without the canary credential arrived (401"},
 		{"again, by itself and later", Plan{Stored: []string{stored}}, func(to string) http.Handler {
 			g := habit("forward", "")(to)
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -116,7 +129,25 @@ func TestHabits(t *testing.T) {
 				}
 				g.ServeHTTP(w, r)
 			})
-		}, []register.Flag{register.Transport, register.Forward, register.Cache}, ""},
+		}, []register.Flag{register.Transport, register.Forward, register.Cache}, nil, ""},
+		{"only what comes before the credential", Plan{Stored: []string{stored}}, first(3 + 1), []register.Flag{register.Transport, register.Forward}, []register.Flag{register.Cache}, "after the one with the canary credential arrived"},
+		{"nothing with a credential", Plan{Stored: []string{stored}}, func(to string) http.Handler {
+			g := habit("forward", "")(to)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") == "" {
+					g.ServeHTTP(w, r)
+				}
+			})
+		}, []register.Flag{register.Transport}, []register.Flag{register.Forward, register.Cache}, "sends on or keeps what it is sent was not seen"},
+		{"one request, with a credential of its own", Plan{Stored: []string{stored}}, func(to string) http.Handler {
+			g, n := turning("a")(to), 0
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if n++; n == 1 {
+					g.ServeHTTP(w, r)
+				}
+			})
+		}, []register.Flag{register.Transport, register.Retrieve}, []register.Flag{register.Forward, register.Cache, register.Mint}, "did not arrive"},
+		{"nothing stored", Plan{}, habit("transport", ""), []register.Flag{register.Transport}, []register.Flag{register.Retrieve}, "No canary credential was stored"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, c.plan, c.gateway)
@@ -126,6 +157,9 @@ func TestHabits(t *testing.T) {
 			}
 			if d := cmp.Diff(c.want, Flags(v)); d != "" {
 				t.Errorf("(-want +got) %s\n%+v", d, v.Found)
+			}
+			if d := cmp.Diff(c.unseen, v.Unseen); d != "" {
+				t.Errorf("unseen (-want +got) %s", d)
 			}
 			said := strings.Join(v.Cannot, "\n")
 			if !strings.Contains(said, c.cannot) || !strings.Contains(said, "keeps a credential and does not send it") || c.cannot == "" && len(v.Cannot) != 4 {

@@ -145,6 +145,7 @@ type judge struct {
 	arrivals []arrival
 	verdict  *register.Verdict
 	found    map[register.Flag][]string
+	strange  int // different credentials that are none of the probe's
 }
 
 func (j *judge) judge() error {
@@ -160,6 +161,7 @@ func (j *judge) judge() error {
 			j.verdict.Found = append(j.verdict.Found, register.Finding{Flag: f, Why: strings.Join(why, "; ")})
 		}
 	}
+	j.unseen()
 	j.cannot("A gateway that keeps a credential and does not send it within the probe looks like one that does not keep it.")
 	j.cannot("A gateway that reads or makes credentials for other models, routes or callers than the probe's looks like one that does not.")
 	j.cannot("A gateway that tells a probe from other callers can behave otherwise for it.")
@@ -175,11 +177,47 @@ func (j *judge) cannot(format string, args ...any) {
 	j.verdict.Cannot = append(j.verdict.Cannot, fmt.Sprintf(format, args...))
 }
 
+// unseen notes what could not have been seen, whatever the gateway does: that a flag was not found says something only if its bait was out, and the
+// requests arrived that would have shown it.
+func (j *judge) unseen() {
+	with := j.arrived(j.calls[j.plan.Calls])
+	before, after := j.arrivedOf(j.calls[:j.plan.Calls]), j.arrivedOf(j.calls[j.plan.Calls+1:])
+	told := map[register.Flag]bool{
+		register.Forward:  with,
+		register.Cache:    with && after > 0,
+		register.Retrieve: before+after > 0 && len(j.plan.Stored) > 0,
+		register.Mint:     before+after > 0 && (j.strange == 0 || before+after > 1), // of one nothing is said of the next
+	}
+	for _, f := range register.Flags {
+		if seen, asked := told[f]; asked && !seen && len(j.found[f]) == 0 {
+			j.verdict.Unseen = append(j.verdict.Unseen, f)
+		}
+	}
+	if !with {
+		j.cannot("The request with the canary credential did not arrive: whether the gateway sends on or keeps what it is sent was not seen.")
+	} else if before > 0 && after == 0 {
+		j.cannot("None of its requests after the one with the canary credential arrived: whether it keeps what it is sent was not seen.")
+	}
+}
+
+func (j *judge) arrived(c call) bool {
+	return slices.ContainsFunc(j.arrivals, func(a arrival) bool { return a.marker == c.marker })
+}
+
+func (j *judge) arrivedOf(list []call) (n int) {
+	for _, c := range list {
+		if j.arrived(c) {
+			n++
+		}
+	}
+	return n
+}
+
 // transport reports whether any request of the probe arrived.
 func (j *judge) transport() bool {
 	came, bare, refused := 0, 0, ""
 	for _, c := range j.calls {
-		if slices.ContainsFunc(j.arrivals, func(a arrival) bool { return a.marker == c.marker }) {
+		if j.arrived(c) {
 			if came++; !c.sent {
 				bare++
 			}
@@ -252,6 +290,7 @@ func (j *judge) unknown() {
 	if earlier > 0 {
 		j.find(register.Cache, "the canary credential of an earlier probe arrived %d times", earlier)
 	}
+	j.strange = len(values)
 	switch n := len(values); {
 	case n == 0:
 	case n == 1 && expiring == 0:

@@ -153,6 +153,8 @@ func (r *radius) foreign(p *power) {
 		why = c.ID + " can " + why + ": whatever it is known to reach counts as read"
 		if c.Unprobed(r.from) {
 			why += ", because it is a vendor's and no probe's verdict holds"
+		} else if unseen := c.Unseen(r.from); len(unseen) > 0 {
+			why += fmt.Sprintf(", because it is a vendor's and a probe could not see %v", unseen)
 		}
 	}
 	for _, id := range c.Credentials {

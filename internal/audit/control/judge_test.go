@@ -323,6 +323,10 @@ func TestFaults(t *testing.T) {
 			}},
 		{name: "a verdict that ran out", fails: "RV-18", subject: "gateway:v1", owner: "bea", says: "ran out",
 			fault: func(w *world) { w.components[0].Probed = now.Add(-day) }},
+		{name: "a probe that could not see everything", unknown: "RV-18", subject: "gateway:v1", owner: "bea", says: "cache, mint",
+			fault: func(w *world) {
+				w.components[0].Verdict = &register.Verdict{Unseen: []register.Flag{register.Cache, register.Mint}}
+			}},
 		{name: "nobody searched", unknown: "RV-19 RV-18", subject: "estate", owner: "bea", says: "nobody has searched", noRefs: true,
 			fault: func(w *world) { w.evidence.Discoveries, w.components = nil, nil }},
 		{name: "a gateway that nobody registered", fails: "RV-19", subject: "component:shadow", owner: "bea", says: "the register does not have it",

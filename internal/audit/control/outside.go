@@ -151,6 +151,16 @@ func vendors(ctx context.Context, f *facts, t *tally) error {
 		if !proven {
 			wrong = append(wrong, fmt.Sprintf("nothing that it reaches was revoked and proven dead in %s (name what it reaches with reeve component add %s --credential, and contain one)", span(f.opts.Window), c.ID))
 		}
+		unseen := c.Unseen(f.asOf)
+		switch {
+		case len(unseen) == 0:
+		case len(wrong) == 0:
+			finding.What = fmt.Sprintf("its probe could not see whether it can %s, and it counts as able to (reeve probe %s says what was missing)", flagged(unseen), c.ID)
+			t.unknown(finding)
+			continue
+		default:
+			wrong = append(wrong, "was probed, and whether it can "+flagged(unseen)+" was not seen")
+		}
 		if len(wrong) == 0 {
 			t.pass(unit, 1)
 			continue
@@ -159,6 +169,14 @@ func vendors(ctx context.Context, f *facts, t *tally) error {
 		t.fail(finding)
 	}
 	return nil
+}
+
+func flagged(list []register.Flag) string {
+	var words []string
+	for _, f := range list {
+		words = append(words, string(f))
+	}
+	return strings.Join(words, ", ")
 }
 
 // unregistered judges RV-19: whatever a search has found, and whatever the ledgers name, stands in the register.

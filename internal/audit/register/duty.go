@@ -69,6 +69,8 @@ func (w *writer) write() {
 	if why := "it can " + words(control); len(control) > 0 {
 		if w.c.Unprobed(w.t) {
 			why = "no verdict of a probe holds, so it counts as able to " + words(control)
+		} else if unseen := w.c.Unseen(w.t); len(unseen) > 0 {
+			why += ", of which the probe could not see " + words(unseen)
 		}
 		w.add(R2, Containment, "", w.c.Named.Operations, why+": its operations owner stops it")
 		w.audit(why)

@@ -60,8 +60,9 @@ type Verdict struct {
 	URL    string    `json:"url"` // of the component
 	Begun  time.Time `json:"begun"`
 	Ended  time.Time `json:"ended"`
-	Found  []Finding `json:"found"`  // one for each flag that was seen
-	Cannot []string  `json:"cannot"` // what it cannot tell apart or see, a sentence each
+	Found  []Finding `json:"found"`            // one for each flag that was seen
+	Unseen []Flag    `json:"unseen,omitempty"` // what the probe could not see either way, in the order of Flags: a vendor's counts as able to
+	Cannot []string  `json:"cannot"`           // what it cannot tell apart or see, a sentence each
 }
 
 // Finding is a flag that a probe saw.
@@ -110,6 +111,9 @@ func (r *Record) checkVerdict(text func(...string) bool) error {
 		return nil
 	}
 	var found []Flag
+	if !ordered(v.Unseen) || slices.ContainsFunc(v.Unseen, func(x Flag) bool { return slices.Contains(r.Said.Discovered, x) }) {
+		return refuse(ErrRecord, r, "what its verdict has not seen is not some of %v, in that order, each once, without those that it found", Flags)
+	}
 	for _, f := range v.Found {
 		if found = append(found, f.Flag); !text(f.Why) {
 			return refuse(ErrRecord, r, "its verdict has a sentence that is too long")

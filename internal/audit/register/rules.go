@@ -15,7 +15,7 @@ const (
 	R2 Rule = "R2" // any of forward, cache, retrieve, mint: containment, audit, revocation
 	R3 Rule = "R3" // transport or invoke alone: routing integrity, caller authentication, misuse within the window
 	R4 Rule = "R4" // approvers of the policy version in force answer for the reach
-	R5 Rule = "R5" // a vendor's gateway without a live verdict has all flags; its contract owner answers for the classification
+	R5 Rule = "R5" // a vendor's gateway has all flags that no live verdict has seen it without; its contract owner answers for the classification
 	R6 Rule = "R6" // no owner: orphaned, escalated, never inherited
 )
 
@@ -25,13 +25,21 @@ func (c *Component) Probing(t time.Time) bool { return c.Probed.After(t) }
 // Unprobed reports whether the component counts as able to do everything at t, because it is a vendor's and no verdict holds (R5).
 func (c *Component) Unprobed(t time.Time) bool { return c.Kind == Vendor && !c.Probing(t) }
 
+// Unseen is what a vendor's gateway has to be taken to be able to do at t because the probe whose verdict holds could not see it either way (R5).
+func (c *Component) Unseen(t time.Time) []Flag {
+	if c.Kind != Vendor || !c.Probing(t) || c.Verdict == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Verdict.Unseen), func(f Flag) bool { return slices.Contains(union(c.Declared, c.Discovered, c.Observed), f) })
+}
+
 // Effective is what the component has to be taken to be able to do at t (R1, R5), in the order of Flags. What a probe discovered counts after its
 // verdict has run out too: that it was not seen again says nothing.
 func (c *Component) Effective(t time.Time) []Flag {
 	if c.Unprobed(t) {
 		return slices.Clone(Flags)
 	}
-	return union(c.Declared, c.Discovered, c.Observed)
+	return union(c.Declared, c.Discovered, c.Observed, c.Unseen(t))
 }
 
 // Undeclared is what was discovered or observed and not declared: each is a finding (R1).

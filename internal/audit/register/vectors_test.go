@@ -80,11 +80,19 @@ func makeVectors(t *testing.T, now time.Time) []journalVector {
 	order := said
 	order.Declared = []register.Flag{register.Mint, register.Transport}
 	disordered, _ := seal(1, "", order, bea)
+	partial, both := probed, probed
+	verdict, wrong := *probed.Verdict, *probed.Verdict
+	verdict.Unseen, wrong.Unseen = []register.Flag{register.Cache, register.Retrieve}, []register.Flag{register.Forward}
+	partial.Verdict, both.Verdict = &verdict, &wrong
+	unseen, _ := seal(2, hash, partial, bea)
+	contradiction, _ := seal(2, hash, both, bea)
 	stolen, _ := seal(1, "", said, cora) // a root holder
 	foreign, _ := seal(1, "", said, signerOf(t, "bea", 9))
 	return []journalVector{
 		{"declared, probed, retired", []string{first, second, third}, now, ""},
 		{"observed of a gateway of the estate", []string{own}, now, ""},
+		{"a probe that could not see everything", []string{first, unseen}, now, ""},
+		{"seen and not seen", []string{first, contradiction}, now, "record"},
 		{"by a root holder", []string{stolen}, now, ""},
 		{"one left out", []string{first, third}, now, "chain"},
 		{"the first left out", []string{second}, now, "chain"},

@@ -203,7 +203,7 @@ func (m *reporting) oscal(dir string) error {
 	return oscal.Write(dir, in)
 }
 
-// conclude prints the answer. A record that does not hold is exit status 1, a report that waits or an incident that is not contained 3.
+// conclude prints the answer. A record that does not hold is exit status 1, a report that waits or an incident that never was contained 3.
 func (m *reporting) conclude(cmd *cobra.Command, waits string) error {
 	terminal.Printf(cmd.OutOrStdout(), "%s\n", terminal.Lines(strings.Join(m.made.Answer, "\n")))
 	if err := m.incident.verdict(); err != nil {
@@ -212,7 +212,7 @@ func (m *reporting) conclude(cmd *cobra.Command, waits string) error {
 	switch {
 	case waits != "":
 		return &exitError{exitUndecided, fmt.Errorf("the report is signed by one and waits for a second person, of another role: reeve approve %s --as PERSON", waits)}
-	case !m.made.Contained:
+	case !m.made.Contained && len(m.made.Containment.Held) == 0:
 		return &exitError{exitUndecided, fmt.Errorf("%s is not contained: reeve contain with its subject and --plan shows what is open", m.made.Incident)}
 	}
 	return nil

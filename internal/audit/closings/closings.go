@@ -5,6 +5,7 @@ package closings
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,63 @@ func (c *Closings) Every(processes []string, targets []statement.Target, from, t
 		}
 	}
 	return first, of
+}
+
+// Place is a target at a process.
+type Place struct {
+	Process string
+	Target  statement.Target
+}
+
+// Time is one in which all of some places were closed, until the first of them was opened again.
+type Time struct {
+	From   time.Time
+	Place  Place // that was opened
+	Opened Change
+}
+
+// First is when the first of the places was closed; zero when none ever was.
+func (c *Closings) First(places []Place) (at time.Time) {
+	for _, p := range places {
+		for _, x := range c.changes[p.Process][written(p.Target)] {
+			if x.Closes && (at.IsZero() || x.At.Before(at)) {
+				at = x.At
+			}
+		}
+	}
+	return at
+}
+
+// Together are the times that are over in which all of the places were closed, in order.
+func (c *Closings) Together(places []Place) (list []Time) {
+	type change struct {
+		Change
+		place int
+	}
+	var all []change
+	for i, p := range places {
+		for _, x := range c.changes[p.Process][written(p.Target)] {
+			all = append(all, change{x, i})
+		}
+	}
+	slices.SortStableFunc(all, func(x, y change) int { return x.At.Compare(y.At) })
+	closed := map[int]bool{}
+	var from time.Time
+	for _, x := range all {
+		whole := len(closed) == len(places)
+		if x.Closes {
+			closed[x.place] = true
+		} else {
+			delete(closed, x.place)
+		}
+		switch now := len(closed) == len(places); {
+		case now && !whole:
+			from = x.At
+		case whole && !now:
+			list = append(list, Time{From: from, Place: places[x.place], Opened: x.Change})
+		}
+	}
+	return list
 }
 
 // Opened returns the newest opening at a process before a time, or nil when the target was not opened since it was last closed.

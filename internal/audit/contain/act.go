@@ -48,7 +48,7 @@ type sent struct {
 // is an entry of theirs. When ctx ends, what is known by then is the outcome. What is closed already is sent again, which does nothing, and looked up: so an interrupted containment goes on. An error
 // means that nothing could be sent; what was not done otherwise is in the outcome.
 func (p *Plan) Act(ctx context.Context, m *Means) (*Outcome, error) {
-	o := &Outcome{Plan: p, Records: []Record{}, Dead: []Death{}, Unproven: []Death{}, Waiting: []Waiting{}, Closed: []Closing{}}
+	o := &Outcome{Plan: p, Records: []Record{}, Past: []Record{}, Dead: []Death{}, Unproven: []Death{}, Waiting: []Waiting{}, Closed: []Closing{}}
 	var all []*sent
 	var failed error
 	for _, end := range []bool{false, true} { // what closes most first

@@ -19,6 +19,7 @@ type Outcome struct {
 	Seconds   float64   `json:"time_to_contain_s"`  // from Begun to Denied; -1 while not contained
 	Provenly  float64   `json:"time_to_proven_s"`   // from Begun to Proven; -1 while that is not so
 	Records   []Record  `json:"records"`            // what was sent
+	Past      []Record  `json:"past"`               // what was sent, and was opened again
 	Dead      []Death   `json:"dead"`               // proven
 	Unproven  []Death   `json:"unproven"`           // and why
 	Waiting   []Waiting `json:"waiting"`            // what somebody else has to sign
@@ -188,6 +189,11 @@ func (o *Outcome) judge() {
 	}
 	if !o.Contained {
 		o.Denied = time.Time{}
+		for _, r := range o.Past {
+			if o.Begun.IsZero() || r.Begun.Before(o.Begun) {
+				o.Begun = r.Begun
+			}
+		}
 		return
 	}
 	o.Seconds = max(o.Denied.Sub(o.Begun).Seconds(), 0)

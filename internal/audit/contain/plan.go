@@ -34,6 +34,8 @@ type Plan struct {
 	Models      []string     `json:"models"` // that operations list for the credentials: provider/model
 	// Keys are those of a custodian that is contained: people rotate them, no record ends them.
 	Keys []keyring.Key `json:"keys"`
+	// Held are the times in which all of it was closed, and that are over.
+	Held []Held `json:"held"`
 }
 
 // Step is one signed record.
@@ -48,8 +50,10 @@ type Step struct {
 	Signed time.Time `json:"signed,omitzero"`  // when that was signed
 	By     []string  `json:"by,omitempty"`     // who signed it
 	Opened []Opening `json:"opened,omitempty"` // where it was opened since, as ledgers say: it has to be closed again
+	Was    *Past     `json:"was,omitempty"`    // that closed it before it was opened
 
-	env *statement.Envelope
+	env    *statement.Envelope
+	issued time.Time // of a key
 }
 
 // Needs says whose signatures the step takes.
@@ -120,7 +124,7 @@ func New(ctx context.Context, b *Basis, s Scope, end *bool, reason string) (*Pla
 	if end != nil {
 		ends = *end
 	}
-	p := &Plan{Scope: s, Reason: reason, AsOf: b.Now.UTC(), Steps: []Step{}, Credentials: []Credential{}, Breaks: []Break{}, Models: []string{}, Keys: []keyring.Key{}}
+	p := &Plan{Scope: s, Reason: reason, AsOf: b.Now.UTC(), Steps: []Step{}, Credentials: []Credential{}, Breaks: []Break{}, Models: []string{}, Keys: []keyring.Key{}, Held: []Held{}}
 	if err := p.close(ctx, b, list, ends); err != nil {
 		return nil, err
 	}
@@ -135,7 +139,7 @@ func New(ctx context.Context, b *Basis, s Scope, end *bool, reason string) (*Pla
 
 // close lists the records.
 func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential, ends bool) error {
-	closed := signed(b)
+	closed, past := signed(b)
 	process, err := processes(ctx, b.Index)
 	if err != nil {
 		return err
@@ -144,7 +148,7 @@ func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential
 	if err != nil {
 		return err
 	}
-	add := func(t statement.Target, name string, end bool, why string) {
+	add := func(t statement.Target, name string, end bool, why string) *Step {
 		step := Step{Target: t, Name: name, End: end, Why: why, Alone: []string{}}
 		for i := range b.Set.Charter.People {
 			if id := b.Set.Charter.People[i].ID; b.Set.MayClose(t, end, b.Now, id) {
@@ -157,9 +161,14 @@ func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential
 			}
 			if step.Opened = opened(b, &step, c.step.Signed, denied); step.Opened == nil {
 				step.Record, step.Signed, step.By, step.env = c.step.Record, c.step.Signed, c.step.By, c.step.env
+			} else {
+				step.Was = c.step.past()
 			}
+		} else if c := past[t]; c != nil {
+			step.Was = c.past()
 		}
 		p.Steps = append(p.Steps, step)
+		return &p.Steps[len(p.Steps)-1]
 	}
 	switch s := p.Scope; s.Kind {
 	case OfWorkload:
@@ -173,7 +182,7 @@ func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential
 			return err
 		}
 		for _, k := range keys {
-			add(statement.Target{Kind: "key", ID: k.SHA256}, k.Prefix+"… of "+k.Workload, false, "the gateway has seen it: whoever has it is the workload until it ends")
+			add(statement.Target{Kind: "key", ID: k.SHA256}, k.Prefix+"… of "+k.Workload, false, "the gateway has seen it: whoever has it is the workload until it ends").issued = k.NotBefore
 		}
 	case OfAll:
 		add(statement.Target{Kind: "everything"}, "", false, "nothing is used")
@@ -187,8 +196,12 @@ func (p *Plan) close(ctx context.Context, b *Basis, list []*statement.Credential
 			add(t, "", false, "nobody uses it")
 		}
 	}
+	p.Held = p.held(b, denied)
 	return nil
 }
+
+// past is the step's record as one that closes no more.
+func (s *Step) past() *Past { return &Past{Record: s.Record, Signed: s.Signed, By: s.By} }
 
 // seen are the W0 keys of workloads that showed a bearer to the gateway.
 func (p *Plan) seen(ctx context.Context, b *Basis) (list []estate.KeyState, err error) {
@@ -234,9 +247,10 @@ func processes(ctx context.Context, x index.Reader) (map[string]string, error) {
 	return process, err
 }
 
-// signed reads what signed records close now.
-func signed(b *Basis) map[statement.Target]*closing {
-	all, opened := map[statement.Target]*closing{}, map[statement.Target]time.Time{}
+// signed reads what signed records close now, and by which record each target was closed last that another opened again.
+func signed(b *Basis) (all map[statement.Target]*closing, past map[statement.Target]*Step) {
+	all, past = map[statement.Target]*closing{}, map[statement.Target]*Step{}
+	opened := map[statement.Target]time.Time{}
 	type record struct {
 		*statement.Revocation
 		step Step
@@ -251,17 +265,20 @@ func signed(b *Basis) map[statement.Target]*closing {
 			opened[r.Target] = r.Time
 		}
 		id := env.ID()
-		step := Step{Target: r.Target, End: r.End, Record: hex.EncodeToString(id[:]), Signed: r.Time, env: env}
-		for _, a := range b.Set.Charter.Approvals(env.PayloadType, env.Payload, env.Signatures) {
-			step.By = append(step.By, a.Person)
-		}
+		step := Step{Target: r.Target, End: r.End, Record: hex.EncodeToString(id[:]), Signed: r.Time, By: signers(b.Set, env), env: env}
 		records = append(records, record{r, step})
 	}
 	slices.SortFunc(records, func(x, y record) int {
 		return cmp.Or(x.Time.Compare(y.Time), strings.Compare(x.step.Record, y.step.Record))
 	})
 	for _, r := range records {
-		if r.Open || !r.Time.After(opened[r.Target]) {
+		if r.Open {
+			continue
+		}
+		if !r.Time.After(opened[r.Target]) {
+			if last := past[r.Target]; last == nil || r.End || !last.End { // what ended its secrets says what became of them
+				past[r.Target] = &r.step
+			}
 			continue
 		}
 		c := all[r.Target]
@@ -273,7 +290,7 @@ func signed(b *Basis) map[statement.Target]*closing {
 			c.ended = &r.step
 		}
 	}
-	return all
+	return all, past
 }
 
 // versions lists the credentials, and the secrets that the ledgers know to be usable.

@@ -66,10 +66,21 @@ func (m *maker) answer() {
 	if m.Misuse.Proven > 0 {
 		say("%s in the window by the workloads' own signatures cannot be the attacker's.", many(m.Misuse.Proven, "use"))
 	}
+	c := &m.Containment
+	held := func(from int, word string) {
+		for _, h := range c.Held[from:] {
+			say("It %s contained from %s until %s, when %s opened the %s again at %s (entry %d of log %s).", word, h.From.Format(day), h.Until.Format(day),
+				strings.Join(h.By, " and "), h.Target, h.Custodian, h.Entry.Seq, h.Entry.Log)
+		}
+	}
 	switch {
+	case !m.Contained && len(c.Held) > 0:
+		held(0, "was")
+		say("That took %s from when it was opened or acted upon; %s followed while it was closed. What was opened is not closed any more.", span(c.Contain), many(c.AfterUses, "use"))
 	case m.Contained:
+		held(0, "had been")
 		say("It is contained since %s, %s after it was opened or acted upon; %s followed.", m.Containment.Contained.Format(day), span(m.Containment.Contain), many(m.Containment.AfterUses, "use"))
-	case len(m.Containment.Outcomes) == 0:
+	case len(c.Outcomes) == 0:
 		say("Nothing has been contained for it.")
 	default:
 		say("It is NOT contained.")

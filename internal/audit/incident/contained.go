@@ -51,7 +51,8 @@ func (m *maker) outcomes(ctx context.Context) (took []float64, err error) {
 		m.Contained = m.Contained && o.Contained
 		if len(o.Records) == 0 {
 			c.Unanswered = append(c.Unanswered, s.String())
-		} else if c.Begun.IsZero() || o.Begun.Before(c.Begun) {
+		}
+		if len(o.Records)+len(o.Past) > 0 && (c.Begun.IsZero() || o.Begun.Before(c.Begun)) {
 			c.Begun = o.Begun
 		}
 		if o.Denied.After(c.Contained) {
@@ -59,7 +60,7 @@ func (m *maker) outcomes(ctx context.Context) (took []float64, err error) {
 		}
 		m.Residual.Seconds, m.Residual.NoEnd = m.Residual.Seconds+o.Residual.Seconds, m.Residual.NoEnd+o.Residual.NoEnd
 		m.Residual.Keys += o.Residual.Keys
-		for _, r := range o.Records {
+		for _, r := range slices.Concat(o.Records, o.Past) {
 			for _, k := range r.Custodians {
 				if k.Known {
 					took = append(took, max(k.At.Sub(r.Begun).Seconds(), 0))
@@ -67,10 +68,44 @@ func (m *maker) outcomes(ctx context.Context) (took []float64, err error) {
 			}
 		}
 	}
+	c.Held = together(c.Outcomes)
 	if m.Contained = m.Contained && len(c.Outcomes) > 0; !m.Contained {
-		c.Contained = time.Time{}
+		if c.Contained = (time.Time{}); len(c.Held) > 0 {
+			c.Contained = c.Held[0].From
+		}
 	}
 	return took, nil
+}
+
+// together are the times that are over in which every scope was closed: each begins with the last one's closing and ends with the first one's opening.
+func together(all []*contain.Outcome) (list []contain.Held) {
+	list = []contain.Held{}
+	for i, o := range all {
+		held := slices.Clone(o.Held)
+		if o.Contained {
+			held = append(held, contain.Held{From: o.Denied}) // and goes on
+		}
+		if i == 0 {
+			list = held
+			continue
+		}
+		var both []contain.Held
+		for _, x := range list {
+			for _, y := range held {
+				if x.Until.IsZero() || !y.Until.IsZero() && y.Until.Before(x.Until) {
+					x, y = y, x // x ends first
+				}
+				if y.From.After(x.From) {
+					x.From = y.From
+				}
+				if x.Until.IsZero() || x.From.Before(x.Until) {
+					both = append(both, x)
+				}
+			}
+		}
+		list = both
+	}
+	return slices.DeleteFunc(list, func(h contain.Held) bool { return h.Until.IsZero() })
 }
 
 // containment says how everything that was contained for the incident was.
@@ -80,9 +115,9 @@ func (m *maker) containment(ctx context.Context) error {
 		return err
 	}
 	c := &m.Containment
-	if m.Contained {
+	if !c.Contained.IsZero() {
 		begun := m.Opened
-		if c.Begun.Before(begun) {
+		if !c.Begun.IsZero() && c.Begun.Before(begun) {
 			begun = c.Begun
 		}
 		c.Contain = c.Contained.Sub(begun).Seconds()
@@ -118,8 +153,12 @@ func (m *maker) after(ctx context.Context) error {
 		}
 		return err
 	}
+	after := slices.Clone(c.Held)
 	if m.Contained {
-		if err := sum(c.Contained, m.Made, func(u *index.Uses) { c.AfterUses += u.Count }); err != nil {
+		after = append(after, contain.Held{From: c.Contained, Until: m.Made})
+	}
+	for _, h := range after {
+		if err := sum(h.From, h.Until, func(u *index.Uses) { c.AfterUses += u.Count }); err != nil {
 			return err
 		}
 	}

@@ -94,6 +94,7 @@ func (p *Page) WriteHTML(w io.Writer) error {
 			return strings.Join(names, ", ")
 		},
 		"timebar": p.timebar,
+		"opened":  p.opened,
 		"changed": func(c Control) bool { return c.Before != c.After },
 	}).Parse(pageText)
 	if err != nil {
@@ -152,6 +153,9 @@ type Bar struct {
 	HasMisuse, IsContained bool
 }
 
+// opened reports whether what was contained is open again.
+func (p *Page) opened() bool { return !p.Contained && len(p.Containment.Held) > 0 }
+
 // timebar places the window, the misuse, the opening and the containment on one line. Of a window that is much longer than all of them only the
 // end is shown.
 func (p *Page) timebar() Bar {
@@ -192,6 +196,11 @@ func (p *Page) timebar() Bar {
 		b.IsContained, b.ContainedX = true, x(c)
 		b.ContainedW = max(980-b.ContainedX, 3)
 		add(c, "contained", "#1b6e3c")
+		if p.opened() {
+			until := p.Containment.Held[0].Until
+			b.ContainedW = max(x(until)-b.ContainedX, 3)
+			add(until, "opened again", "#33415c")
+		}
 	}
 	slices.SortStableFunc(b.Marks, func(m, n Mark) int { return cmp.Compare(m.X, n.X) })
 	free := [2]float64{45, 45} // from where on a label has room, above and below

@@ -182,14 +182,15 @@ type Unit struct {
 type Containment struct {
 	Outcomes   []*contain.Outcome `json:"outcomes"`            // one a scope
 	Begun      time.Time          `json:"begun,omitzero"`      // the first record's signature
-	Contained  time.Time          `json:"contained,omitzero"`  // the last custodian's denial
+	Contained  time.Time          `json:"contained,omitzero"`  // the last custodian's denial; the first time, where it was opened again since
+	Held       []contain.Held     `json:"held"`                // the times in which all of it was closed, and that are over: it was opened again
 	Attribute  float64            `json:"time_to_attribute_s"` // from the opening to the first report, or to this one
 	Contain    float64            `json:"time_to_contain_s"`   // from the opening, or the first record if that is earlier, to the last denial; -1 while not contained
 	Exposure   float64            `json:"exposure_s"`          // from the first misuse to the last denial; -1 when either is not known
 	RevokeP50  float64            `json:"time_to_revoke_p50_s"`
 	RevokeP95  float64            `json:"time_to_revoke_p95_s"`
 	RevokeMax  float64            `json:"time_to_revoke_max_s"`
-	AfterUses  int64              `json:"uses_after"`  // uses through what was contained, after it was: 0, or it is not contained
+	AfterUses  int64              `json:"uses_after"`  // uses through what was contained while it was: 0, or it was not
 	OneOwner   float64            `json:"one_owner"`   // share of uses in the window that resolve to one live owner
 	OutOfBand  int                `json:"out_of_band"` // uses that no ledger has
 	Unanswered []string           `json:"unanswered"`  // scopes that nothing closes

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -339,18 +338,14 @@ func OpenKey(keys [][]byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// ReadKeys reads the keys of these names from the files of the ledger in dir, which may be running. One that was destroyed, was never made, or is not
-// with a copy, is missing from what it returns.
-func ReadKeys(dir string, names ...[nameLen]byte) (map[[nameLen]byte][]byte, error) {
+// KeysPath is where the keys of payloads are, below a ledger's folder.
+const KeysPath = keysDir + "/" + keysFile
+
+// ReadKeys reads the keys of these names from the open file of a ledger, which may be running. One that was destroyed, or was never made, is missing
+// from what it returns.
+func ReadKeys(f *os.File, names ...[nameLen]byte) (map[[nameLen]byte][]byte, error) {
 	found := map[[nameLen]byte][]byte{}
-	f, err := os.Open(filepath.Join(dir, keysDir, keysFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return found, nil
-	} else if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	_, err = eachSlot(osFile{f}, func(_ int64, slot []byte) error {
+	_, err := eachSlot(osFile{f}, func(_ int64, slot []byte) error {
 		if name, key, ok := parseSlot(slot); ok && found[name] == nil && slices.Contains(names, name) {
 			found[name] = slices.Clone(key)
 		}

@@ -70,19 +70,24 @@ func (l *Log) erase() error {
 	if err != nil {
 		return err
 	}
-	tenant, subject, about := strings.Cut(string(b), "\x00")
+	tenant, subject, _ := strings.Cut(string(b), "\x00")
 	if err := l.keys.destroy(tenant, subject); err != nil {
 		return err
 	}
-	reason := "key of the payloads destroyed"
-	if about { // whom they were about is not said in the clear
-		name := KeyName(tenant, subject)
-		reason = "key " + hex.EncodeToString(name[:]) + " of the payloads about a subject destroyed"
-	}
-	if err := l.Enqueue(&entry.Entry{Type: entry.Erasure, Tenant: tenant, Reason: reason}, true); err != nil {
+	// The request stays until the entry is durable.
+	if _, err := l.AppendClosing(&entry.Entry{Type: entry.Erasure, Tenant: tenant, Reason: Erased(tenant, subject)}); err != nil {
 		return err
 	}
 	return os.Remove(path)
+}
+
+// Erased is the reason in the entry of an erasure. Whom the payloads were about is not said in the clear.
+func Erased(tenant, subject string) string {
+	if subject == "" {
+		return "key of the payloads destroyed"
+	}
+	name := KeyName(tenant, subject)
+	return "key " + hex.EncodeToString(name[:]) + " of the payloads about a subject destroyed"
 }
 
 // turn rotates the log; the writer calls it between two groups.

@@ -87,10 +87,16 @@ func Owned(folder *os.Root, f *os.File) error {
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
+// OpenIn opens a regular file of one name below an open folder. No link leads out of the folder. Do not truncate with it.
+func OpenIn(root *os.Root, name string, flag int) (*os.File, error) {
+	f, err := root.OpenFile(name, flag|syscall.O_NONBLOCK, 0)
+	return regular(f, err, filepath.Join(root.Name(), name))
+}
+
 // ReadIn reads a regular file of one name below an open folder, of at most that many bytes. No link leads out of the folder.
 func ReadIn(root *os.Root, name string, most int64) ([]byte, error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if f, err = regular(f, err, filepath.Join(root.Name(), name)); err != nil {
+	f, err := OpenIn(root, name, os.O_RDONLY)
+	if err != nil {
 		return nil, err
 	}
 	defer f.Close()

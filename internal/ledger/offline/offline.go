@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,33 +94,6 @@ func RequestRotation(dir string) error { return request(dir, ledger.RotateReques
 // start verifies it, closes the damaged log that it names and begins a successor.
 func RequestRetirement(dir string, envelope []byte) error {
 	return request(dir, ledger.RetireRequest, envelope)
-}
-
-// RequestErasure asks the process that owns the ledger in dir to destroy the key of a tenant's payloads or, with a subject, of those about it: a
-// workload, or who acts for one. It does so now or at its next start, and writes that down. No copy of such a payload can be opened any more; the
-// tree stays whole. It fails with ErrNothing when nothing was sealed with the key.
-func RequestErasure(dir, tenant, subject string) error {
-	if keys, err := ledger.ReadKeys(dir, ledger.KeyName(tenant, subject)); err != nil {
-		return err
-	} else if len(keys) == 0 {
-		return ErrNothing
-	}
-	if ErasureWaits(dir) {
-		return errors.New("another erasure waits for the process: it obeys when it runs")
-	}
-	if subject != "" {
-		tenant += "\x00" + subject
-	}
-	return request(dir, ledger.EraseRequest, []byte(tenant))
-}
-
-// ErrNothing means that there is no key to destroy.
-var ErrNothing = errors.New("nothing of it was sealed here, or it was erased already")
-
-// ErasureWaits reports whether a request for erasure was not obeyed yet.
-func ErasureWaits(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, ledger.EraseRequest))
-	return err == nil
 }
 
 // request leaves a file for the user who owns dir: root may ask a process of another user, who may have been taken over.

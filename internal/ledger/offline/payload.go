@@ -38,7 +38,7 @@ func Payload(dir string, n int, e *entry.Entry) ([]byte, error) {
 	for name := range slices.Chunk(names, 16) {
 		want = append(want, [16]byte(name))
 	}
-	found, err := ledger.ReadKeys(dir, want...)
+	found, err := readKeys(dir, want...)
 	if err != nil {
 		return nil, err
 	}

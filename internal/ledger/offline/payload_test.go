@@ -102,7 +102,7 @@ func TestPayload(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(cfg.Dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := RequestErasure(cfg.Dir, "acme", ""); err != nil {
+	if _, err := RequestErasure(cfg.Dir, "acme", ""); err != nil {
 		t.Fatal(err)
 	}
 	l = open(t, cfg)
@@ -112,15 +112,19 @@ func TestPayload(t *testing.T) {
 	})
 	again := add(t, l, "acme", 1)
 	// And once more, of a process that holds the key.
-	if err := RequestErasure(cfg.Dir, "acme", ""); err != nil {
+	e, err := RequestErasure(cfg.Dir, "acme", "")
+	if err != nil {
 		t.Fatal(err)
 	}
-	wait(t, func() bool { return !ErasureWaits(cfg.Dir) })
+	wait(t, func() bool { return !e.Waits() })
+	if gone, err := e.Destroyed(); err != nil || !gone {
+		t.Errorf("destroyed: %v, %v", gone, err)
+	}
 	last := add(t, l, "acme", 1)
 	l.Close()
 	check("erased", one, ErrErased)
 	check("another tenant's", two, nil)
-	if err := RequestErasure(cfg.Dir, "acne", ""); !errors.Is(err, ErrNothing) {
+	if _, err := RequestErasure(cfg.Dir, "acne", ""); !errors.Is(err, ErrNothing) {
 		t.Errorf("a tenant that is not there: %v", err)
 	}
 	check("erased by a running process", again, ErrErased)
@@ -158,10 +162,11 @@ func TestPayloadOfASubject(t *testing.T) {
 	check(true, true, true, true, true)
 	erase := func(tenant, subject string) {
 		t.Helper()
-		if err := RequestErasure(cfg.Dir, tenant, subject); err != nil {
+		e, err := RequestErasure(cfg.Dir, tenant, subject)
+		if err != nil {
 			t.Fatal(err)
 		}
-		wait(t, func() bool { return !ErasureWaits(cfg.Dir) })
+		wait(t, func() bool { return !e.Waits() })
 	}
 	erase("acme", "paula")
 	check(true, true, false, false, true)
@@ -172,7 +177,7 @@ func TestPayloadOfASubject(t *testing.T) {
 	erase("acme", "")
 	check(false, false, false, false, true, false)
 	for _, subject := range []string{"paula", "nobody", "key:k1"} {
-		if err := RequestErasure(cfg.Dir, "acme", subject); !errors.Is(err, ErrNothing) {
+		if _, err := RequestErasure(cfg.Dir, "acme", subject); !errors.Is(err, ErrNothing) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}

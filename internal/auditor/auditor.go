@@ -37,7 +37,7 @@ type Auditor struct {
 	log     *slog.Logger
 	metrics *metrics.Registry
 	alarms  *alarms
-	relay   server.Relay
+	relay   *server.Relay
 	index   *keeper // nil when none is kept
 
 	mu    sync.Mutex // guards what follows
@@ -48,7 +48,7 @@ type Auditor struct {
 // open makes an auditor over its state directory.
 func open(cfg *Config, trust *verify.Trust, signer *cosigner.Signer, log *slog.Logger, m *metrics.Registry) (*Auditor, error) {
 	a := &Auditor{
-		id: cfg.ID, state: cfg.StateDir, sources: map[string]folder{}, clock: time.Now, log: log, metrics: m,
+		id: cfg.ID, state: cfg.StateDir, relay: server.New(), sources: map[string]folder{}, clock: time.Now, log: log, metrics: m,
 		trust: trust, tails: map[string]*tail{},
 	}
 	a.signer.Store(signer)

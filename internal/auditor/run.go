@@ -56,7 +56,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	defer a.keep(ctx)()
-	return a.serve(ctx, rt, cfg, cert.Listen(l), reload, cert)
+	return a.serve(ctx, rt, cfg, cert.Listen(serve.Share(l, process.FileLimit()*4/5)), reload, cert)
 }
 
 // keep keeps the index, if there is to be one, until end is called, which waits.
@@ -169,7 +169,7 @@ func (a *Auditor) Handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(a.Status())
 	})
-	mux.Handle(relay.Path, &a.relay)
+	mux.Handle(relay.Path, a.relay)
 	mux.HandleFunc("GET /v1/logs/{process}/{file...}", a.file)
 	return serve.Access(a.log, mux)
 }

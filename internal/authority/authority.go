@@ -28,6 +28,7 @@ import (
 	"github.com/reevehq/reeve/internal/metrics"
 	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/secret"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/statement/standing"
 	"github.com/reevehq/reeve/internal/workload/issuer"
@@ -57,7 +58,7 @@ type Authority struct {
 	log    *slog.Logger
 	count  *counters
 
-	posts, signals, changes pace // of records, of security event tokens, and of what SCIM clients change
+	posts, signals, changes *serve.Pace // of records, of security event tokens, and of what SCIM clients change
 
 	tokens   *token.Endpoint // nil without a token key
 	tokenKey atomic.Pointer[token.Key]
@@ -119,6 +120,7 @@ const patience = 5 * time.Second
 // open begins over a store that is open. Nothing is published before attach.
 func open(cfg *Config, pin statement.Pin, db *store.Store, key note.Signer, log *slog.Logger, m *metrics.Registry) (*Authority, error) {
 	a := &Authority{
+		posts: serve.NewPace(paceStep, paceBurst), signals: serve.NewPace(paceStep, paceBurst), changes: serve.NewPace(paceStep, paceBurst),
 		id: cfg.ID, holder: cfg.ID + "/" + rand.Text(), pin: pin, estate: cfg.Estate, tiles: cfg.TilesDir, store: db, limit: cfg.Followers, clock: time.Now, log: log,
 		entered: map[id]bool{}, received: map[id]*feed.Frame{}, refused: map[id]bool{},
 		records: map[id]*record{}, handed: map[string]string{}, latest: map[string]id{}, followers: map[*follower]bool{}, replay: replay.New(asks),

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -51,8 +50,11 @@ type Accepted struct {
 	Receipt string `json:"receipt,omitempty"` // of its ledger entry; left out when it was published before
 }
 
-// bodyTimeout bounds the reading of a record.
-const bodyTimeout = 10 * time.Second
+// bodyTimeout bounds the reading of a request, answerTimeout that of its answer by the client; streams set their own.
+const (
+	bodyTimeout   = 10 * time.Second
+	answerTimeout = 30 * time.Second
+)
 
 // Handler serves what docs/openapi/authority.yaml describes.
 func (a *Authority) Handler() http.Handler {
@@ -60,7 +62,7 @@ func (a *Authority) Handler() http.Handler {
 	for pattern, handle := range a.routes() {
 		mux.HandleFunc(pattern, handle)
 	}
-	return serve.Access(a.log, mux)
+	return serve.Access(a.log, serve.Bounded(bodyTimeout, answerTimeout, mux))
 }
 
 // routes are the handlers by method and path.
@@ -92,7 +94,7 @@ func describeAPI(w http.ResponseWriter, _ *http.Request) {
 
 func (a *Authority) takeRecord(w http.ResponseWriter, r *http.Request) {
 	if b, ok := body(w, r, feed.MaxRecord); ok {
-		a.post(w, &feed.Frame{Record: b})
+		a.post(w, r, &feed.Frame{Record: b})
 	}
 }
 
@@ -109,7 +111,7 @@ func (a *Authority) takeHandover(w http.ResponseWriter, r *http.Request) {
 		fault(w, http.StatusBadRequest, "want {\"record\": …, \"sealed\": …}, each base64", err)
 		return
 	}
-	a.post(w, frame)
+	a.post(w, r, frame)
 }
 
 // What is posted costs signatures' checks, most of it under the lock that publishing needs: of each kind so many may come at once, and one in
@@ -121,28 +123,8 @@ const (
 
 var errPace = errors.New("more come than are taken: try again in a second")
 
-// pace bounds how often something is done.
-type pace struct {
-	mu   sync.Mutex
-	next time.Time // when all that was done has had its step
-}
-
-// allows reports whether it may be done once more at now.
-func (p *pace) allows(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	if p.next.Sub(now) > paceBurst*paceStep {
-		return false
-	}
-	p.next = p.next.Add(paceStep)
-	return true
-}
-
-func (a *Authority) post(w http.ResponseWriter, frame *feed.Frame) {
-	if !a.posts.allows(time.Now()) {
+func (a *Authority) post(w http.ResponseWriter, r *http.Request, frame *feed.Frame) {
+	if !a.posts.Allows(r.RemoteAddr, time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		fault(w, http.StatusServiceUnavailable, "record not taken", errPace)
 		return

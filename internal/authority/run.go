@@ -87,7 +87,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		rt.Log.Warn("not everything in the store can be published", "error", err)
 	}
 	rt.Ready.Set("statements", "")
-	err = a.serve(ctx, rt, cfg, cert.Listen(l), log, reload, cert)
+	err = a.serve(ctx, rt, cfg, cert.Listen(serve.Share(l, process.FileLimit()*4/5)), log, reload, cert)
 	return errors.Join(err, log.Close())
 }
 

@@ -127,7 +127,7 @@ func (a *Authority) scimUser(do func(http.ResponseWriter, *http.Request, *statem
 		if s == nil {
 			return
 		}
-		if r.Method != http.MethodGet && !a.changes.allows(time.Now()) {
+		if r.Method != http.MethodGet && !a.changes.Allows(r.RemoteAddr, time.Now()) {
 			w.Header().Set("Retry-After", "1")
 			scimFault(w, http.StatusServiceUnavailable, errPace.Error())
 			return

@@ -67,7 +67,7 @@ func (a *Authority) takeSignal(w http.ResponseWriter, r *http.Request) {
 	if set == nil {
 		err = ErrNoSet
 	}
-	if set == nil || !a.signals.allows(time.Now()) {
+	if set == nil || !a.signals.Allows(r.RemoteAddr, time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		fault(w, http.StatusServiceUnavailable, "signal not taken", err)
 		return

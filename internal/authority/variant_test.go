@@ -3,12 +3,14 @@ package authority
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/reevehq/reeve/internal/estate/estatetest"
 	"github.com/reevehq/reeve/internal/feed"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -44,26 +46,15 @@ func TestVariants(t *testing.T) {
 
 // TestPostsArePaced: who posts without end is told to wait before anything is verified, and holds up no other kind.
 func TestPostsArePaced(t *testing.T) {
-	var p pace
-	now, taken := time.Now(), 0
-	for range 10 * paceBurst {
-		if p.allows(now) {
-			taken++
-		}
-	}
-	if taken < paceBurst || taken > paceBurst+1 || p.allows(now) || !p.allows(now.Add(time.Second)) {
-		t.Errorf("%d of %d at once", taken, 10*paceBurst)
-	}
 	r, _ := signalRig(t)
-	spent := map[string]*pace{"POST /v1/records": &r.posts, "POST /v1/signals": &r.signals, "DELETE /scim/v2/Users/u-2": &r.changes}
-	for name := range spent {
-		for other, p := range spent {
-			p.next = time.Time{}
-			if other == name {
-				p.next = time.Now().Add(time.Hour)
+	paces := map[string]**serve.Pace{"POST /v1/records": &r.posts, "POST /v1/signals": &r.signals, "DELETE /scim/v2/Users/u-2": &r.changes}
+	for name := range paces {
+		for other, p := range paces {
+			if *p = serve.NewPace(paceStep, paceBurst); other == name {
+				*p = spent()
 			}
 		}
-		for other := range spent {
+		for other := range paces {
 			method, path, _ := strings.Cut(other, " ")
 			req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, strings.NewReader("{}"))
 			if err != nil {
@@ -82,3 +73,33 @@ func TestPostsArePaced(t *testing.T) {
 		}
 	}
 }
+
+// spent is a pace that allows nothing for an hour.
+func spent() *serve.Pace {
+	p := serve.NewPace(time.Hour, 1)
+	p.Allows("", time.Now())
+	return p
+}
+
+// TestRequestsAreBounded: a stranger that announces a body and sends none, or does not read its answer, is not waited for, whatever it asks for.
+func TestRequestsAreBounded(t *testing.T) {
+	r, _ := signalRig(t)
+	for route := range r.routes() {
+		method, path, _ := strings.Cut(route, " ")
+		req := httptest.NewRequest(method, strings.ReplaceAll(path, "{id}", "x"), strings.NewReader("{}"))
+		w := &bounded{ResponseRecorder: httptest.NewRecorder()}
+		r.Handler().ServeHTTP(w, req)
+		if w.read.IsZero() || w.write.IsZero() {
+			t.Errorf("%s: reads until %v, writes until %v", route, w.read, w.write)
+		}
+	}
+}
+
+// bounded notes deadlines.
+type bounded struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (b *bounded) SetReadDeadline(t time.Time) error  { b.read = t; return nil }
+func (b *bounded) SetWriteDeadline(t time.Time) error { b.write = t; return nil }

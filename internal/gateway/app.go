@@ -83,11 +83,12 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		hop:     ways, cert: cert, logKey: logKey, reload: reload,
 	}
 	r.patience.Store(int64(cfg.Drain))
+	most := process.FileLimit() * 4 / 5
 	r.records = NewRecords(r.issuers.Keys)
 	defer r.issuers.Close()
 	r.gateway = New(Parts{
 		ID: cfg.ID, Custodian: r.hop, Proofs: r.records, Gate: r.records.Gate, Accept: r.accept, Journal: rt.Journal, Metrics: rt.Metrics,
-		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(process.FileLimit()) * 8 / 10,
+		KeepAlive: cfg.KeepAlive, Memory: cfg.Memory, Conns: int64(most),
 	})
 	rt.Ready.Set("statements", "waiting for the first verified set from "+strings.Join(cfg.Authority, ", ")+"; see reeve publish")
 	rt.Ready.Set("ledger", "not open yet")
@@ -117,7 +118,7 @@ func run(ctx context.Context, rt *process.Runtime, cfg *Config, reload <-chan *C
 		return err
 	}
 	garbage.LetGather()
-	return r.serve(ctx, r.cert.Listen(l))
+	return r.serve(ctx, r.cert.Listen(serve.Share(l, most)))
 }
 
 // follow follows the feed and waits for the first set.

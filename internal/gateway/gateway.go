@@ -24,6 +24,7 @@ import (
 	"github.com/reevehq/reeve/internal/pop"
 	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/scan"
+	"github.com/reevehq/reeve/internal/serve"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload"
 )
@@ -60,7 +61,7 @@ type Gateway struct {
 	force     atomic.Pointer[force]
 	draining  atomic.Bool
 	conns     atomic.Int64
-	paid      atomic.Int64 // until when the records that came are paid for, in Unix nanoseconds
+	records   *serve.Pace // of records that are posted
 	bodies    buffers
 	pieces    sync.Pool // of *[piece]byte
 	limiter   limiter
@@ -80,7 +81,7 @@ func New(p Parts) *Gateway {
 	if p.Gate == nil {
 		p.Gate = closing.NewGate(closing.NewState(0, nil))
 	}
-	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}}
+	g := &Gateway{cfg: p, openai: openai.Dialect{}, claude: anthropic.Dialect{}, records: serve.NewPace(recordPace, recordBurst)}
 	g.Bound(p.KeepAlive, p.Memory)
 	g.limiter.tally = map[string]*tally{}
 	g.refusals.pending = map[refusalKey]*entry.Entry{}

@@ -25,7 +25,7 @@ func (c *call) record() *dialect.Fault {
 	if f := c.room(); f != nil {
 		return f
 	}
-	if c.g.cfg.Accept == nil || !c.g.pay(c.start) {
+	if c.g.cfg.Accept == nil || !c.g.records.Allows(c.r.RemoteAddr, c.start) {
 		return &dialect.Fault{Status: http.StatusServiceUnavailable, Code: "overloaded", RetryAfter: 1,
 			Message: "More records come than this gateway takes. Nothing was done with this one. Send it again in a second, or another way."}
 	}
@@ -39,18 +39,4 @@ func (c *call) record() *dialect.Fault {
 	}
 	c.answerWith(http.StatusAccepted, nil)
 	return nil
-}
-
-// pay counts a record.
-func (g *Gateway) pay(now time.Time) bool {
-	for {
-		paid := g.paid.Load()
-		until := max(paid, now.UnixNano())
-		if time.Duration(until-now.UnixNano()) > recordBurst*recordPace {
-			return false
-		}
-		if g.paid.CompareAndSwap(paid, until+int64(recordPace)) {
-			return true
-		}
-	}
 }

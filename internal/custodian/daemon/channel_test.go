@@ -21,7 +21,7 @@ import (
 // gateway over the hop, and the custodian's own log says so to whoever revoked. Of a custodian that cannot be reached nothing is known.
 func TestWithheldRevocationArrives(t *testing.T) {
 	s := newSite(t, binary(t))
-	auditor := httptest.NewServer(new(server.Relay))
+	auditor := httptest.NewServer(server.New())
 	t.Cleanup(auditor.Close)
 	t.Cleanup(auditor.CloseClientConnections)
 	s.rewrite(func(c *Config) { c.Relays = []string{auditor.URL} })

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -210,7 +211,7 @@ func (c *conn) tunnel() error {
 }
 
 // quiet reports whether an unused connection is open and silent. Bytes that nobody asked for count as dead: they would be
-// taken for the next answer.
+// taken for the next answer. They may be in the socket, or read from it already and wait in TLS.
 func (c *conn) quiet() bool {
 	sc, ok := c.raw.Conn.(*net.TCPConn)
 	if !ok {
@@ -227,7 +228,12 @@ func (c *conn) quiet() bool {
 		quiet = err == unix.EAGAIN
 		return true
 	})
-	return err == nil && quiet
+	if err != nil || !quiet {
+		return false
+	}
+	c.raw.SetReadDeadline(time.Unix(1, 0)) // nothing is waited for; roundTrip sets another
+	_, err = c.in.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (c *conn) close() {

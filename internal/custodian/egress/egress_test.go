@@ -38,6 +38,28 @@ type upstream struct {
 // port is ":" and the port.
 func (u *upstream) port() string { return u.origin[strings.LastIndexByte(u.origin, ':'):] }
 
+// gathered is an upstream's connection below TLS: what is written between hold and release leaves at once.
+type gathered struct {
+	net.Conn
+	holds bool
+	held  []byte
+}
+
+func (g *gathered) Write(p []byte) (int, error) {
+	if !g.holds {
+		return g.Conn.Write(p)
+	}
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+func (g *gathered) hold() { g.holds = true }
+
+func (g *gathered) release() {
+	g.Conn.Write(g.held)
+	g.holds, g.held = false, nil
+}
+
 // serve starts an upstream. handle gets each connection after the TLS handshake; it is closed when handle returns.
 func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader), edit ...func(*upstream)) *upstream {
 	cert := httptest.NewUnstartedServer(nil)
@@ -71,7 +93,7 @@ func serve(t testing.TB, handle func(u *upstream, c *tls.Conn, in *bufio.Reader)
 					io.WriteString(nc, okAnswer)
 					return
 				}
-				if c := tls.Server(nc, u.tls); c.Handshake() == nil {
+				if c := tls.Server(&gathered{Conn: nc}, u.tls); c.Handshake() == nil {
 					handle(u, c, bufio.NewReader(c))
 				}
 			})
@@ -240,7 +262,7 @@ func TestAnswers(t *testing.T) {
 				case c.notify:
 					tc.Close()
 				default:
-					tc.NetConn().(*net.TCPConn).CloseWrite()
+					tc.NetConn().(*gathered).Conn.(*net.TCPConn).CloseWrite()
 					in.ReadByte()
 				}
 			})

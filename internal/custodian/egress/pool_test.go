@@ -369,8 +369,9 @@ func TestIdleGrowsOld(t *testing.T) {
 // Bytes that nobody asked for would be taken for the next answer: such a connection is not used again.
 func TestUnaskedBytes(t *testing.T) {
 	for name, answer := range map[string]string{
-		"with the answer": okAnswer + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
-		"later":           okAnswer,
+		"with the answer":                         okAnswer + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+		"with the answer, in a record of its own": okAnswer, // with TLS by then: neither in the socket nor in the reader's buffer
+		"later": okAnswer,
 	} {
 		t.Run(name, func(t *testing.T) {
 			later := make(chan struct{}, 8)
@@ -379,7 +380,13 @@ func TestUnaskedBytes(t *testing.T) {
 					if _, err := http.ReadRequest(in); err != nil {
 						return
 					}
+					below := c.NetConn().(*gathered)
+					below.hold()
 					io.WriteString(c, answer)
+					if strings.HasSuffix(name, "of its own") {
+						io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+					}
+					below.release()
 					if name == "later" {
 						time.Sleep(20 * time.Millisecond)
 						io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")

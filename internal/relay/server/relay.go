@@ -15,6 +15,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/feed"
 	"github.com/reevehq/reeve/internal/relay"
+	"github.com/reevehq/reeve/internal/serve"
 )
 
 const (
@@ -25,18 +26,25 @@ const (
 	most  = 1024                  // listeners
 )
 
-// Relay keeps records and passes them on. The zero Relay is empty. Safe for concurrent use.
+// Relay keeps records and passes them on. Of posts and of listeners each address of the network has its share, as of serve.Pace and
+// serve.Seats. Safe for concurrent use.
 type Relay struct {
+	posts *serve.Pace
+	seats *serve.Seats
+
 	mu        sync.Mutex // guards what follows
 	records   [][]byte   // oldest first
 	listeners map[chan []byte]bool
-	credit    float64 // records that may come at once
-	last      time.Time
+}
+
+// New returns an empty relay.
+func New() *Relay {
+	return &Relay{posts: serve.NewPace(pace, burst), seats: serve.NewSeats(most), listeners: map[chan []byte]bool{}}
 }
 
 // Take keeps a record's file and passes it on. One that is known changes nothing. What is not shaped like a record, or comes faster
-// than a flood should, is refused.
-func (r *Relay) Take(file []byte, now time.Time) error {
+// than a flood from remote should, is refused.
+func (r *Relay) Take(file []byte, remote string, now time.Time) error {
 	if _, _, err := feed.ParseRecord(file); err != nil {
 		return err
 	}
@@ -45,14 +53,9 @@ func (r *Relay) Take(file []byte, now time.Time) error {
 	if slices.ContainsFunc(r.records, func(b []byte) bool { return bytes.Equal(b, file) }) {
 		return nil
 	}
-	if r.last.IsZero() {
-		r.credit, r.last = burst, now
-	}
-	r.credit = min(burst, r.credit+float64(now.Sub(r.last))/float64(pace))
-	if r.last = now; r.credit < 1 {
+	if !r.posts.Allows(remote, now) {
 		return errBusy
 	}
-	r.credit--
 	if r.records = append(r.records, file); len(r.records) > kept {
 		r.records = slices.Clone(r.records[1:])
 	}
@@ -85,7 +88,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *Relay) post(w http.ResponseWriter, req *http.Request) {
 	file, err := io.ReadAll(http.MaxBytesReader(w, req.Body, feed.MaxRecord))
 	if err == nil {
-		err = r.Take(file, time.Now())
+		err = r.Take(file, req.RemoteAddr, time.Now())
 	}
 	switch {
 	case errors.Is(err, errBusy):
@@ -106,19 +109,13 @@ func (r *Relay) post(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// join adds a listener and returns what is kept, or false when there are too many.
-func (r *Relay) join() (chan []byte, [][]byte, bool) {
+// join adds a listener and returns what is kept.
+func (r *Relay) join() (chan []byte, [][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.listeners) >= most {
-		return nil, nil, false
-	}
-	if r.listeners == nil {
-		r.listeners = map[chan []byte]bool{}
-	}
 	l := make(chan []byte, 256)
 	r.listeners[l] = true
-	return l, slices.Clone(r.records), true
+	return l, slices.Clone(r.records)
 }
 
 func (r *Relay) leave(l chan []byte) {
@@ -138,11 +135,12 @@ func (r *Relay) Close() {
 }
 
 func (r *Relay) stream(w http.ResponseWriter, req *http.Request) {
-	l, lines, ok := r.join()
-	if !ok {
+	if !r.seats.Take(req.RemoteAddr) {
 		http.Error(w, "too many listen", http.StatusServiceUnavailable)
 		return
 	}
+	defer r.seats.Leave(req.RemoteAddr)
+	l, lines := r.join()
 	defer r.leave(l)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -151,10 +149,15 @@ func (r *Relay) stream(w http.ResponseWriter, req *http.Request) {
 	beat := time.NewTicker(relay.Pulse)
 	defer beat.Stop()
 	for lines = append(lines, nil); ; {
-		if control.SetWriteDeadline(time.Now().Add(slow)) != nil {
-			return
+		for _, line := range lines { // one by one: what is kept is not copied for each who listens
+			if control.SetWriteDeadline(time.Now().Add(slow)) != nil {
+				return
+			}
+			if _, err := w.Write(append(slices.Clip(line), '\n')); err != nil {
+				return
+			}
 		}
-		if _, err := w.Write(append(bytes.Join(lines, []byte("\n")), '\n')); err != nil || control.Flush() != nil {
+		if control.Flush() != nil {
 			return
 		}
 		select {

@@ -21,7 +21,7 @@ func record(n int) []byte {
 
 // TestRecordsReachWhoListens: those that were kept, those that come, and after a break in the connection all of them again.
 func TestRecordsReachWhoListens(t *testing.T) {
-	r := new(Relay)
+	r := New()
 	server := httptest.NewServer(r)
 	defer server.Close()
 	post := func(file []byte) int {
@@ -77,9 +77,9 @@ func TestRecordsReachWhoListens(t *testing.T) {
 
 // TestFloodIsBounded: what comes faster than it should is refused, and what is kept is bounded.
 func TestFloodIsBounded(t *testing.T) {
-	r, now, refused := new(Relay), time.Unix(1000, 0), 0
+	r, now, refused := New(), time.Unix(1000, 0), 0
 	for n := range 3000 {
-		if err := r.Take(record(n), now); errors.Is(err, errBusy) {
+		if err := r.Take(record(n), "", now); errors.Is(err, errBusy) {
 			refused++
 		} else if err != nil {
 			t.Fatal(err)
@@ -90,11 +90,51 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 	for n := range 3000 {
 		now = now.Add(pace)
-		if err := r.Take(record(10_000+n), now); err != nil {
+		if err := r.Take(record(10_000+n), "", now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(r.records) != kept || !bytes.Equal(r.records[kept-1], record(12_999)) {
 		t.Errorf("%d are kept, the newest %s", len(r.records), r.records[len(r.records)-1])
+	}
+}
+
+// sized notes the longest write, and ends the stream after the first flush.
+type sized struct {
+	*httptest.ResponseRecorder
+	longest int
+	end     context.CancelFunc
+}
+
+func (s *sized) Write(b []byte) (int, error) {
+	s.longest = max(s.longest, len(b))
+	return len(b), nil
+}
+
+func (s *sized) FlushError() error                { s.end(); return nil }
+func (s *sized) SetReadDeadline(time.Time) error  { return nil }
+func (s *sized) SetWriteDeadline(time.Time) error { return nil }
+
+// TestListenersShare: what is kept is not copied whole for each who listens, and one address that takes all seats it can leaves some.
+func TestListenersShare(t *testing.T) {
+	r, now := New(), time.Unix(1000, 0)
+	for n := range kept {
+		now = now.Add(pace)
+		if err := r.Take(record(n), "192.0.2.1:1", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &sized{ResponseRecorder: httptest.NewRecorder(), end: cancel}
+	r.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", relay.Path, nil))
+	if w.longest == 0 || w.longest > feed.MaxRecord+1 {
+		t.Errorf("%d bytes are written at once", w.longest)
+	}
+	taken := 0
+	for r.seats.Take("192.0.2.1:1") {
+		taken++
+	}
+	if taken > most*4/5 || !r.seats.Take("192.0.2.2:1") {
+		t.Errorf("one address takes %d of %d seats", taken, most)
 	}
 }

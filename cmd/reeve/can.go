@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
@@ -21,49 +22,63 @@ import (
 
 func newCanCmd() *cobra.Command {
 	var credential string
-	var asJSON bool
+	var q reachFlags
 	cmd := &cobra.Command{
 		Use:   "can WORKLOAD",
 		Short: "What a workload may use, under which policies, signed by whom",
 		Long: "Every way that the set in force opens to a workload, found by partial evaluation of the policies: nothing is tried. WHEN is what\n" +
 			"is left of their conditions and decides with each request. What a signed revocation closes is said. Exit status 1 when\n" +
 			"nothing is open.",
-		Example: "  reeve can research-agent\n  reeve can research-agent --credential research-openai --json",
+		Example: "  reeve can research-agent\n  reeve can research-agent --credential research-openai --json\n  reeve can research-agent --as-of 2026-11-01T00:00:00Z",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
+			return q.printReach(cmd, func(set *statement.Set) (string, string, error) {
 				return args[0], credential, cmp.Or(named(set, "workload", args[0]), named(set, "credential", credential))
 			})
 		},
 	}
 	cmd.Flags().StringVar(&credential, "credential", "", "of this credential only")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	q.add(cmd)
 	return cmd
 }
 
 func newWhoCanCmd() *cobra.Command {
-	var asJSON bool
+	var q reachFlags
 	cmd := &cobra.Command{
 		Use:   "who-can CREDENTIAL",
-		Short: "Which workloads may use a credential, under which policies, signed by whom",
+		Short: "Which workloads may use a credential, signed for by whom; who can read it",
 		Long: "Every way that the set in force opens to a credential, found by partial evaluation of the policies: nothing is tried. WHEN is\n" +
-			"what is left of their conditions and decides with each request. What a signed revocation closes is said. Exit status 1 when\n" +
-			"nothing is open.",
-		Example: "  reeve who-can research-openai\n  reeve who-can research-openai --json",
+			"what is left of their conditions and decides with each request. What a signed revocation closes is said. Then, who can read the\n" +
+			"secret, or comes by it, without asking policy: what holds it, who operates that, who hands it over, to whom it can be\n" +
+			"recovered, now or as a deputy. Root on their hosts, and the provider, can too. Exit status 1 when nothing is open.",
+		Example: "  reeve who-can research-openai\n  reeve who-can research-openai --json\n  reeve who-can research-openai --as-of 720h",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return printReach(cmd, asJSON, func(set *statement.Set) (string, string, error) {
+			return q.printReach(cmd, func(set *statement.Set) (string, string, error) {
 				return "", args[0], named(set, "credential", args[0])
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	q.add(cmd)
 	return cmd
 }
 
-// opened is what the set in force opens, and what that rests on.
+// reachFlags are the flags of questions about what a set opens.
+type reachFlags struct {
+	inForce
+	json bool
+}
+
+func (q *reachFlags) add(cmd *cobra.Command) {
+	q.inForce.add(cmd)
+	cmd.Flags().BoolVar(&q.json, "json", false, "print JSON")
+}
+
+// opened is what the set in force opens, who reads it besides, and what that rests on.
 type opened struct {
+	AsOf    time.Time       `json:"as_of"`
 	Paths   []openPath      `json:"paths"`
+	Hands   []register.Hand `json:"hands,omitempty"` // of one credential: who can read it
 	Grounds *estate.Grounds `json:"grounds"`
 }
 
@@ -73,22 +88,25 @@ type openPath struct {
 }
 
 // printReach answers for the workload and the credential that ask returns; an empty one stands for all.
-func printReach(cmd *cobra.Command, asJSON bool, ask func(*statement.Set) (workload, credential string, err error)) error {
-	d, set, err := openSet(cmd)
+func (q *reachFlags) printReach(cmd *cobra.Command, ask func(*statement.Set) (workload, credential string, err error)) error {
+	f, err := q.open(cmd)
 	if err != nil {
 		return err
 	}
-	workload, credential, err := ask(set)
+	workload, credential, err := ask(f.set)
 	if err != nil {
 		return failed(err)
 	}
-	r, err := findReach(estateDir(d), set, workload, credential, time.Now())
+	r, err := findReach(f, workload, credential)
+	if err == nil && workload == "" {
+		r.Hands, err = f.hands(credential)
+	}
 	if err != nil {
 		return failed(err)
 	}
-	if asJSON {
+	if q.json {
 		err = printJSON(cmd, r)
-	} else if len(r.Paths) > 0 {
+	} else {
 		err = r.print(cmd.OutOrStdout())
 	}
 	if err == nil && len(r.Paths) == 0 {
@@ -97,16 +115,17 @@ func printReach(cmd *cobra.Command, asJSON bool, ask func(*statement.Set) (workl
 	return failed(err)
 }
 
-func findReach(d estate.Dir, set *statement.Set, workload, credential string, now time.Time) (*opened, error) {
-	paths, err := reach.Paths(set, now, workload, credential)
+func findReach(f *force, workload, credential string) (*opened, error) {
+	set := f.set
+	paths, err := reach.Paths(set, f.at, workload, credential)
 	if err != nil {
 		return nil, err
 	}
-	closed, err := d.Closed(set, now)
+	closed, err := f.closed()
 	if err != nil {
 		return nil, err
 	}
-	r := &opened{Paths: []openPath{}}
+	r := &opened{AsOf: f.at.UTC(), Paths: []openPath{}}
 	var units, policies []string
 	for _, p := range paths {
 		_, home, _ := set.Workload(p.Workload)
@@ -127,11 +146,46 @@ func findReach(d estate.Dir, set *statement.Set, workload, credential string, no
 	}
 	slices.Sort(units)
 	slices.Sort(policies)
-	r.Grounds, err = d.Grounds(set, hex.EncodeToString(set.LockHash[:]), slices.Compact(units), slices.Compact(policies))
+	r.Grounds, err = estateDir(f.dir).Grounds(set, hex.EncodeToString(set.LockHash[:]), slices.Compact(units), slices.Compact(policies))
 	return r, err
 }
 
 func (r *opened) print(out io.Writer) error {
+	if len(r.Paths) > 0 {
+		if err := r.printPaths(out); err != nil {
+			return err
+		}
+	}
+	if len(r.Hands) > 0 {
+		if err := printHands(out, r.Hands); err != nil {
+			return err
+		}
+	}
+	if len(r.Paths) == 0 {
+		return nil
+	}
+	return printGrounds(out, r.Grounds)
+}
+
+// printHands says who reads the secret, whatever policy says.
+func printHands(out io.Writer, hands []register.Hand) error {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "CAN READ IT\tWHEN\tBECAUSE")
+	for _, h := range hands {
+		when := "now"
+		if h.Latent {
+			when = "as a deputy"
+		}
+		terminal.Printf(t, "%s\t%s\t%s\n", h.Who, when, strings.Join(h.Why, "; "))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out)
+	return err
+}
+
+func (r *opened) printPaths(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "WORKLOAD\tCREDENTIAL\tTHROUGH\tMODEL\tAT\tPOLICY\tWHEN")
 	for _, p := range r.Paths {
@@ -157,8 +211,8 @@ func (r *opened) print(out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out)
-	return printGrounds(out, r.Grounds)
+	_, err := fmt.Fprintln(out)
+	return err
 }
 
 // printGrounds says which versions were bound, and who signed them.

@@ -222,7 +222,11 @@ func printGroups(w io.Writer, r *control.Report) error {
 			terminal.Printf(t, "%s\t%s\t%s\t%s\n", g.ID, strings.Replace(string(g.State), "fail", "FAIL", 1), strings.Join(parts, ", "), clip(g.Title, 90))
 		}
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil || len(r.Uncovered) == 0 {
+		return err
+	}
+	terminal.Printf(w, "\nNo control here answers to %s: nothing is said of them.\n", strings.Join(r.Uncovered, ", "))
+	return nil
 }
 
 func printControl(w io.Writer, r *control.Result) error {

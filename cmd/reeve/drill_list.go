@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -27,14 +28,19 @@ type listedDrill struct {
 
 func newDrillListCmd() *cobra.Command {
 	var asJSON, history bool
+	var w window
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "When each scenario was last drilled, and what came of it",
 		Long: "Read what drills filed with the estate in --dir. Exit status 0 when every scenario was played within 90 days and held, 1 when the newest result of\n" +
 			"one did not hold, 3 when one was never played, was not decided, or is older.",
-		Example: "  reeve drill list\n  reeve drill list --history\n  reeve drill list --json",
+		Example: "  reeve drill list\n  reeve drill list --history\n  reeve drill list --as-of 2026-11-01T00:00:00Z --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			at, err := w.past(time.Now())
+			if err != nil {
+				return err
+			}
 			d, err := openDir(cmd)
 			if err != nil {
 				return err
@@ -42,6 +48,9 @@ func newDrillListCmd() *cobra.Command {
 			all, err := drills.Load(filepath.Join(d.Path, drills.Folder))
 			if err != nil {
 				return &exitError{exitUndecided, err}
+			}
+			if cmd.Flags().Changed("as-of") {
+				all = slices.DeleteFunc(all, func(x *drills.Document) bool { return x.Ended.After(at) })
 			}
 			kept, err := evidence.Read(estateDir(d).Store())
 			if err != nil {
@@ -55,7 +64,7 @@ func newDrillListCmd() *cobra.Command {
 			}
 			var list []listedDrill
 			for _, s := range drills.Stand(all, ids) {
-				one := listedDrill{Standing: s, Fresh: s.State != drills.Never && time.Since(s.Time) < drillFresh}
+				one := listedDrill{Standing: s, Fresh: s.State != drills.Never && at.Sub(s.Time) < drillFresh}
 				one.Title = titles[s.Scenario]
 				for _, past := range s.History {
 					if past.Whole {
@@ -76,6 +85,7 @@ func newDrillListCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	w.addAsOf(cmd)
 	cmd.Flags().BoolVar(&history, "history", false, "print every result, not only the newest")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/process"
 )
 
@@ -99,6 +101,27 @@ func TestDocs(t *testing.T) {
 	}
 	if found < 100 {
 		t.Errorf("only %d command lines were found", found)
+	}
+}
+
+// TestWhatToDo: the commands that a control's advice names are there.
+func TestWhatToDo(t *testing.T) {
+	c, err := control.Catalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`reeve [a-z-]+( [a-z-]+)?`)
+	found := 0
+	for _, x := range c.Controls {
+		for _, line := range named.FindAllString(x.Act, -1) {
+			if err := parse(line, false); err != nil {
+				t.Errorf("%s: %s: %v", x.ID, line, err)
+			}
+			found++
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d commands were found", found)
 	}
 }
 

@@ -15,17 +15,18 @@ import (
 
 func newPeopleCmd() *cobra.Command {
 	var asJSON bool
+	var q inForce
 	cmd := &cobra.Command{
 		Use:     "people",
 		Short:   "Who signs for what, until when each is attested, and who acts for whom",
-		Example: "  reeve people\n  reeve people --json\n  reeve people leave cora --as bea --reason 'left the company'",
+		Example: "  reeve people\n  reeve people --as-of 2026-11-01T00:00:00Z --json\n  reeve people leave cora --as bea --reason 'left the company'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, set, err := openSet(cmd)
+			f, err := q.open(cmd)
 			if err != nil {
 				return err
 			}
-			list := estate.People(set, time.Now())
+			list := estate.People(f.set, f.at)
 			if asJSON {
 				return printJSON(cmd, list)
 			}
@@ -42,6 +43,7 @@ func newPeopleCmd() *cobra.Command {
 			return t.Flush()
 		},
 	}
+	q.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.AddCommand(newPeopleLeaveCmd())
 	return cmd

@@ -11,6 +11,7 @@ import (
 
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -33,7 +34,7 @@ func newUsesCmd() *cobra.Command {
 			"silence and cosigned up to the window's end; without --to the window ends with what all of them have cosigned. Exit status 0 when it is\n" +
 			"proven that nobody used it, 1 when somebody did, 3 when it cannot be known.\n\n" +
 			"With --breaks: what stops when it is revoked: its workloads with their last use, models, aliases, and what could take its place.",
-		Example: "  reeve uses research-openai --from 720h\n  reeve uses research-openai --from 2026-11-01T00:00:00Z --prove-none\n  reeve uses research-openai --breaks",
+		Example: "  reeve uses research-openai --from 720h\n  reeve uses research-openai --from 2026-11-01T00:00:00Z --prove-none\n  reeve uses research-openai --breaks --as-of 24h",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, to, _, err := f.times(time.Now())
@@ -45,6 +46,15 @@ func newUsesCmd() *cobra.Command {
 				return err
 			}
 			defer b.Close()
+			if cmd.Flags().Changed("as-of") {
+				at, err := f.past(b.Now)
+				if err != nil {
+					return err
+				}
+				if b, err = b.AsOf(at); err != nil {
+					return known(err)
+				}
+			}
 			if f.breaks {
 				x, err := blast.Breaks(cmd.Context(), b, args[0], from)
 				if err != nil {
@@ -74,7 +84,6 @@ func newUsesCmd() *cobra.Command {
 		},
 	}
 	f.window.add(cmd, 24*time.Hour)
-	_ = cmd.Flags().MarkHidden("as-of")
 	cmd.Flags().BoolVar(&f.none, "prove-none", false, "prove that nobody used it: exit status 0, 1 or 3")
 	cmd.Flags().BoolVar(&f.breaks, "breaks", false, "say what breaks when it is revoked")
 	cmd.MarkFlagsMutuallyExclusive("prove-none", "breaks")
@@ -84,9 +93,9 @@ func newUsesCmd() *cobra.Command {
 	return cmd
 }
 
-// known makes a window that nothing is known of undecided.
+// known makes a window or an instant that nothing is known of undecided.
 func known(err error) error {
-	if errors.Is(err, blast.ErrWindow) {
+	if errors.Is(err, blast.ErrWindow) || errors.Is(err, history.ErrBefore) {
 		return &exitError{exitUndecided, err}
 	}
 	return failed(err)

@@ -41,6 +41,18 @@ func (w *window) times(now time.Time) (from, to, asOf time.Time, err error) {
 	return from, to, asOf, nil
 }
 
+// past reads --as-of, which is not to come. An error is one of usage.
+func (w *window) past(now time.Time) (time.Time, error) {
+	at, err := instant(w.asOf, now)
+	if err == nil && at.After(now) {
+		err = fmt.Errorf("%s is still to come: nothing is recorded by then", at.Format(time.RFC3339))
+	}
+	if err != nil {
+		return at, &exitError{exitUsage, fmt.Errorf("--as-of: %w", err)}
+	}
+	return at, nil
+}
+
 // instant reads RFC 3339, or a duration back from now such as 3h or 90m.
 func instant(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {

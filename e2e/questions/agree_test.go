@@ -16,7 +16,7 @@ import (
 // checks are what `agrees` knows to compare. Each reads the members of the answer that it needs.
 var checks = map[string]func(*sample.Answers, []byte) error{
 	"blast": blast, "live": live, "accountable": accountable, "units": units, "plan": plan, "uses": uses, "none": none, "breaks": breaks, "outside": outside,
-	"can": can, "who-can": whoCan, "approved": approved, "conflicts": conflicts, "components": components, "vendor": vendor,
+	"can": can, "who-can": whoCan, "hands": hands, "approved": approved, "approved-then": approvedThen, "conflicts": conflicts, "components": components, "vendor": vendor,
 	"leaving": leaving, "logs": logs, "findings": findings, "drilled": drilled,
 	"orphaned": func(a *sample.Answers, b []byte) error { return posture(b, a.Orphaned) },
 	"stale":    func(a *sample.Answers, b []byte) error { return posture(b, a.Idle) },
@@ -282,6 +282,10 @@ func outside(a *sample.Answers, b []byte) error {
 
 // paths are what `reeve can` and `reeve who-can` print.
 type paths struct {
+	Hands []struct {
+		Who    string
+		Latent bool
+	}
 	Paths []struct {
 		Workload, Credential string
 		Closed               []string
@@ -326,7 +330,25 @@ func whoCan(a *sample.Answers, b []byte) error {
 	return differ("who can", slices.Compact(got), a.WhoCan)
 }
 
-func approved(a *sample.Answers, b []byte) error {
+func hands(a *sample.Answers, b []byte) error {
+	var x paths
+	if err := json.Unmarshal(b, &x); err != nil {
+		return err
+	}
+	var got []string
+	for _, h := range x.Hands {
+		if !h.Latent {
+			got = append(got, h.Who)
+		}
+	}
+	return differ("can read", got, a.ReadBy)
+}
+
+func approved(a *sample.Answers, b []byte) error { return approvedBy(a, b, a.ApprovedNow) }
+
+func approvedThen(a *sample.Answers, b []byte) error { return approvedBy(a, b, a.ApprovedThen) }
+
+func approvedBy(a *sample.Answers, b []byte, want []string) error {
 	var x paths
 	if err := json.Unmarshal(b, &x); err != nil {
 		return err
@@ -338,7 +360,7 @@ func approved(a *sample.Answers, b []byte) error {
 			for _, p := range s.Approvals {
 				got = append(got, p.Person)
 			}
-			return differ("approved", got, a.ApprovedNow)
+			return differ("approved", got, want)
 		}
 	}
 	return errors.New("the policy is not among the grounds")

@@ -99,7 +99,7 @@ func (w *world) setup(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"MONTH": filepath.Join(w.base, "month"), "START": stamp(a.Start), "END": stamp(a.End), "FROM": stamp(a.From), "TO": stamp(a.To), "CAPTURED": a.Captured,
 		"PROVEN": a.Proven, "UNUSED": a.Unused, "OUTSIDE": a.Outside, "OUTSIDE_AT": stamp(a.OutsideAt), "OUTSIDE_TO": stamp(a.OutsideAt.Add(time.Hour)), "WORKLOAD": a.Workload,
-		"VENDOR": a.Vendor, "LEAVING": a.Leaving, "CONFLICT": a.Conflict, "CHAINER": a.Chainer,
+		"FIRST_DRILL": stamp(a.Drilled["S10"].Time), "VENDOR": a.Vendor, "LEAVING": a.Leaving, "CONFLICT": a.Conflict, "CHAINER": a.Chainer,
 	} {
 		env.Setenv(name, value)
 	}

@@ -45,9 +45,19 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setup(env, base) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private, "exits": exits, "attach": attach,
+			"ready": ready, "settings": settings, "call": call, "await": await, "flip": flip, "taken": taken, "signal": signalAll, "modes": modes, "url": url, "pasted": pasted, "printed": printed, "value": value, "private": private, "exits": exits, "attach": attach, "now": now,
 		},
 	})
+}
+
+// now keeps the time in a variable, and returns when its second is over: what is signed next is dated after it, though in seconds. now NAME.
+func now(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: now NAME")
+	}
+	t := time.Now().UTC()
+	ts.Setenv(args[0], t.Format(time.RFC3339Nano))
+	time.Sleep(t.Truncate(time.Second).Add(time.Second).Sub(t))
 }
 
 // TestScriptsAsOrdinaryUser runs this test program again, as nobody, in a folder that nobody can reach and write.

@@ -256,6 +256,19 @@ func (d Dir) Closed(set *statement.Set, now time.Time) (map[statement.Target]*st
 	return standing.Closings(set, maps.Values(records), now), nil
 }
 
+// ClosedAt is Closed at a time that has passed: what was signed after it does not count.
+func (d Dir) ClosedAt(set *statement.Set, at time.Time) (map[statement.Target]*statement.Revocation, error) {
+	records, err := ReadRecords(d.Store(), "revocation")
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(records, func(_ string, env *statement.Envelope) bool {
+		var made struct{ Time time.Time }
+		return json.Unmarshal(env.Payload, &made) != nil || made.Time.After(at)
+	})
+	return standing.Closings(set, maps.Values(records), at), nil
+}
+
 // Revoke signs a revocation, of which target, reason, and open or end are given, with the next number of its first signer, verifies it as
 // a custodian would, and writes it into the store. A record that needs another person's signature is put aside: the error is an *Awaiting.
 func (d Dir) Revoke(set *statement.Set, r statement.Revocation, now time.Time, by ...*Signer) (*statement.Envelope, error) {

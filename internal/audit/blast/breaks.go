@@ -43,7 +43,7 @@ type Substitute struct {
 	Credential string `json:"credential"`
 }
 
-// Breaks is what breaks when a credential is revoked, by the statements in force and its uses since from. The error wraps ErrUnknown.
+// Breaks is what breaks when a credential is revoked at the books' time, by the statements in force and its uses since from. The error wraps ErrUnknown.
 func Breaks(ctx context.Context, b *books.Books, credential string, from time.Time) (*Broken, error) {
 	a, err := Radius(ctx, b, Subject{Credential, credential}, from, b.Now, Options{})
 	if err != nil {
@@ -84,7 +84,7 @@ func Breaks(ctx context.Context, b *books.Books, credential string, from time.Ti
 
 // users are who used it since, and who may now.
 func (x *Broken) users(ctx context.Context, b *books.Books, s *statement.Set) error {
-	sums, err := b.Index.Uses(ctx, index.Filter{From: x.From, Credential: x.Credential, Types: []entry.Type{entry.Intent}}, index.ByUnit, index.ByWorkload)
+	sums, err := b.Index.Uses(ctx, index.Filter{From: x.From, To: b.Now, Credential: x.Credential, Types: []entry.Type{entry.Intent}}, index.ByUnit, index.ByWorkload)
 	if err != nil {
 		return err
 	}

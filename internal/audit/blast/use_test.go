@@ -10,6 +10,7 @@ import (
 
 	"github.com/reevehq/reeve/entry"
 	"github.com/reevehq/reeve/internal/audit/blast"
+	"github.com/reevehq/reeve/internal/audit/history"
 )
 
 func TestUses(t *testing.T) {
@@ -79,5 +80,41 @@ func TestBreaks(t *testing.T) {
 	}, Models: []string{"openai/demo-embed", "openai/demo-large", "openai/demo-small"}, Aliases: []string{"fast → openai/demo-small"}, Others: []blast.Substitute{}}
 	if d := cmp.Diff(want, x); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestUsesAsOf: what came after an instant is not part of the answer as of it.
+func TestUsesAsOf(t *testing.T) {
+	w := newWorld(t, newEstate(t))
+	w.use(1, 5*minute, "research-agent", "g1", "research-openai", "pop")
+	w.use(1, 20*minute, "support-agent", "g1", "support-openai", "pop")
+	b := w.books()
+	then, err := b.AsOf(start().Add(10 * minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for credential, want := range map[string]blast.Verdict{"research-openai": blast.Used, "support-openai": blast.None} {
+		u, err := blast.UsesOf(t.Context(), then, credential, start(), time.Time{}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.Verdict != want || u.To.After(then.Now) {
+			t.Errorf("%s: %s until %s", credential, u.Verdict, u.To)
+		}
+		x, err := blast.Breaks(t.Context(), then, credential, start())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, user := range x.Users {
+			if user.Last.After(then.Now) {
+				t.Errorf("%s: %+v", credential, user)
+			}
+		}
+	}
+	if u, err := blast.UsesOf(t.Context(), b, "support-openai", start(), time.Time{}, 0); err != nil || u.Verdict != blast.Used {
+		t.Errorf("now: %+v %v", u, err)
+	}
+	if _, err := b.AsOf(start().Add(-1000 * time.Hour)); !errors.Is(err, history.ErrBefore) {
+		t.Error(err)
 	}
 }

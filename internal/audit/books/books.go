@@ -118,6 +118,18 @@ func openRegister(store statement.Store, b *Books) (*register.Register, error) {
 	return register.New(b.History, j), nil
 }
 
+// AsOf are the books as they were read at t, which is not after their own time: what was in force by then, and the clock. Who reads the index or the
+// register asks for no later time than Now. They end with the books that they are of. The error is history.ErrBefore.
+func (b *Books) AsOf(t time.Time) (*Books, error) {
+	h, err := b.History.Until(t)
+	if err != nil {
+		return nil, err
+	}
+	then := *b
+	then.History, then.Now, then.close = h, t, nil
+	return &then, nil
+}
+
 // Close ends them.
 func (b *Books) Close() error {
 	if b.close == nil {

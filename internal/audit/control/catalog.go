@@ -1,10 +1,13 @@
 package control
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -54,7 +57,7 @@ func (c *Catalogue) Framework(id string) (*Framework, bool) {
 	return &c.Frameworks[i], true
 }
 
-// IDs are the ids of a framework that a control answers to, with those controls. Ids are sorted by their text.
+// IDs are the ids of a framework that a control answers to, with those controls. Ids are sorted as a person counts: NHI2 before NHI10.
 func (c *Catalogue) IDs(framework string) (ids []string, by map[string][]string) {
 	by = map[string][]string{}
 	for _, x := range c.Controls {
@@ -62,7 +65,51 @@ func (c *Catalogue) IDs(framework string) (ids []string, by map[string][]string)
 			by[id] = append(by[id], x.ID)
 		}
 	}
-	return slices.Sorted(maps.Keys(by)), by
+	return slices.SortedFunc(maps.Keys(by), counted), by
+}
+
+// Uncovered are the ids of a framework that the catalogue knows and no control answers to, sorted as IDs are.
+func (c *Catalogue) Uncovered(framework string) (ids []string) {
+	f, ok := c.Framework(framework)
+	if !ok {
+		return nil
+	}
+	_, by := c.IDs(framework)
+	for id := range f.Titles {
+		if by[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, counted)
+	return ids
+}
+
+// counted orders ids by their text, and numbers in them by what they count.
+func counted(a, b string) int {
+	for a != "" && b != "" {
+		x, y := leading(a), leading(b)
+		n, errN := strconv.Atoi(x)
+		m, errM := strconv.Atoi(y)
+		order := strings.Compare(x, y)
+		if errN == nil && errM == nil {
+			order = cmp.Or(cmp.Compare(n, m), order)
+		}
+		if order != 0 {
+			return order
+		}
+		a, b = a[len(x):], b[len(y):]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// leading is the number, or the text before the next number, that an id begins with.
+func leading(id string) string {
+	digit := func(i int) bool { return '0' <= id[i] && id[i] <= '9' }
+	i := 1
+	for i < len(id) && digit(i) == digit(0) {
+		i++
+	}
+	return id[:i]
 }
 
 // names are the ids of the frameworks.

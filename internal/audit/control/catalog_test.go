@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -63,5 +65,31 @@ func TestDocument(t *testing.T) {
 	b, err := os.ReadFile(file)
 	if err != nil || string(b) != c.Markdown() {
 		t.Fatalf("docs/controls.md is not what the catalogue makes (%v); run go test ./internal/audit/control -run Document -update", err)
+	}
+}
+
+// TestIDs: ids stand as a person counts them, and those that nothing answers to are told.
+func TestIDs(t *testing.T) {
+	c, err := Catalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for framework, want := range map[string]string{
+		"owasp-nhi":     "NHI1 NHI2 NHI3 NHI4 NHI5 NHI6 NHI7 NHI8 NHI9 NHI10",
+		"owasp-agentic": "ASI03 ASI08 ASI10",
+		"soc2":          "CC6.2",
+	} {
+		if ids, _ := c.IDs(framework); strings.Join(ids, " ") != want {
+			t.Errorf("%s: %q", framework, ids)
+		}
+	}
+	ids, _ := c.IDs("800-53")
+	if i, j := slices.Index(ids, "AU-9(2)"), slices.Index(ids, "AU-10"); i < 0 || j < i {
+		t.Errorf("AU-9(2) stands after AU-10: %q", ids)
+	}
+	for framework, want := range map[string]string{"owasp-agentic": "ASI01 ASI02 ASI04 ASI05 ASI06 ASI07 ASI09", "owasp-nhi": "", "nothing": ""} {
+		if got := strings.Join(c.Uncovered(framework), " "); got != want {
+			t.Errorf("%s: nothing answers to %q, not %q", framework, got, want)
+		}
 	}
 }

@@ -43,6 +43,9 @@ catalogue (` + "`internal/audit/control/catalog.yaml`" + `), which is data: fram
 		for _, id := range ids {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", id, strings.ReplaceAll(f.Titles[id], "|", `\|`), strings.Join(by[id], ", "))
 		}
+		if none := c.Uncovered(f.ID); len(none) > 0 {
+			fmt.Fprintf(&b, "\nNo control here answers to %s.\n", strings.Join(none, ", "))
+		}
 	}
 	return b.String()
 }

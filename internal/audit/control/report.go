@@ -17,11 +17,12 @@ type Report struct {
 	Lock      string    `json:"lock,omitempty"` // hex hash of the set that was in force
 	State     State     `json:"state"`          // the worst
 	Results   []Result  `json:"results"`
-	Groups    []Group   `json:"groups,omitempty"`   // of the framework
-	Refused   []string  `json:"refused,omitempty"`  // evidence that does not count, a sentence each
-	Waiting   []string  `json:"waiting,omitempty"`  // evidence that no ledger has yet, and that so shows nothing good: records
-	Lacks     []string  `json:"lacks,omitempty"`    // what is not known of components, a sentence each
-	Evidence  []string  `json:"evidence,omitempty"` // records of the documents that were taken into account
+	Groups    []Group   `json:"groups,omitempty"`    // of the framework
+	Uncovered []string  `json:"uncovered,omitempty"` // ids of the framework that no control answers to: nothing is said of them
+	Refused   []string  `json:"refused,omitempty"`   // evidence that does not count, a sentence each
+	Waiting   []string  `json:"waiting,omitempty"`   // evidence that no ledger has yet, and that so shows nothing good: records
+	Lacks     []string  `json:"lacks,omitempty"`     // what is not known of components, a sentence each
+	Evidence  []string  `json:"evidence,omitempty"`  // records of the documents that were taken into account
 }
 
 // Group is one id of a framework with what answers to it.
@@ -79,6 +80,7 @@ func Make(ctx context.Context, b *books.Books, o Options) (*Report, error) {
 	}
 	framework, _ := c.Framework(o.Framework)
 	ids, by := c.IDs(o.Framework)
+	r.Uncovered = c.Uncovered(o.Framework)
 	for _, id := range ids {
 		g := Group{ID: id, Title: framework.Titles[id], State: Pass, Controls: by[id]}
 		for _, x := range by[id] {

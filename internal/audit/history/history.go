@@ -77,5 +77,17 @@ func (h *History) Of(hash string) *Span {
 	return nil
 }
 
+// Until is the history as it stood at t: without what came after. The error is ErrBefore.
+func (h *History) Until(t time.Time) (*History, error) {
+	last, err := h.At(t)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(h.spans, func(s Span) bool { return s.Hash == last.Hash })
+	cut := &History{slices.Clone(h.spans[:i+1])}
+	cut.spans[i].Until, cut.spans[i].Next = time.Time{}, 0
+	return cut, nil
+}
+
 // Newest is the span in force now.
 func (h *History) Newest() *Span { return &h.spans[len(h.spans)-1] }

@@ -65,7 +65,7 @@ type writer struct {
 
 func (w *writer) write() {
 	flags := w.c.Effective(w.t)
-	control := slices.DeleteFunc(slices.Clone(flags), func(f Flag) bool { return !f.ControlPlane() })
+	control := w.c.control(w.t)
 	if why := "it can " + words(control); len(control) > 0 {
 		if w.c.Unprobed(w.t) {
 			why = "no verdict of a probe holds, so it counts as able to " + words(control)

@@ -47,10 +47,13 @@ func (c *Component) Undeclared() []Flag {
 	return slices.DeleteFunc(union(c.Discovered, c.Observed), func(f Flag) bool { return slices.Contains(c.Declared, f) })
 }
 
-// ControlPlane reports whether the component is in the identity control plane at t (R2).
-func (c *Component) ControlPlane(t time.Time) bool {
-	return slices.ContainsFunc(c.Effective(t), Flag.ControlPlane)
+// control is the flags that put the component in the identity control plane at t (R2).
+func (c *Component) control(t time.Time) []Flag {
+	return slices.DeleteFunc(slices.Clone(c.Effective(t)), func(f Flag) bool { return !f.ControlPlane() })
 }
+
+// ControlPlane reports whether the component is in the identity control plane at t (R2).
+func (c *Component) ControlPlane(t time.Time) bool { return len(c.control(t)) > 0 }
 
 // union is the flags of all lists, each once, in the order of Flags.
 func union(lists ...[]Flag) []Flag {

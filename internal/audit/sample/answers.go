@@ -56,6 +56,7 @@ type Answers struct {
 	Workload string   `json:"workload"` // one whose reach is asked about, and what it may use now
 	Can      []string `json:"can"`
 	WhoCan   []string `json:"who_can"` // may use Proven by policy
+	ReadBy   []string `json:"read_by"` // who can read it at the end, but for deputies
 
 	ApprovedThen []string `json:"approved_then"` // who signed the policy that opened that at the start of the window
 	ApprovedNow  []string `json:"approved_now"`  // and the one in force
@@ -171,6 +172,11 @@ func (m *month) conclude() {
 				m.WhoCan = add(m.WhoCan, w.id)
 			}
 		}
+	}
+	for _, who := range []string{"custodian:" + proven.custodian, "vendor-gateway:" + m.Vendor, // which is not probed, and serves every unit
+		"person:" + proven.owner, "person:" + home.lifecycle, "person:lars", // hand it over
+		"person:odin", "person:olga"} { // operate the one and the other
+		m.ReadBy = add(m.ReadBy, who)
 	}
 	for _, p := range m.signersOf("policy-" + home.id) {
 		m.ApprovedThen = add(m.ApprovedThen, p)

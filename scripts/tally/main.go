@@ -99,11 +99,11 @@ func (t *tests) take(e *event) {
 	delete(t.output, key)
 }
 
-// reason is the message of t.Skip: the last line of the form "    file.go:12: message".
+// reason is the message of t.Skip: the last line of the form "    file.go:12: message" that is not testscript's own account of a script.
 func reason(output []string) string {
 	for _, line := range slices.Backward(output) {
-		_, rest, ok := strings.Cut(strings.TrimSpace(line), ".go:")
-		if _, message, found := strings.Cut(rest, ": "); ok && found {
+		file, rest, ok := strings.Cut(strings.TrimSpace(line), ".go:")
+		if _, message, found := strings.Cut(rest, ": "); ok && found && file != "testscript" {
 			return message
 		}
 	}

@@ -82,13 +82,13 @@ func (a *Authority) scimClient(w http.ResponseWriter, r *http.Request) *statemen
 	return nil
 }
 
-// find returns a subject of the provider as a user: active while nothing of him is closed.
+// find returns a subject of the provider as a user: active while anything of him is open.
 func (a *Authority) find(s *statement.Signal, subject string) (user, bool) {
-	u, found := user{Schemas: []string{scimSchema}, ID: subject, UserName: subject, Active: true}, false
+	u, found := user{Schemas: []string{scimSchema}, ID: subject, UserName: subject}, false
 	for _, m := range s.Subjects {
 		if m.Subject == subject {
 			found = true
-			u.Active = u.Active && !a.closed(statement.Target{Kind: m.Kind, ID: m.ID})
+			u.Active = u.Active || !a.closed(statement.Target{Kind: m.Kind, ID: m.ID})
 		}
 	}
 	return u, found

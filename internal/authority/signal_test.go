@@ -30,7 +30,8 @@ func signalRig(t *testing.T) (*rig, ed25519.PrivateKey) {
 	}
 	r := newRig(t, estatetest.New(t, estatetest.Edit(func(p *estate.Plan) {
 		p.Charter.Signals = []statement.Signal{{ID: "idp", Issuer: "https://idp.example", Audience: "reeve", JWKS: string(set), Algorithms: []string{"EdDSA"},
-			Events: []string{"session-revoked"}, SCIM: true, Subjects: []statement.SignalSubject{{Subject: "u-1", Kind: "person", ID: "ada"}, {Subject: "u-2", Kind: "workload", ID: "support-agent"}}}}
+			Events: []string{"session-revoked"}, SCIM: true, Subjects: []statement.SignalSubject{{Subject: "u-1", Kind: "person", ID: "ada"}, {Subject: "u-2", Kind: "workload", ID: "support-agent"},
+				{Subject: "u-3", Kind: "workload", ID: "support-agent"}, {Subject: "u-3", Kind: "agent", ID: "planner"}}}}
 	})), t.TempDir())
 	r.scim = map[string]secret.Value{"idp": secret.New([]byte("a-token-of-the-scim-client"))}
 	return r, key
@@ -160,5 +161,32 @@ func TestSCIM(t *testing.T) {
 	}
 	if _, err := r.Take(&feed.Frame{Record: file}, "post"); err == nil {
 		t.Error("a person's signature counted as the authority's")
+	}
+}
+
+// TestSCIMClosesWhatIsOpen: of a subject that stands for several a part may be closed already; who deactivates or deletes him closes the rest.
+func TestSCIMClosesWhatIsOpen(t *testing.T) {
+	for _, act := range []string{"PUT", "DELETE"} {
+		t.Run(act, func(t *testing.T) {
+			r, _ := signalRig(t)
+			for _, user := range []string{"u-2", "u-3"} { // who both stand for one workload
+				req, err := http.NewRequest(act, r.url+"/scim/v2/Users/"+user, strings.NewReader(`{"active":false}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Authorization", "Bearer a-token-of-the-scim-client")
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode > 204 {
+					t.Errorf("%s: %s", user, resp.Status)
+				}
+			}
+			if !r.closed(statement.Target{Kind: "agent", ID: "planner"}) {
+				t.Error("what was open of the user stays so")
+			}
+		})
 	}
 }

@@ -61,6 +61,7 @@ func (c *call) instead(f *dialect.Fault) *dialect.Fault {
 	h := c.w.Header()
 	clear(h)
 	h[requestID] = []string{c.id}
+	c.alone()
 	f.Receipt = c.receipt
 	return f
 }

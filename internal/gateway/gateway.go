@@ -163,6 +163,7 @@ type call struct {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{g: g, w: w, r: r, start: time.Now(), id: ask(r.Header), client: client(r)}
 	w.Header()[requestID] = []string{c.id}
+	c.alone()
 	g.metrics.flight.Add(1)
 	defer c.done()
 	if harmless(r) {
@@ -177,6 +178,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if f := serve(); f != nil {
 		c.refuse(f)
+	}
+}
+
+// alone makes a request that came in chunks the last of its connection. It may have had a length too, of which net/http says nothing: a
+// proxy before the gateway that went by that length would take another's request for this one's rest (RFC 9112, section 6.1).
+func (c *call) alone() {
+	if len(c.r.TransferEncoding) > 0 {
+		c.w.Header()["Connection"] = []string{"close"}
 	}
 }
 

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -591,6 +594,45 @@ func TestUnreadBodiesEnd(t *testing.T) {
 				proof = "api-key: rv_research\r\n"
 			}
 			raw(t, r, request+" HTTP/1.1\r\nHost: x\r\n"+proof+"Content-Length: 1000\r\n\r\n")
+		})
+	}
+}
+
+// A request whose length a proxy before the gateway may have read otherwise is the last of its connection (RFC 9112, section 6.1): what
+// stands behind it is nobody's next request.
+func TestNothingIsSmuggled(t *testing.T) {
+	const head = " HTTP/1.1\r\nHost: x\r\napi-key: rv_research\r\n"
+	second := "GET /v1/models" + head + "\r\n"
+	body := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(chat), chat)
+	for name, request := range map[string]string{
+		"both lengths":            "POST /v1/chat/completions" + head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
+		"both, of a stranger":     "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
+		"both, where none belong": "GET /v1/models" + head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"an upstream's page":      "POST /v1/messages" + head + "anthropic-version: 1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + body,
+		"two lengths":             "POST /v1/chat/completions" + head + "Content-Length: 4\r\nContent-Length: 5\r\n\r\n{}  ",
+		"a coding in doubt":       "POST /v1/chat/completions" + head + "Transfer-Encoding: xchunked\r\n\r\n" + body,
+		"two codings":             "POST /v1/chat/completions" + head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + body,
+		"a space before a colon":  "POST /v1/chat/completions" + head + "Transfer-Encoding : chunked\r\n\r\n" + body,
+		"a folded line":           "POST /v1/chat/completions" + head + "Transfer-Encoding:\r\n chunked\r\nContent-Length: 4\r\n\r\n" + body,
+		"a bare line feed":        "POST /v1/chat/completions" + head + "Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+		"a signed length":         "POST /v1/chat/completions" + head + "Content-Length: +2\r\n\r\n{}",
+		"a signed chunk":          "POST /v1/chat/completions" + head + "Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, answerJSON)
+			conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.WriteString(conn, request+second); err != nil {
+				t.Fatal(err)
+			}
+			answers, err := io.ReadAll(conn)
+			if n := bytes.Count(answers, []byte("HTTP/1.1 ")); n != 1 && err == nil || n > 1 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%d answers, %v:\n%s", n, err, answers)
+			}
 		})
 	}
 }

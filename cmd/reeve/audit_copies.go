@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -19,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/logs"
 	"github.com/reevehq/reeve/internal/database"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
@@ -272,7 +272,7 @@ func audited(all []*logs.Log, indexed []index.Log) (list []auditedLog) {
 }
 
 func printAudited(w io.Writer, list []auditedLog) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "LOG\tENTRIES\tINDEXED\tLAG\tNEWEST\tLONGEST SILENCE")
 	for _, a := range list {
 		newest, silence := "-", "-"

@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/detect"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -61,7 +61,7 @@ func printDetected(cmd *cobra.Command, list []*detect.Finding) error {
 		fmt.Fprintln(cmd.OutOrStdout(), "No findings.")
 		return nil
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	fmt.Fprintln(t, "SEVERITY\tRULE\tSUBJECT\tUNIT\tTHROUGH\tCOUNT\tFIRST\tLAST\tWHO MUST ACT")
 	for _, f := range list {
 		var owners []string
@@ -88,7 +88,7 @@ func printDetection(cmd *cobra.Command, asJSON bool) error {
 	if asJSON {
 		return printJSON(cmd, detect.Rules())
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	fmt.Fprintln(t, "RULE\tSEVERITY\tCOUNTS\tUP TO\tWITHIN\tWHY")
 	for _, r := range detect.Rules() {
 		within := ""

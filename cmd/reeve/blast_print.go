@@ -5,11 +5,11 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/keyring"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -75,7 +75,7 @@ func (f *blastFlags) printRows(out io.Writer, a *blast.Answer) error {
 		terminal.Printf(out, "Nothing %s, as far as is known.\n", what)
 		return nil
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "CLASS\tCREDENTIAL\tUNIT\tUSES\tPROOF\tWORKLOADS\tLAST\tPOLICY\tOPERATIONS\tLIFECYCLE\tAPPROVED BY\tLIVE")
 	listed := map[blast.Class]int{}
 	for _, r := range a.Rows {
@@ -114,7 +114,7 @@ func printUnits(out io.Writer, a *blast.Answer) error {
 		counts[r.Unit][r.Class]++
 		uses[r.Unit] += r.Uses
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprint(t, "UNIT")
 	for _, c := range blast.Classes {
 		terminal.Printf(t, "\t%s", c)
@@ -166,7 +166,7 @@ func nobody(id string) string {
 func printTasks(out io.Writer, a *blast.Answer) error {
 	for _, w := range a.Work() {
 		terminal.Printf(out, "%s: %s\n", strings.ToUpper(w.Do), w.Why)
-		t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+		t := table.New(out)
 		for _, x := range w.Tasks {
 			who := x.Person
 			if who == "" {
@@ -198,7 +198,7 @@ func printKeys(out io.Writer, keys []keyring.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "KEY OR LOGIN\tUNIT\tID\tTAKEN\tSTILL LIVE\tFETCHES\tFOR\tWHO ROTATES")
 	var first []*keyring.Key
 	for i := range keys {

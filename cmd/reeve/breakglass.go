@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -192,7 +192,7 @@ func newGlassListCmd() *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), "No break-glasses.")
 				return nil
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "RECORD\tCREDENTIAL\tFOR\tWHAT\tSIGNED BY\tUNTIL\tSTATE\tREVIEW\tREASON")
 			for _, g := range st.Glass {
 				terminal.Printf(t, "%.16s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Record, g.Credential, g.Workload, glassWhat(g), strings.Join(g.Signers, ", "),

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/reach"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -169,7 +169,7 @@ func (r *opened) print(out io.Writer) error {
 
 // printHands says who reads the secret, whatever policy says.
 func printHands(out io.Writer, hands []register.Hand) error {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "CAN READ IT\tWHEN\tBECAUSE")
 	for _, h := range hands {
 		when := "now"
@@ -186,7 +186,7 @@ func printHands(out io.Writer, hands []register.Hand) error {
 }
 
 func (r *opened) printPaths(out io.Writer) error {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "WORKLOAD\tCREDENTIAL\tTHROUGH\tMODEL\tAT\tPOLICY\tWHEN")
 	for _, p := range r.Paths {
 		model := p.Model
@@ -217,7 +217,7 @@ func (r *opened) printPaths(out io.Writer) error {
 
 // printGrounds says which versions were bound, and who signed them.
 func printGrounds(out io.Writer, g *estate.Grounds) error {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "STATEMENT\tVERSION\tCREATED\tAUTHOR\tSIGNED BY")
 	for _, s := range append([]estate.Signed{g.Lock}, g.Statements...) {
 		terminal.Printf(t, "%s\t%d\t%s\t%s\t%s\n", s.Statement, s.Version.Version, s.Created.Format(time.RFC3339), s.Author, strings.Join(people(&s), ", "))

@@ -5,12 +5,12 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -46,7 +46,7 @@ func newComponentListCmd() *cobra.Command {
 }
 
 func printComponents(out io.Writer, v *register.View) error {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "COMPONENT\tKIND\tUNITS\tFLAGS\tCONTROL PLANE\tOPERATIONS\tPOLICY\tLIFECYCLE\tVERDICT\tRECORDED")
 	for _, c := range v.Components {
 		plane := "no"

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +22,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -201,7 +201,7 @@ func undone(o *contain.Outcome) error {
 }
 
 func printPlan(w io.Writer, p *contain.Plan) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	terminal.Printf(t, "Containing %s.\n\nCLOSES\tENDS SECRETS\tTAKES\tBECAUSE\n", p.Scope)
 	for _, s := range p.Steps {
 		name, needs := s.Target.String(), s.Needs()
@@ -261,7 +261,7 @@ func versions(list []contain.Version) string {
 }
 
 func printOutcome(w io.Writer, o *contain.Outcome) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprint(t, "\nCLOSED\tBY CUSTODIAN\tSINCE\tHEARD BY\tPROOF\n")
 	for _, c := range o.Closed {
 		terminal.Printf(t, "%s\t%s\t%s\t%s\tentry %d of log %s, %s\n", cut(c.Target), c.Custodian, c.At.Format("15:04:05.000Z"), c.Channel, c.Entry.Seq, c.Entry.Log, c.Level)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/dossier"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -158,7 +158,7 @@ func printControls(w io.Writer, list []control.Result) error {
 	if err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "CONTROL\tSTATE\tTITLE\tCHECKED\tFIRST FINDING")
 	for _, r := range list {
 		x, _ := c.Control(r.Control)
@@ -209,7 +209,7 @@ func printGroups(w io.Writer, r *control.Report) error {
 		states[r.Results[i].Control] = &r.Results[i]
 	}
 	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "ID\tSTATE\tCONTROLS\tTITLE")
 	for _, g := range r.Groups {
 		var parts []string
@@ -244,7 +244,7 @@ func printControl(w io.Writer, r *control.Result) error {
 	}
 	if len(r.Findings) > 0 {
 		fmt.Fprintln(w)
-		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		t := table.New(w)
 		fmt.Fprintln(t, "\tSUBJECT\tUNIT\tWHO ACTS\tFINDING\tENTRIES")
 		for _, f := range r.Findings {
 			word := "fails"

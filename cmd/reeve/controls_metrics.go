@@ -2,13 +2,13 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/books"
 	"github.com/reevehq/reeve/internal/audit/control"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -30,7 +30,7 @@ func (p *posture) metrics(cmd *cobra.Command, b *books.Books, o control.Options)
 	if p.json {
 		return printJSON(cmd, all)
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	fmt.Fprint(t, "METRIC")
 	for _, m := range all {
 		terminal.Printf(t, "\t%s", m.AsOf.Format(time.DateOnly))

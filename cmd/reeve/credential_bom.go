@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/bom"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -43,7 +43,7 @@ func newCredentialBOMCmd() *cobra.Command {
 			for _, x := range d.Dependencies {
 				on[x.Ref] = strings.ReplaceAll(strings.Join(x.On, " "), "service:", "")
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "CREDENTIAL\tUNIT\tKIND\tOWNER\tVERSIONS\tREACHES")
 			for _, c := range d.Components {
 				if c.Crypto == nil {

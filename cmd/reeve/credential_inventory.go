@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/inventory"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -60,7 +60,7 @@ func listFromLedger(cmd *cobra.Command, only *selection, at *window, asJSON bool
 	if asJSON {
 		return printJSON(cmd, v)
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	fmt.Fprintln(t, "CREDENTIAL\tUNIT\tOWNER\tSOURCE\tLIVE\tSINCE\tUSES\tLAST USE\tIS")
 	for _, r := range v.Credentials {
 		owner, last, since, is := r.Owner, "never", "", ""

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/credential"
 	"github.com/reevehq/reeve/internal/custody"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -89,7 +89,7 @@ func statuses(cmd *cobra.Command, d *host.Dir, more []string) (all []*admin.Stat
 }
 
 func printPosture(w io.Writer, r *credential.Report, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "CREDENTIAL\tUNIT\tOWNER\tCLASS\tSOURCE\tVERSION\tLIVES\tAGE\tLAST USE\tSTATIC\t<24H\t<1H\t<15MIN\tNEXT\tSTATE")
 	for _, p := range r.Credentials {
 		owner, version := p.Owner, "none"

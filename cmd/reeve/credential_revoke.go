@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -138,7 +138,7 @@ func (e *ending) print(w io.Writer, set *statement.Set) error {
 	if err := printDispatch(w, e.Report, set); err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprint(t, "\nCUSTODIAN\tVERSION\tFROZEN\tPROVIDER\tPROBE\tLAST POSSIBLE USE\n")
 	at := func(x time.Time, otherwise string) string {
 		if x.IsZero() {

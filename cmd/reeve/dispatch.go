@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,7 @@ import (
 	"github.com/reevehq/reeve/internal/dispatch"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
@@ -118,7 +118,7 @@ func (v *delivery) send(cmd *cobra.Command, to *dispatch.Dispatch, set *statemen
 }
 
 func printDispatch(w io.Writer, r *dispatch.Report, set *statement.Set) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	terminal.Printf(t, "record %s\n\nSENT BY\tTO\tTAKEN\n", r.Record)
 	for _, s := range r.Sent {
 		if s.Error != "" {

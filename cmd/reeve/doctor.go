@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/internal/up"
 )
@@ -114,7 +114,7 @@ func observed(ctx context.Context, d *host.Dir) *doctor.Evidence {
 }
 
 func printFindings(cmd *cobra.Command, found []doctor.Finding) {
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	for _, f := range found {
 		terminal.Printf(t, "%s\t%s\t%s\n", f.State, f.Step, f.Found)
 		if f.Remedy != "" {

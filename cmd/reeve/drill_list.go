@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +12,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/drills"
 	"github.com/reevehq/reeve/internal/drill"
 	"github.com/reevehq/reeve/internal/evidence"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -118,7 +118,7 @@ func standing(list []listedDrill) error {
 }
 
 func printDrills(cmd *cobra.Command, list []listedDrill, history bool) error {
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+	t := table.New(cmd.OutOrStdout())
 	fmt.Fprintln(t, "SCENARIO\tSTATE\tLAST\tFOUND\tSIGNED FOR\tWHAT")
 	for _, s := range list {
 		last, signed, figures := "", "", ""

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/audit/register"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -122,7 +122,7 @@ func printDuties(out io.Writer, duties []register.Duty) error {
 		_, err := fmt.Fprintln(out, "No duties.")
 		return err
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "RULE\tCOMPONENT\tTASK\tOF\tWHO\tDEPUTIES\tWHY")
 	for i, d := range duties {
 		who := ownerShown(d.Person, d.Named)
@@ -173,7 +173,7 @@ func writeConflicts(out io.Writer, list []register.Conflict) error {
 		_, err := fmt.Fprintln(out, "Nobody holds two of policy, operations and secrets together.")
 		return err
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "PERSON\tWHERE\tNOW\tPOWERS")
 	for _, c := range list {
 		now := "now"

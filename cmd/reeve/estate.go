@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -66,7 +66,7 @@ func printEstate(cmd *cobra.Command, r *estate.Report) error {
 			terminal.Printf(out, "What older versions than %d of the lock changed is not in the store: nobody can check whether its owners signed that.\n\n", r.Since)
 		}
 	}
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "STATEMENT\tVERSION\tEXPIRES\tSIGNED BY\tNEXT")
 	for _, s := range r.Statements {
 		version, expires, next := "none", "", ""
@@ -118,7 +118,7 @@ func newEstateLogCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, list)
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "VERSION\tCREATED\tEXPIRES\tAUTHOR\tSIGNED BY\tMANIFEST")
 			for _, v := range list {
 				terminal.Printf(t, "%d\t%s\t%s\t%s\t%s\t%s\n", v.Version.Version, v.Created.Format(time.RFC3339), v.Expires.Format(time.RFC3339), v.Author, shown(&v), v.SHA256)

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -25,6 +24,7 @@ import (
 	"github.com/reevehq/reeve/internal/federation"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -231,7 +231,7 @@ func newFederationShowCmd() *cobra.Command {
 			w := cmd.OutOrStdout()
 			terminal.Printf(w, "Publish, or upload where the provider takes a key set:\n  %s/jwks.json  sha256 %s\n  %s/.well-known/openid-configuration  sha256 %s\n\n",
 				s.Issuer, s.JWKSSHA256, s.Issuer, s.DiscoverySHA256)
-			t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+			t := table.New(w)
 			fmt.Fprintln(t, "KEY\tCUSTODIAN\tALGORITHM\tSIGNS FROM\tUNTIL\tCAN")
 			for _, k := range s.Keys {
 				terminal.Printf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Custodian, k.Algorithm, k.NotBefore.Format(time.DateOnly), k.NotAfter.Format(time.DateOnly), k.Flag)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/evidence"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -288,7 +288,7 @@ func newIncidentShowCmd() *cobra.Command {
 }
 
 func printIncident(w io.Writer, s *shownIncident) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	terminal.Printf(t, "%s is %s.\n\n", s.ID, s.State)
 	fmt.Fprintln(t, "STEP\tKIND\tTIME\tSIGNED BY\tENTERED\tENTRY\tWHAT")
 	for _, x := range s.Steps {
@@ -373,7 +373,7 @@ func newIncidentListCmd() *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), "No incidents.")
 				return nil
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "INCIDENT\tSTATE\tSTEPS\tRECORD\tWHAT")
 			for _, s := range list {
 				holds, what := "holds", ""

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger/offline"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
@@ -100,7 +100,7 @@ func newLedgerStatusCmd() *cobra.Command {
 			if f.json {
 				return printJSON(cmd, rows)
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "PROCESS\tLOG\tID\tSIGNED\tCOSIGNED\tPROBLEM")
 			for _, r := range rows {
 				terminal.Printf(t, "%s\t%s\t%s\t%d\t%d\t%s\n", r.Process, r.Origin, r.ID, r.Signed, r.Cosigned, r.Problem)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -49,7 +50,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	root := newRoot()
-	root.SetOut(terminal.NewWriter(os.Stdout)) // what others wrote comes out as text and as nothing else
+	root.SetOut(table.On(os.Stdout, terminal.NewWriter(os.Stdout))) // what others wrote comes out as text and as nothing else
 	root.SetErr(terminal.NewWriter(os.Stderr))
 	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {

@@ -25,6 +25,11 @@ func TestPrintedThroughTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, x := range file.Imports {
+			if x.Path.Value == `"text/tabwriter"` {
+				t.Errorf("%s: tables are table.New's, which fit a terminal", files.Position(x.Pos()))
+			}
+		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {

@@ -3,13 +3,13 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -30,7 +30,7 @@ func newPeopleCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, list)
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "PERSON\tSTATE\tUNTIL\tATTESTED BY\tDEPUTIES\tROLES\tANSWERS FOR")
 			for _, p := range list {
 				state := p.State

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/usage"
 	"github.com/reevehq/reeve/internal/audit/usage/export"
 	"github.com/reevehq/reeve/internal/host"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -195,7 +195,7 @@ func readFiles(paths []string) (files []export.File, err error) {
 
 func printReconciled(out io.Writer, r *usage.Result) error {
 	terminal.Printf(out, "%s: %s (%s to %s)\n", r.State, r.Summary, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	t := table.New(out)
 	if len(r.Judged) > 0 {
 		fmt.Fprintln(t, "\nCREDENTIAL\tKIND\tPROVIDER\tLEDGER\tSPARE")
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/audit/blast"
 	"github.com/reevehq/reeve/internal/audit/control"
 	"github.com/reevehq/reeve/internal/audit/history"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -121,7 +121,7 @@ func (f *usesFlags) print(out io.Writer, u *blast.Uses) error {
 		if len(part.list) == 0 {
 			continue
 		}
-		t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+		t := table.New(out)
 		terminal.Printf(t, "%s\tUNIT\tWORKLOAD\tTHROUGH\tPROOF\tLOCK\tPOLICIES\tCOUNT\tUNKNOWN\tFIRST\tLAST\tENTRIES\n", part.head)
 		for i, x := range part.list {
 			if f.limit > 0 && i == f.limit {
@@ -169,7 +169,7 @@ func span(first, last control.Ref) string {
 
 func printBroken(out io.Writer, x *blast.Broken) error {
 	terminal.Printf(out, "%s of %s is %s's to revoke. Without it:\n\n", x.Credential, x.Unit, nobody(x.Lifecycle))
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	t := table.New(out)
 	fmt.Fprintln(t, "UNIT\tWORKLOAD\tUSES\tLAST USE\tMAY USE IT NOW")
 	for _, u := range x.Users {
 		last, may := "never", "no"

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +17,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/ledger/offline"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 	"github.com/reevehq/reeve/verify"
 )
@@ -184,7 +184,7 @@ func (f *verifyFlags) checkWAL(cmd *cobra.Command, trust *verify.Trust, r *verif
 }
 
 func printReport(w io.Writer, r *verify.Report) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "LOG\tENTRIES\tCOSIGNED\tBY\tINTENTS\tDENIALS\tWITHOUT OUTCOME")
 	for _, l := range r.Logs {
 		terminal.Printf(t, "%s\t%d\t%d\t%s\t%d\t%d\t%d\n", l.Origin, l.Size, l.Cosigned, strings.Join(l.Cosigners, " "), l.Types["intent"], l.Types["deny"], l.Open)

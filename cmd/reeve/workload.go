@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,7 @@ import (
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/secret"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -132,7 +132,7 @@ func newKeyListCmd() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd, list)
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			t := table.New(cmd.OutOrStdout())
 			fmt.Fprintln(t, "KEY\tWORKLOAD\tBEGINS WITH\tFROM\tUNTIL\tSIGNED BY\tSTATE")
 			for _, k := range list {
 				terminal.Printf(t, "%.16s\t%s\t%s…\t%s\t%s\t%s\t%s\n", k.SHA256, k.Workload, k.Prefix, k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339), strings.Join(k.Signers, ", "), k.State)

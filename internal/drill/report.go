@@ -6,10 +6,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/drills"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -68,7 +68,7 @@ func (r *Report) WriteTable(w io.Writer) {
 	} else {
 		terminal.Printf(w, "Isolation level: %s. %d calls went through each before the attack.\n\n", r.Level, r.Calls)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "SCENARIO\tPLACE\tREEVE\tDOUBLE\tDETAIL")
 	for _, s := range r.Scenarios {
 		reeve := fmt.Sprint(s.Reeve)

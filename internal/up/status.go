@@ -10,13 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/reevehq/reeve/internal/admin"
 	"github.com/reevehq/reeve/internal/estate"
 	"github.com/reevehq/reeve/internal/host"
 	"github.com/reevehq/reeve/internal/statement"
+	"github.com/reevehq/reeve/internal/table"
 	"github.com/reevehq/reeve/internal/terminal"
 )
 
@@ -111,7 +111,7 @@ func (s *Status) Check() error {
 
 // print prints the table, and returns what Check does.
 func (s *Status) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	t := table.New(w)
 	fmt.Fprintln(t, "  PROCESS\tPID\tUSER\tSTATE\tLISTENS ON")
 	for _, p := range s.Processes {
 		state := "ready"

@@ -58,7 +58,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page has %q", never)
 		}
 	}
-	for _, want := range []string{"Blast radius of gateway:g1", "USED-ASSERTED", "research-openai", "<svg", "What cannot be known", "cora"} {
+	for _, want := range []string{"Blast radius of gateway:g1", "USED-ASSERTED", "research-openai", "<svg", "What cannot be known", "cora", "Not for single business units", "--annex UNIT"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}

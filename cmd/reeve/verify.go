@@ -105,6 +105,9 @@ func (f *verifyFlags) published(cmd *cobra.Command) (fs.FS, error) {
 	path := f.ledger
 	if path == "" {
 		d, err := openDir(cmd)
+		if errors.Is(err, host.ErrNone) {
+			err = &exitError{exitUndecided, fmt.Errorf("whether the log has the entry cannot be decided without the published ledger or a bundle of it: name the ledger with --ledger, or the estate's directory with --dir: %w", err)}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -80,6 +80,7 @@ func TestVerifyCommand(t *testing.T) {
 		{"ledger not cosigned", append([]string{"verify"}, at...), exitNot, "cosigned was asked for"},
 		{"since", append([]string{"verify", "--need", "included", "--since", filepath.Join(tiles, "checkpoint")}, at...), exitHolds, "holds"},
 		{"promise", []string{"verify", "--trust", trust, "--need", "promised", receipt}, exitHolds, "promised: entry 0"},
+		{"receipt alone", []string{"verify", "--trust", trust, receipt}, exitUndecided, "name the ledger with --ledger"},
 		{"receipt", append([]string{"verify", "--need", "included", receipt}, at...), exitHolds, "outcome"},
 		{"receipt not cosigned", append([]string{"verify", receipt}, at...), exitNot, "cosigned was asked for"},
 		{"forged receipt", append([]string{"verify", strings.Replace(receipt, ".0.", ".1.", 1)}, at...), exitNot, "does not hold"},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,8 +36,8 @@ func newFreezeCmd() *cobra.Command {
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			if u, err := user.Current(); err == nil && reason == "" {
-				reason = "by " + u.Username + " on this host"
+			if reason == "" {
+				reason = "by " + whoami(user.Current()) + " on this host"
 			}
 			done, err := operator.New(d.Socket(host.Custodian, "admin")).Freeze(cmd.Context(), target, reason)
 			if done != "" {
@@ -52,6 +54,14 @@ func newFreezeCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the ledger and for whoever is refused")
 	return cmd
+}
+
+// whoami names the user who types. In a container the user often has no name.
+func whoami(u *user.User, err error) string {
+	if err != nil {
+		return "user " + strconv.Itoa(os.Getuid())
+	}
+	return u.Username
 }
 
 // closable are the kinds that have an id.

@@ -123,7 +123,7 @@ func refuseModel(name, credential string) *refusal {
 
 func refusePolicy(reason string) *refusal {
 	return &refusal{code: "policy_denied", reason: reason, status: 403, counts: true,
-		message: "Signed policy does not permit this use (" + reason + "). Nothing was sent. The unit's policy owner can permit it; reeve doctor names the policies."}
+		message: "Signed policy does not permit this use (" + reason + "). Nothing was sent. The unit's policy owner can permit it; reeve why, with this answer's Reeve-Receipt, names the policies."}
 }
 
 func refuseIsolation(is, needs string) *refusal {

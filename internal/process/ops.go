@@ -22,7 +22,8 @@ type Readiness struct {
 
 func newReadiness() *Readiness { return &Readiness{reasons: map[string]string{}} }
 
-// Set says why name is not ready, or with an empty reason that it is. It reports whether that changed anything.
+// Set says why name is not ready, or with an empty reason that it is. It reports whether that is news for a log: a reason in which
+// only a number is another, such as an age, is not.
 func (r *Readiness) Set(name, reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,7 +32,12 @@ func (r *Readiness) Set(name, reason string) bool {
 	}
 	old, known := r.reasons[name]
 	r.reasons[name] = reason
-	return !known || old != reason
+	return !known || wordsOf(old) != wordsOf(reason)
+}
+
+// wordsOf is a reason without its numbers.
+func wordsOf(reason string) string {
+	return strings.Join(strings.FieldsFunc(reason, func(r rune) bool { return '0' <= r && r <= '9' || r == '.' }), "")
 }
 
 // Note says something about name that does not keep the process from being ready; an empty text takes it back.

@@ -241,3 +241,19 @@ func TestLogIsText(t *testing.T) {
 		t.Errorf("%d of 2 lines say the name:\n%s", said, log.String())
 	}
 }
+
+// An age that grows is no news: a process that waits for hours writes its reason once.
+func TestReadinessIsNewsOnce(t *testing.T) {
+	r := newReadiness()
+	for _, step := range []struct {
+		reason string
+		news   bool
+	}{{"", true}, {"too old (40s): unreachable", true}, {"too old (41s): unreachable", false}, {"too old (41s): refused", true}, {"", true}, {"", false}} {
+		if got := r.Set("feed", step.reason); got != step.news {
+			t.Errorf("Set(%q) is news: %v, want %v", step.reason, got, step.news)
+		}
+		if _, all := r.State(); all["feed"] != step.reason {
+			t.Errorf("the reason is %q, want %q", all["feed"], step.reason)
+		}
+	}
+}

@@ -164,7 +164,7 @@ func (c *Child) Death() error {
 	if c.err != nil {
 		how = c.err.Error()
 	}
-	return fmt.Errorf("the %s (pid %d) ended by itself: %s\nIts last log lines, from %s:\n%s", c.Name, c.PID, how, c.Log, indent(tail(c.Log, 8)))
+	return fmt.Errorf("the %s (pid %d) ended by itself: %s\nThe others are stopped with it, and what they wrote stays; start them again as before\nIts last log lines, from %s:\n%s", c.Name, c.PID, how, c.Log, indent(tail(c.Log, 8)))
 }
 
 // tail returns the last n lines of a file or, when the runtime wrote why it stopped, n lines from there on; of its last 64 KiB.

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/reevehq/reeve/internal/custodian"
@@ -85,7 +87,7 @@ func (h *host) judge() {
 		reasons["witnesses"] = fmt.Sprintf("no cosignature for %s (%s); start the auditor, or have two owners run: reeve extend witness", lag.Round(time.Second), s.Reason)
 	}
 	if age < 0 || age > custodian.Bound(h.Set(), "normal") {
-		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or have two owners run: reeve extend feed", age.Round(time.Second), st.Err)
+		reasons["feed"] = fmt.Sprintf("the news of revocations is too old (%s): %s; start the authority, or have two owners run: reeve extend feed", age.Round(time.Second), cmp.Or(st.Err, "no heartbeat came yet"))
 	}
 	if h.caughtUp = h.caughtUp || age >= 0 && st.Taking == 0; !h.caughtUp && reasons["feed"] == "" {
 		reasons["feed"] = fmt.Sprintf("%d secrets that were handed over are being taken", st.Taking)
@@ -93,7 +95,11 @@ func (h *host) judge() {
 	h.Rekey() // the keys that came before the news are known before it is called ready
 	for name, reason := range reasons {
 		if h.rt.Ready.Set(name, reason) {
-			h.Log.Info("readiness", "of", name, "reason", reason)
+			level := slog.LevelInfo
+			if reason != "" {
+				level = slog.LevelWarn
+			}
+			h.Log.Log(context.Background(), level, "readiness", "of", name, "reason", reason)
 		}
 	}
 }

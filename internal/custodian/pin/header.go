@@ -34,7 +34,7 @@ func (p *Pin) Header(client []hop.Field) ([]hop.Field, error) {
 			return nil, refuse("an encoded request body; policy must be able to read it, so send it without Content-Encoding")
 		}
 		if name == "content-type" && !jsonType(f.Value) {
-			return nil, refuse("a Content-Type that is not JSON in UTF-8; policy must read what the provider reads")
+			return nil, refuse("a Content-Type that is not JSON in UTF-8; policy must read what the provider reads; send Content-Type: application/json")
 		}
 		out = append(out, f)
 	}

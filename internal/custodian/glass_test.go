@@ -64,7 +64,8 @@ func TestBreakGlass(t *testing.T) {
 	if got := w.code(); got != "policy_denied" {
 		t.Errorf("without an entry, or for too long: %q", got)
 	}
-	must(t, w.record("break-glass", w.breakGlass(grant), w.estate.Cora, w.estate.Bea))
+	given := w.breakGlass(grant)
+	must(t, w.record("break-glass", given, w.estate.Cora, w.estate.Bea))
 	if got := w.code(); got != "" {
 		t.Fatalf("under the break-glass: %q", got)
 	}
@@ -97,7 +98,7 @@ func TestBreakGlass(t *testing.T) {
 	if diff := cmp.Diff(w.Glass.List(), again.List()); diff != "" {
 		t.Errorf("after a restart (-before +after):\n%s", diff)
 	}
-	must(t, w.record("break-glass", w.breakGlass(grant), w.estate.Cora, w.estate.Bea))
+	must(t, w.record("break-glass", given, w.estate.Cora, w.estate.Bea))
 	if n := len(w.ledger.of(entry.BreakGlass)); n != 1 {
 		t.Errorf("%d entries after it came again", n)
 	}

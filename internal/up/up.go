@@ -71,7 +71,12 @@ func Run(ctx context.Context, o Options) error {
 		return o.Then(ctx, d, s.pids())
 	}
 	if err := Report(ctx, o.Out, d); err != nil {
-		return err
+		select {
+		case c := <-s.ended(): // which says more than that it is not ready
+			return c.Death()
+		case <-time.After(time.Second):
+			return err
+		}
 	}
 	return quiet(ctx, s.wait(ctx))
 }
@@ -269,20 +274,25 @@ func (s *supervisor) died() <-chan *Child {
 
 // wait returns nil when ctx ends, and an error when a child does.
 func (s *supervisor) wait(ctx context.Context) error {
-	first := make(chan *Child, len(s.children))
-	for _, c := range s.children {
-		go func() {
-			<-c.Done()
-			first <- c
-		}()
-	}
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(s.Out, "\nStopping.")
 		return nil
-	case c := <-first:
+	case c := <-s.ended():
 		return c.Death()
 	}
+}
+
+// ended gives each child once it has ended.
+func (s *supervisor) ended() <-chan *Child {
+	all := make(chan *Child, len(s.children))
+	for _, c := range s.children {
+		go func() {
+			<-c.Done()
+			all <- c
+		}()
+	}
+	return all
 }
 
 // stop stops the children, last started first.

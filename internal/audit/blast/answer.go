@@ -13,7 +13,7 @@ import (
 
 // answer makes the answer of the drafts.
 func (r *radius) answer() *Answer {
-	a := &Answer{Subject: r.subject.String(), Component: r.component, From: r.from, To: r.to, AsOf: r.asOf, Rows: []Row{}, Keys: append([]keyring.Key{}, r.power.keys...), Counts: map[Class]int{}, Units: []string{}, Logs: []Log{}, Complete: true}
+	a := &Answer{Subject: r.subject.String(), Component: r.component.Component, From: r.from, To: r.to, AsOf: r.asOf, Rows: []Row{}, Keys: append([]keyring.Key{}, r.power.keys...), Counts: map[Class]int{}, Units: []string{}, Logs: []Log{}, Complete: true}
 	if r.subject.Kind == Component {
 		a.Subject = string(r.component.Kind) + ":" + r.component.ID
 	}

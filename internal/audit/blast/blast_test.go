@@ -64,6 +64,9 @@ func TestRadius(t *testing.T) {
 		{"a gateway's uses, proven and asserted; it reads nothing", component("g1"), []func(*world){uses}, blast.Options{}, true, []string{
 			"USED-ASSERTED research-openai research 2", "USED-PROVEN lab-openai support 4", "USED-PROVEN support-openai support 3",
 			"REACHABLE lab-openai lab 0", "REACHABLE support-anthropic support 0", "EXCLUDED lab-bait lab 0", "EXCLUDED research-anthropic research 0"}},
+		{"a gateway that was found to forward within the window read what it may ask for", component("g2"), []func(*world){uses, found("g2", 10*minute, register.Forward)}, blast.Options{}, false, []string{
+			"READ support-anthropic support 0", "READ support-openai support 1"}},
+		{"a verdict that runs out within the window", component("v1"), []func(*world){lapsing(10 * minute)}, blast.Options{}, false, []string{"READ outside-key support 0", "READ support-openai support 0"}},
 		{"the most serious class of a pair", component("g2"), []func(*world){uses, func(w *world) { w.use(5, 9*minute, "support-agent", "g2", "support-openai", "pop") }}, blast.Options{}, false, []string{
 			"USED-ASSERTED support-openai support 6", "REACHABLE support-anthropic support 0"}},
 		{"a custodian read what it held, and its word proves nothing", component("c1"), []func(*world){uses}, blast.Options{}, true, []string{
@@ -168,11 +171,26 @@ func TestRadius(t *testing.T) {
 				if r.Why == "" || !strings.HasSuffix(r.Why, ".") || len(r.Classes) == 0 || r.Classes[0] != r.Class {
 					t.Errorf("%+v", r)
 				}
-				if (c.subject.ID == "g1" || c.subject.ID == "g2") && r.Class == blast.Read {
+				if (c.subject.ID == "g1" || c.subject.ID == "g2") && r.Class == blast.Read && len(w.found) == 0 {
 					t.Errorf("a gateway read %s", r.Credential)
 				}
 			}
 		})
+	}
+}
+
+// found registers what a gateway of the estate was seen to do from then on.
+func found(id string, from time.Duration, flags ...register.Flag) func(*world) {
+	return func(w *world) {
+		w.found = map[string]seen{id: {start().Add(from), flags}}
+	}
+}
+
+// lapsing registers a vendor's gateway whose probe saw that it transports, until then.
+func lapsing(until time.Duration) func(*world) {
+	return func(w *world) {
+		vendor(register.Transport)(w)
+		w.others[0].Probed = start().Add(until)
 	}
 }
 

@@ -73,6 +73,7 @@ func (r *radius) wield(ctx context.Context) (p power, err error) {
 		case register.Gateway:
 			p.uses, p.ask, p.scope = []index.Filter{{Gateway: id}}, &reach.Ask{Gateway: id}, all
 			p.cannot = append(p.cannot, "What "+id+" did with prompts and answers that passed it: it could read and forge all of them, and the ledgers hold none.")
+			r.exposed(&p)
 		case register.Custodian:
 			p.scope, err = all, r.custodian(ctx, &p)
 		case register.Authority:
@@ -85,6 +86,45 @@ func (r *radius) wield(ctx context.Context) (p power, err error) {
 		}
 	}
 	return p, err
+}
+
+// exposed: a gateway of ours never has plaintext, unless it was found to do what was not declared of it. Whatever it may ask a custodian for counts as read then.
+func (r *radius) exposed(p *power) {
+	id, can := r.component.ID, r.component.control()
+	if can == "" {
+		return
+	}
+	why := id + " was found to " + can + ": whatever it may ask for counts as read"
+	seen := map[string]bool{}
+	for _, s := range r.spans {
+		at := s.From
+		if at.Before(r.from) {
+			at = r.from
+		}
+		for _, cu := range s.Custody {
+			for i := range cu.Credentials {
+				c := cu.Credentials[i].ID
+				if seen[c] || !slices.ContainsFunc(s.Custodians(id, c), func(k string) bool { return s.Route(id, k, c, at) == "" }) {
+					continue
+				}
+				seen[c] = true
+				p.holds = append(p.holds, r.versionsOf(c, why)...)
+			}
+		}
+	}
+}
+
+// versionsOf is plaintext of a credential: each version that a custodian held before the window's end, or one that no ledger tells of.
+func (r *radius) versionsOf(credential, why string) (list []held) {
+	for i := range r.versions[credential] {
+		if v := &r.versions[credential][i]; instant(v.Bound).Before(r.to) {
+			list = append(list, held{credential: credential, fingerprint: v.Fingerprint, version: v, why: why})
+		}
+	}
+	if list == nil {
+		list = []held{{credential: credential, why: why}}
+	}
+	return list
 }
 
 // custodian: every secret that it held was read, whatever it serves it could use without asking policy, and its word proves nothing.
@@ -142,19 +182,13 @@ func (r *radius) authority(p *power) {
 // foreign: of a component that keeps no ledger of ours, all is what its flags and the list of its credentials say.
 func (r *radius) foreign(p *power) {
 	c := &r.component
-	flags := c.Effective(r.from)
-	var why string
-	for _, f := range flags {
-		if f.ControlPlane() {
-			why = strings.TrimPrefix(why+", "+string(f), ", ")
-		}
-	}
+	why := c.control()
 	if why != "" {
 		why = c.ID + " can " + why + ": whatever it is known to reach counts as read"
-		if c.Unprobed(r.from) {
+		if c.unprobed {
 			why += ", because it is a vendor's and no probe's verdict holds"
-		} else if unseen := c.Unseen(r.from); len(unseen) > 0 {
-			why += fmt.Sprintf(", because it is a vendor's and a probe could not see %v", unseen)
+		} else if len(c.unseen) > 0 {
+			why += fmt.Sprintf(", because it is a vendor's and a probe could not see %v", c.unseen)
 		}
 	}
 	for _, id := range c.Credentials {
@@ -163,7 +197,7 @@ func (r *radius) foreign(p *power) {
 		}
 	}
 	p.serves = func(_ *history.Span, cr *statement.Credential) bool {
-		return len(flags) > 0 && slices.Contains(c.Credentials, cr.ID)
+		return len(c.flags) > 0 && slices.Contains(c.Credentials, cr.ID)
 	}
 	if len(c.Credentials) == 0 {
 		p.cannot = append(p.cannot, "Which credentials "+c.ID+" was given: the register lists none, and it keeps no ledger of this estate.")

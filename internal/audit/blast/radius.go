@@ -14,7 +14,6 @@ import (
 	"github.com/reevehq/reeve/internal/audit/closings"
 	"github.com/reevehq/reeve/internal/audit/history"
 	"github.com/reevehq/reeve/internal/audit/index"
-	"github.com/reevehq/reeve/internal/audit/register"
 	"github.com/reevehq/reeve/internal/statement"
 )
 
@@ -35,7 +34,7 @@ type pair struct{ credential, unit string }
 type radius struct {
 	b         *books.Books
 	subject   Subject
-	component register.Component
+	component component
 	from, to  time.Time
 	asOf      time.Time
 	spans     []*history.Span

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reevehq/reeve/internal/audit/books"
@@ -49,9 +50,9 @@ func Known(ctx context.Context, b *books.Books, s Subject, from, to time.Time) e
 }
 
 // find says what the subject is; the component is empty for one that is none.
-func find(b *books.Books, s Subject, spans []*history.Span, from, to, asOf time.Time) (c register.Component, err error) {
+func find(b *books.Books, s Subject, spans []*history.Span, from, to, asOf time.Time) (c component, err error) {
 	if s.Kind == Component {
-		return component(b, s.ID, from, to, asOf)
+		return known(b, s.ID, from, to, asOf)
 	}
 	for _, span := range spans {
 		if has(span.Set, s) {
@@ -62,26 +63,61 @@ func find(b *books.Books, s Subject, spans []*history.Span, from, to, asOf time.
 		from.Format(time.RFC3339), to.Format(time.RFC3339))
 }
 
-// component is what the register knows of it at the start of the window, else at its end.
-func component(b *books.Books, id string, from, to, asOf time.Time) (register.Component, error) {
-	var known []string
-	for _, at := range []time.Time{from, to, asOf} {
+// component is what the register knows of one at the start of the window, else at its end.
+type component struct {
+	register.Component
+	flags    []register.Flag // what it has to be taken to have been able to do, at the start or at the end
+	unprobed bool            // some because it is a vendor's and no verdict held
+	unseen   []register.Flag // and these because a probe could not see them
+}
+
+// known asks the register at both ends of the window: a flag may have been seen within it, and a verdict may have run out.
+func known(b *books.Books, id string, from, to, asOf time.Time) (c component, err error) {
+	var ids []string
+	for _, at := range []time.Time{from, to.Add(-1), asOf} {
+		if c.ID != "" && at.Equal(asOf) {
+			break
+		}
 		list, err := b.Register.At(at, asOf)
 		if errors.Is(err, history.ErrBefore) {
 			continue
 		}
 		if err != nil {
-			return register.Component{}, fmt.Errorf("reading the register: %w", err)
+			return c, fmt.Errorf("reading the register: %w", err)
 		}
-		for _, c := range list {
-			if c.ID == id {
-				return c, nil
+		for i := range list {
+			if l := &list[i]; l.ID == id {
+				if c.ID == "" {
+					c.Component = *l
+				}
+				c.flags, c.unseen = append(c.flags, l.Effective(at)...), append(c.unseen, l.Unseen(at)...)
+				c.unprobed = c.unprobed || l.Unprobed(at)
 			}
-			known = append(known, c.ID)
+			ids = append(ids, list[i].ID)
 		}
 	}
-	slices.Sort(known)
-	return register.Component{}, fmt.Errorf("the component %q is %w: the register has %q", id, ErrUnknown, slices.Compact(known))
+	if c.ID != "" {
+		c.flags, c.unseen = ordered(c.flags), ordered(c.unseen)
+		return c, nil
+	}
+	slices.Sort(ids)
+	return c, fmt.Errorf("the component %q is %w: the register has %q", id, ErrUnknown, slices.Compact(ids))
+}
+
+// ordered is each flag once, in the register's order.
+func ordered(flags []register.Flag) []register.Flag {
+	return slices.DeleteFunc(slices.Clone(register.Flags), func(f register.Flag) bool { return !slices.Contains(flags, f) })
+}
+
+// control is what of it puts the component in the identity control plane, for people; empty for nothing.
+func (c *component) control() string {
+	var can []string
+	for _, f := range c.flags {
+		if f.ControlPlane() {
+			can = append(can, string(f))
+		}
+	}
+	return strings.Join(can, ", ")
 }
 
 // has reports whether a set has the subject.

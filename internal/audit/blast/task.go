@@ -142,7 +142,7 @@ func (r *radius) contained(add func(person, do, what, unit, why, command string)
 				add(live(cmp.Or(c.Owners.Contract, c.Owners.Operations)), "look", id, "", "the register lists no credential that it was given, so none is counted here: find out which it has, and enter them", "reeve component show "+id)
 			}
 		}
-		add(live(r.operates(c, now)), "contain", id, "", why, command)
+		add(live(r.operates(&c.Component, now)), "contain", id, "", why, command)
 	case Workload:
 		w, _, _ := now.Workload(id)
 		var by, unit string

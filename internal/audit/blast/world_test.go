@@ -35,6 +35,7 @@ type world struct {
 	logs   map[string][]entry.Entry // by id, in any order
 	quiet  map[string][2]time.Duration
 	others []register.Component
+	found  map[string]seen // of gateways of the estate
 }
 
 // shape is the test's estate: research and support as estatetest has them; lab, which lends lab-openai to support; bait; custodian c2 for lab alone;
@@ -155,17 +156,29 @@ func (w *world) books() *books.Books {
 			}
 		}
 	}
-	return &books.Books{Index: m, History: h, Register: others{register.New(h, nil), w.others}, Now: now}
+	return &books.Books{Index: m, History: h, Register: others{register.New(h, nil), w.others, w.found}, Now: now}
 }
 
 // others is a register with components besides those of the estate.
 type others struct {
 	register.Reader
-	more []register.Component
+	more  []register.Component
+	found map[string]seen
+}
+
+// seen is what a component was found to do from then on.
+type seen struct {
+	from  time.Time
+	flags []register.Flag
 }
 
 func (o others) At(valid, recorded time.Time) ([]register.Component, error) {
 	list, err := o.Reader.At(valid, recorded)
+	for i := range list {
+		if f, ok := o.found[list[i].ID]; ok && !valid.Before(f.from) {
+			list[i].Observed = f.flags
+		}
+	}
 	return append(list, o.more...), err
 }
 

@@ -57,8 +57,8 @@ func (r *Register) At(valid, recorded time.Time) ([]Component, error) {
 			continue
 		}
 		own := &list[i]
-		own.Discovered, own.Observed, own.Probed = c.Discovered, c.Observed, c.Probed
-		own.Recorded, own.Record, own.Anchored = c.Recorded, c.Record, c.Anchored
+		own.Discovered, own.Observed, own.Probed, own.Verdict = c.Discovered, c.Observed, c.Probed, c.Verdict
+		own.Recorded, own.Record, own.Anchored, own.Signers = c.Recorded, c.Record, c.Anchored, c.Signers
 	}
 	slices.SortFunc(list, func(a, b Component) int {
 		return cmp.Or(cmp.Compare(slices.Index(Kinds, a.Kind), slices.Index(Kinds, b.Kind)), strings.Compare(a.ID, b.ID))

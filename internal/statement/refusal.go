@@ -65,7 +65,7 @@ func advice(rule string) (meaning, do string) {
 	case "size":
 		return "Input without bounds is not read", "Make it smaller, or split it"
 	case "missing":
-		return "The set is not complete", "Publish the missing files again from the estate's directory"
+		return "The set is not complete", "Put the missing files into the estate's directory (a unit has policy.yaml, custody.yaml and its Cedar files in units/ID), have them signed, and publish"
 	case "hash":
 		return "The bytes are not those that were signed", "Restore the file from version control and publish again"
 	case "signature", "author", "approvers":

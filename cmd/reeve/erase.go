@@ -72,7 +72,7 @@ func newEraseCmd() *cobra.Command {
 			case len(waits) > 0:
 				return &exitError{exitUndecided, errors.New("not erased yet, or not proven: " + strings.Join(waits, "\n"))}
 			case !did:
-				return failed(errors.New("nothing of it was sealed here, or it was erased already; check the name"))
+				return &exitError{exitUsage, errors.New("nothing of it was sealed here, or it was erased already; check the name")}
 			}
 			return nil
 		},

@@ -37,6 +37,7 @@ func (c *Custodian) deny(u *use, no *refusal) *hop.Refusal {
 	if err != nil {
 		return c.unwritten(u, err)
 	}
+	c.access(u, d, no.word())
 	return no.hop(d.Receipt())
 }
 
@@ -108,6 +109,23 @@ func (c *Custodian) finish(u *use, answer Answer) {
 		Type: entry.Outcome, Tenant: u.who.Tenant, Unit: u.who.Unit, Workload: u.who.Workload, Gateway: u.Gateway, Credential: u.Credential,
 		Estate: u.view.lock, HasIntent: true, IntentSeq: u.intent.Seq(), IntentLog: u.intent.Log(), Status: u.outcome.status, Bytes: u.outcome.bytes, Reason: u.outcome.reason,
 	})
+	c.access(u, u.intent, u.outcome.reason)
+}
+
+// access writes a line for people who look for a request, by the id that the gateway's log has too. Denials that are only counted have
+// none: a log must not grow faster than the ledger.
+func (c *Custodian) access(u *use, d ledger.Durable, reason string) {
+	c.Journal.Begin("use").
+		Text("request_id", clip(u.open.RequestID, maxName)).
+		Text("gateway", u.Gateway).
+		Text("workload", u.who.Workload).
+		Text("credential", u.Credential).
+		Text("reason", reason).
+		Int("status", int64(u.outcome.status)).
+		Int("out", u.outcome.bytes).
+		Int("us", c.Clock().Sub(u.start).Microseconds()).
+		Int("seq", d.Seq()).
+		End()
 }
 
 // exceed answers an excess: an alarm for the first in a minute, a freeze where policy asks for it. Further ones are counted.

@@ -24,6 +24,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/statement"
 	"github.com/reevehq/reeve/internal/workload/jwks"
@@ -75,6 +76,7 @@ type Parts struct {
 	Source  func(source.Config) (source.Source, error)
 	Clock   func() time.Time
 	Log     *slog.Logger
+	Journal *process.Journal // a line for each use and each denial that the ledger has
 	Metrics *metrics.Registry
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/reevehq/reeve/internal/hop"
 	"github.com/reevehq/reeve/internal/ledger"
 	"github.com/reevehq/reeve/internal/metrics"
+	"github.com/reevehq/reeve/internal/process"
 	"github.com/reevehq/reeve/internal/replay"
 	"github.com/reevehq/reeve/internal/seal"
 	"github.com/reevehq/reeve/internal/statement"
@@ -298,7 +299,7 @@ func newWorldWith(t testing.TB, change func(*Parts), opts ...estatetest.Option) 
 		News:  func() time.Duration { return time.Duration(w.age.Load()) },
 		Dial:  func(statement.Destination, *tls.Certificate) (Connections, error) { return w.wire, nil },
 		Clock: func() time.Time { return time.Now().Add(time.Duration(w.now.Load())) },
-		Log:   slog.New(slog.NewJSONHandler(w.logs, nil)), Metrics: &metrics.Registry{},
+		Log:   slog.New(slog.NewJSONHandler(w.logs, nil)), Journal: process.NewJournal(w.logs, "reeve-custodian"), Metrics: &metrics.Registry{},
 	}
 	if change != nil {
 		change(&w.parts)

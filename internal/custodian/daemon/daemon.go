@@ -218,7 +218,7 @@ func keep(rt *process.Runtime, cfg *Config) (*host, error) {
 			}
 			return newSource(c)
 		},
-		Clock: time.Now, Log: rt.Log, Metrics: rt.Metrics,
+		Clock: time.Now, Log: rt.Log, Journal: rt.Journal, Metrics: rt.Metrics,
 	})
 	return h, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,7 +38,7 @@ func newEraseCmd() *cobra.Command {
 			"of those about a workload, or about who acts for workloads. The ledgers stay whole and verify; what is erased can no longer be replayed, in copies and\n" +
 			"backups either, and is unknown from then on. Pseudonymous ids in entries stay. Each process does so within a second or two, or at its next start, and\n" +
 			"writes an entry of type erasure, which does not say whom it was about. It is done when the published ledger has that entry and the key is gone.\n" +
-			"Exit status 1 when there was nothing to erase, 3 when a process has not done it yet, or nothing proves that it has.",
+			"Exit status 2 when there was nothing to erase, 3 when a process has not done it yet, or nothing proves that it has.",
 		Example: "  reeve erase acme\n  reeve erase acme --subject research-agent\n  reeve erase acme --subject paula@example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -72,7 +73,7 @@ func newEraseCmd() *cobra.Command {
 			case len(waits) > 0:
 				return &exitError{exitUndecided, errors.New("not erased yet, or not proven: " + strings.Join(waits, "\n"))}
 			case !did:
-				return &exitError{exitUsage, errors.New("nothing of it was sealed here, or it was erased already; check the name")}
+				return &exitError{exitUsage, fmt.Errorf("nothing of %q was sealed here, or it was erased already; check the name", cmp.Or(subject, args[0]))}
 			}
 			return nil
 		},

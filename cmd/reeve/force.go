@@ -23,7 +23,7 @@ type force struct {
 	dir  *host.Dir
 	set  *statement.Set
 	at   time.Time
-	past bool // at is not now
+	read *history.History // of the signed store; nil when at is now
 }
 
 // open loads it: now's, which has to hold, or what the signed store says of then.
@@ -55,13 +55,13 @@ func (q *inForce) open(cmd *cobra.Command) (*force, error) {
 	if err != nil {
 		return nil, failed(err)
 	}
-	return &force{dir: d, set: span.Set, at: at, past: true}, nil
+	return &force{dir: d, set: span.Set, at: at, read: h}, nil
 }
 
 // closed is what signed revocations closed then.
 func (f *force) closed() (map[statement.Target]*statement.Revocation, error) {
 	d := estateDir(f.dir)
-	if f.past {
+	if f.read != nil {
 		return d.ClosedAt(f.set, f.at)
 	}
 	return d.Closed(f.set, f.at)
@@ -70,10 +70,12 @@ func (f *force) closed() (map[statement.Target]*statement.Revocation, error) {
 // hands are who can read a credential then, by the statements and the register's records. When those were said is their signers' word here.
 func (f *force) hands(credential string) ([]register.Hand, error) {
 	now := time.Now()
-	store := estateDir(f.dir).Store()
-	h, err := history.Open(store, f.dir.Pin(), now)
-	if err != nil {
-		return nil, err
+	store, h := estateDir(f.dir).Store(), f.read
+	if h == nil {
+		var err error
+		if h, err = history.Open(store, f.dir.Pin(), now); err != nil {
+			return nil, err
+		}
 	}
 	j, err := register.Open(store, h, now)
 	if err != nil {

@@ -57,6 +57,9 @@ func TestAnnex(t *testing.T) {
 			if err := blast.WriteAnnex(&html, x); err != nil {
 				t.Fatal(err)
 			}
+			if page := html.String(); !strings.Contains(page, "For "+unit+" alone") || strings.Contains(page, "Not for single business units") {
+				t.Errorf("%s, annex of %s: it does not say for whom it is", subject, unit)
+			}
 			for _, id := range foreign(w, unit) {
 				word := regexp.MustCompile(`(^|[^A-Za-z0-9-])` + regexp.QuoteMeta(id) + `($|[^A-Za-z0-9-])`)
 				if word.Match(text) || word.Match(html.Bytes()) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,9 @@ func TestRadius(t *testing.T) {
 				f(w)
 			}
 			a := w.ask(c.subject, c.options)
+			if f, ok := w.found[c.subject.ID]; ok && !slices.Equal(a.Component.Observed, f.flags) {
+				t.Errorf("observed %v, want %v", a.Component.Observed, f.flags)
+			}
 			if d := cmp.Diff(c.want, shown(a, c.all)); d != "" {
 				t.Error(d)
 			}

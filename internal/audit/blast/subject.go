@@ -90,6 +90,7 @@ func known(b *books.Books, id string, from, to, asOf time.Time) (c component, er
 				if c.ID == "" {
 					c.Component = *l
 				}
+				c.Discovered, c.Observed = ordered(slices.Concat(c.Discovered, l.Discovered)), ordered(slices.Concat(c.Observed, l.Observed)) // by the window's end
 				c.flags, c.unseen = append(c.flags, l.Effective(at)...), append(c.unseen, l.Unseen(at)...)
 				c.unprobed = c.unprobed || l.Unprobed(at)
 			}
